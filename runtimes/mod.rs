@@ -1,0 +1,2 @@
+//! Drivers: the only place that knows std, sockets, threads and clocks.
+extern crate std;

@@ -1,0 +1,374 @@
+//! A job as its owner sees it: what is submitted, its names, how it ends.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::address::Address;
+use crate::error::ConfigError;
+use crate::machine::CloseReason;
+use crate::wire::PacketType;
+
+/// Bytes that a function name may have, as in libgearman.
+pub const MAX_FUNCTION: usize = 512;
+/// Bytes that a unique may have: gearmand cuts or refuses longer ones.
+pub const MAX_UNIQUE: usize = 63;
+
+/// A job to submit.
+///
+/// ```
+/// # use gearwheel::{Job, Priority};
+/// # use core::time::Duration;
+/// let job = Job::new("resize", &b"image bytes"[..]).unique("image-42").priority(Priority::High).timeout(Duration::from_secs(30));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Job {
+    pub(crate) function: Bytes,
+    pub(crate) payload: Bytes,
+    pub(crate) unique: Unique,
+    pub(crate) priority: Priority,
+    pub(crate) background: bool,
+    pub(crate) policy: Option<Box<Policy>>,
+}
+
+/// What of a job differs from its client's defaults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Policy {
+    pub(crate) deadlines: Deadlines,
+    pub(crate) retry: Option<Retry>,
+}
+
+impl Job {
+    /// A foreground job of normal priority: `function` is to be run on `payload`.
+    #[must_use]
+    pub fn new(function: impl Into<Bytes>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            function: function.into(),
+            payload: payload.into(),
+            unique: Unique::None,
+            priority: Priority::Normal,
+            background: false,
+            policy: None,
+        }
+    }
+
+    /// Makes it a background job: it ends for its client with [`Outcome::Queued`], and nobody gets its result.
+    #[must_use]
+    pub fn background(mut self) -> Self {
+        self.background = true;
+        self
+    }
+
+    /// Its unique: the job server joins jobs of one function and one unique. At most [`MAX_UNIQUE`] bytes.
+    #[must_use]
+    pub fn unique(mut self, unique: impl Into<Bytes>) -> Self {
+        self.unique = Unique::Own(unique.into());
+        self
+    }
+
+    /// Gives it a random unique of 128 bits, a new one for each attempt.
+    #[must_use]
+    pub fn generated_unique(mut self) -> Self {
+        self.unique = Unique::Generated;
+        self
+    }
+
+    /// Its priority.
+    #[must_use]
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// The most time from `submit` to its end, whatever happens. Default: the client's.
+    #[must_use]
+    pub fn timeout(mut self, total: Duration) -> Self {
+        self.policy_mut().deadlines.total = Some(total);
+        self
+    }
+
+    /// The most time from `submit` to the job server's JOB_CREATED. Default: the client's.
+    #[must_use]
+    pub fn accept_timeout(mut self, accept: Duration) -> Self {
+        self.policy_mut().deadlines.accept = Some(accept);
+        self
+    }
+
+    /// The most time without any sign of life from the worker once the job is accepted. Default: the client's.
+    #[must_use]
+    pub fn idle_timeout(mut self, idle: Duration) -> Self {
+        self.policy_mut().deadlines.idle = Some(idle);
+        self
+    }
+
+    /// What to do when the job is lost. Default: the client's.
+    #[must_use]
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.policy_mut().retry = Some(retry);
+        self
+    }
+
+    fn policy_mut(&mut self) -> &mut Policy {
+        self.policy.get_or_insert_default()
+    }
+
+    /// Its function.
+    #[must_use]
+    pub fn function(&self) -> &[u8] {
+        &self.function
+    }
+
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
+    /// The packet type that submits it.
+    pub(crate) const fn packet(&self) -> PacketType {
+        match (self.background, self.priority) {
+            (false, Priority::Normal) => PacketType::SUBMIT_JOB,
+            (false, Priority::High) => PacketType::SUBMIT_JOB_HIGH,
+            (false, Priority::Low) => PacketType::SUBMIT_JOB_LOW,
+            (true, Priority::Normal) => PacketType::SUBMIT_JOB_BG,
+            (true, Priority::High) => PacketType::SUBMIT_JOB_HIGH_BG,
+            (true, Priority::Low) => PacketType::SUBMIT_JOB_LOW_BG,
+        }
+    }
+
+    pub(crate) fn check(&self, max_packet: usize) -> Result<(), ConfigError> {
+        check_function(&self.function)?;
+        let mut size = self.function.len() + 2;
+        if let Unique::Own(unique) = &self.unique {
+            ConfigError::check_name("unique", unique, MAX_UNIQUE)?;
+            size += unique.len();
+        }
+        let limit = max_packet.saturating_sub(size);
+        if self.payload.len() > limit {
+            return Err(ConfigError::TooLong { what: "payload", length: self.payload.len(), limit });
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn check_function(function: &[u8]) -> Result<(), ConfigError> {
+    if function.is_empty() {
+        return Err(ConfigError::EmptyFunction);
+    }
+    ConfigError::check_name("function", function, MAX_FUNCTION)
+}
+
+/// Which unique a job is submitted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unique {
+    /// None: the job is never joined with another.
+    None,
+    /// A random one, new for each attempt: never joined, but can be asked after by unique.
+    Generated,
+    /// The caller's.
+    Own(Bytes),
+}
+
+/// The priority of a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "the protocol has three")]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// Neither.
+    #[default]
+    Normal,
+    /// After all others.
+    Low,
+}
+
+/// The times after which a job ends with [`Outcome::TimedOut`]. `None` means the client's default, in the client's own
+/// defaults never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadlines {
+    /// From `submit` to the job server's JOB_CREATED. The client's default is 30 s.
+    pub accept: Option<Duration>,
+    /// From `submit` to the end. The client's default is never.
+    pub total: Option<Duration>,
+    /// From one sign of the job's life (JOB_CREATED, WORK_STATUS, WORK_DATA, WORK_WARNING) to the next. The client's
+    /// default is never.
+    pub idle: Option<Duration>,
+}
+
+/// When a lost job is submitted again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// Never: the first loss ends it.
+    Never,
+    /// While the job server cannot have got all of it: no job runs twice by this. The default.
+    Unsent,
+    /// Whenever it is lost, as running it twice does no harm: up to this many attempts in all, at growing intervals.
+    Idempotent {
+        /// The most times it is submitted.
+        attempts: u32,
+    },
+}
+
+/// A job of one client, from `submit` on. Never on the wire.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct JobId {
+    index: u32,
+    generation: u32,
+}
+
+impl JobId {
+    pub(crate) const fn new(index: u32, generation: u32) -> Self {
+        Self { index, generation }
+    }
+
+    /// The place of this job in a table of those outstanding: dense, and used again after the job has ended.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+
+    pub(crate) const fn generation(self) -> u32 {
+        self.generation
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JobId({}.{})", self.index, self.generation)
+    }
+}
+
+/// A job server of one client or worker.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerId(pub(crate) u32);
+
+impl fmt::Debug for ServerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServerId({})", self.0)
+    }
+}
+
+const SHORT: usize = 30;
+
+/// The name that a job server gave a job. It holds for one connection: after a restart the server may give it to another.
+#[derive(Clone)]
+pub struct Handle(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Short { length: u8, bytes: [u8; SHORT] },
+    Long(Arc<[u8]>),
+}
+
+impl Handle {
+    /// The handle in an argument of a packet. gearmand and some workers end it with a NUL, which is none of it.
+    #[must_use]
+    pub fn from_wire(argument: &[u8]) -> Self {
+        let name = argument.strip_suffix(&[0]).unwrap_or(argument);
+        let mut bytes = [0; SHORT];
+        match bytes.get_mut(..name.len()) {
+            Some(place) => {
+                place.copy_from_slice(name);
+                Self(Repr::Short { length: u8::try_from(name.len()).unwrap_or(0), bytes })
+            }
+            None => Self(Repr::Long(name.into())),
+        }
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Repr::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Handle {}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.as_bytes().escape_ascii(), f)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// How far a job had come when it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Not given to any connection: no job server knows of it.
+    Parked,
+    /// Given to a connection that had not taken all its bytes: no job server can run it.
+    Sending,
+    /// All bytes taken, no JOB_CREATED: the job server may or may not have it.
+    Sent,
+    /// The job server has it.
+    Accepted,
+    /// A worker has it: something came of it.
+    Running,
+}
+
+/// How a job ended. Each accepted submission ends in exactly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// WORK_COMPLETE: the result.
+    Complete(Bytes),
+    /// WORK_FAIL.
+    Failed,
+    /// WORK_EXCEPTION: what the worker threw.
+    Exception(Bytes),
+    /// The job server has queued a background job.
+    Queued(Handle),
+    /// The job server refused it with ERROR.
+    Rejected(ServerError),
+    /// One of its deadlines passed.
+    TimedOut {
+        /// How far it had come.
+        phase: Phase,
+    },
+    /// The connection to its job server was lost, and its [`Retry`] did not allow another attempt.
+    Lost {
+        /// How far it had come.
+        phase: Phase,
+        /// The job server that it was lost with.
+        server: Address,
+        /// What became of the connection.
+        reason: CloseReason,
+    },
+    /// It was abandoned, or its client closed.
+    Cancelled {
+        /// How far it had come.
+        phase: Phase,
+    },
+}
+
+/// What a job server said in an ERROR packet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job server says {code}: {text}")]
+#[non_exhaustive]
+pub struct ServerError {
+    /// For programs, such as `QUEUE_ERROR`.
+    pub code: Box<str>,
+    /// For people.
+    pub text: Box<str>,
+}

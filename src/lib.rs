@@ -1,0 +1,28 @@
+//! Gearman as pure state machines. (The map of the house follows as it is built.)
+#![no_std]
+
+extern crate alloc;
+
+mod address;
+mod error;
+mod job;
+mod machine;
+mod outbox;
+mod random;
+mod time;
+
+pub mod wire;
+
+pub use address::{Address, DEFAULT_PORT};
+pub use error::{ConfigError, ProtocolError, Reason, Rejected};
+pub use job::{
+    Deadlines, Handle, Job, JobId, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry, ServerError, ServerId,
+    Unique,
+};
+pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
+pub use random::Seed;
+pub use time::Instant;
+
+#[cfg(feature = "blocking")]
+#[path = "../runtimes/mod.rs"]
+mod runtimes;

@@ -1,0 +1,154 @@
+//! The bytes that wait to be written on one connection.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::wire::frame::put_header;
+use crate::wire::{HEADER, Magic, PacketType};
+
+/// A payload up to this size is copied behind its header: cheaper than a chunk of its own.
+const COPIED: usize = 2 << 10;
+/// What an idle connection keeps of its buffer at most.
+const KEPT: usize = 4 << 10;
+
+/// Packets as chunks for a vectored write: small ones gathered, large payloads as they came.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    chunks: VecDeque<Bytes>,
+    tail: BytesMut,
+    waiting: usize,
+    taken: u64,
+}
+
+impl Outbox {
+    /// Appends a packet of `arguments` joined by NULs, the last of them `payload` where there is one.
+    /// Says whether the outbox was empty: then its driver must be told ([`Output::Transmit`](crate::Output::Transmit)).
+    #[must_use]
+    pub(crate) fn packet(
+        &mut self,
+        magic: Magic,
+        kind: PacketType,
+        arguments: &[&[u8]],
+        payload: Option<&Bytes>,
+    ) -> bool {
+        let was_empty = self.waiting == 0;
+        let separators = (arguments.len() + usize::from(payload.is_some())).saturating_sub(1);
+        let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
+        let size = joined + payload.map_or(0, Bytes::len);
+        self.tail.reserve(
+            HEADER + joined + payload.map_or(0, |payload| if payload.len() <= COPIED { payload.len() } else { 0 }),
+        );
+        put_header(&mut self.tail, magic, kind, size);
+        for (index, argument) in arguments.iter().enumerate() {
+            self.tail.extend_from_slice(argument);
+            if index < separators {
+                self.tail.extend_from_slice(&[0]);
+            }
+        }
+        match payload {
+            Some(payload) if payload.len() > COPIED => {
+                self.freeze_tail();
+                self.chunks.push_back(payload.clone());
+            }
+            Some(payload) => self.tail.extend_from_slice(payload),
+            None => {}
+        }
+        self.waiting += HEADER + size;
+        was_empty
+    }
+
+    /// Appends bytes as they are: a line of the text protocol. Says whether the outbox was empty.
+    #[must_use]
+    pub(crate) fn text(&mut self, bytes: &[u8]) -> bool {
+        let was_empty = self.waiting == 0;
+        self.tail.extend_from_slice(bytes);
+        self.waiting += bytes.len();
+        was_empty && !bytes.is_empty()
+    }
+
+    /// Bytes not yet taken.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Where in the stream of all bytes the next packet will begin; compare with [`taken`](Self::taken).
+    pub(crate) const fn end(&self) -> u64 {
+        self.taken + self.waiting as u64
+    }
+
+    /// How many bytes of the stream have been taken.
+    pub(crate) const fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    fn freeze_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
+        }
+    }
+
+    fn advance(&mut self, taken: usize) {
+        let mut left = taken.min(self.waiting);
+        self.waiting -= left;
+        self.taken += left as u64;
+        while let Some(first) = self.chunks.front_mut() {
+            if first.len() > left {
+                first.advance(left);
+                return;
+            }
+            left -= first.len();
+            self.chunks.pop_front();
+        }
+        self.tail.advance(left);
+        if self.waiting == 0 && self.tail.capacity() > KEPT {
+            self.tail = BytesMut::new();
+        }
+    }
+}
+
+/// The bytes to write on a connection, as chunks. They stay until [`advance`](Outgoing::advance) is told of them.
+#[derive(Debug)]
+pub struct Outgoing<'a>(Option<&'a mut Outbox>);
+
+impl<'a> Outgoing<'a> {
+    pub(crate) const fn new(outbox: Option<&'a mut Outbox>) -> Self {
+        Self(outbox)
+    }
+
+    /// How many bytes wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |outbox| outbox.waiting)
+    }
+
+    /// Whether none wait.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes in order, in chunks none of which is empty.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().flat_map(|outbox| {
+            let tail = Some(&outbox.tail[..]).filter(|tail| !tail.is_empty());
+            outbox.chunks.iter().map(|chunk| &chunk[..]).filter(|chunk| !chunk.is_empty()).chain(tail)
+        })
+    }
+
+    /// Adds the first `most` chunks to `list` without copying their bytes, for a writer that must not hold the machine.
+    pub fn share(&mut self, most: usize, list: &mut Vec<Bytes>) {
+        if let Some(outbox) = &mut self.0 {
+            outbox.freeze_tail();
+            list.extend(outbox.chunks.iter().take(most).cloned());
+        }
+    }
+
+    /// `taken` bytes have been written. More than wait count as all of them.
+    pub fn advance(&mut self, taken: usize) {
+        if let Some(outbox) = &mut self.0 {
+            outbox.advance(taken);
+        }
+    }
+}

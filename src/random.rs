@@ -1,0 +1,63 @@
+//! Randomness without a source: a keyed hash of a counter, so that the same seed gives the same numbers.
+
+use core::hash::Hasher;
+use core::time::Duration;
+
+use siphasher::sip::SipHasher13;
+use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher128};
+
+/// A seed that the driver took from the operating system, or one of a test's choice.
+pub type Seed = [u8; 32];
+
+/// Numbers and keyed hashes from one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Random {
+    table_key: [u8; 16],
+    number_key: [u8; 16],
+    counter: u64,
+}
+
+impl Random {
+    pub(crate) fn new(seed: &Seed) -> Self {
+        let (mut table_key, mut number_key) = ([0; 16], [0; 16]);
+        let (front, back) = seed.split_at(16);
+        table_key.copy_from_slice(front);
+        number_key.copy_from_slice(back);
+        Self { table_key, number_key, counter: 0 }
+    }
+
+    /// The place of `bytes` in a table whose keys a peer chooses.
+    pub(crate) fn hash(&self, parts: &[&[u8]]) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.table_key);
+        for part in parts {
+            hasher.write(part);
+            hasher.write_u8(0);
+        }
+        hasher.finish()
+    }
+
+    fn next(&mut self) -> u128 {
+        self.counter += 1;
+        let mut hasher = SipHasher128::new_with_key(&self.number_key);
+        hasher.write_u64(self.counter);
+        hasher.finish128().into()
+    }
+
+    /// 32 hexadecimal digits, never the same.
+    pub(crate) fn unique(&mut self) -> [u8; 32] {
+        let mut number = self.next();
+        [(); 32].map(|()| {
+            let digit = (number & 15) as u8;
+            number >>= 4;
+            if digit < 10 { b'0' + digit } else { b'a' - 10 + digit }
+        })
+    }
+
+    /// A duration between half of `most` and `most`.
+    pub(crate) fn jitter(&mut self, most: Duration) -> Duration {
+        let nanos = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        let half = nanos / 2;
+        let span = u128::from(nanos - half) + 1;
+        Duration::from_nanos(half + u64::try_from(self.next() % span).unwrap_or(0))
+    }
+}

@@ -1,0 +1,104 @@
+//! The 12-byte header, and a stream split into packets without copying.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use super::HEADER;
+use super::table::PacketType;
+
+/// Room is made for what a packet has announced in steps of what has come of it, so that a header alone claims little.
+const FIRST_ROOM: usize = 16 << 10;
+
+/// Which way a packet goes, by its first four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Magic {
+    /// `\0REQ`: to the job server.
+    Request,
+    /// `\0RES`: from the job server.
+    Response,
+}
+
+impl Magic {
+    /// The four bytes.
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 4] {
+        match self {
+            Self::Request => *b"\0REQ",
+            Self::Response => *b"\0RES",
+        }
+    }
+
+    const fn from_bytes(bytes: [u8; 4]) -> Option<Self> {
+        match &bytes {
+            b"\0REQ" => Some(Self::Request),
+            b"\0RES" => Some(Self::Response),
+            _ => None,
+        }
+    }
+}
+
+/// A packet split off a stream, its arguments not yet looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Frame {
+    /// Which way it goes.
+    pub magic: Magic,
+    /// Its type, known or not.
+    pub kind: PacketType,
+    /// Its arguments, a slice of the stream.
+    pub body: Bytes,
+}
+
+/// Bytes that are no packet. There is no way to find the next one behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The first four bytes are neither magic.
+    #[error("a packet begins with {0:02x?} instead of a magic")]
+    BadMagic([u8; 4]),
+    /// The header announces more than the limit.
+    #[error("{kind} announces {size} bytes; the limit is {limit}")]
+    TooLarge {
+        /// The type of the packet.
+        kind: PacketType,
+        /// The bytes it announces.
+        size: usize,
+        /// The bytes that are allowed.
+        limit: usize,
+    },
+}
+
+/// Splits the first packet off `stream`. `None`: it is not all there yet, and room for more of it has been made.
+///
+/// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
+pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
+    let Some(&header) = stream.first_chunk::<HEADER>() else { return Ok(None) };
+    let [m0, m1, m2, m3, t0, t1, t2, t3, s0, s1, s2, s3] = header;
+    let magic = Magic::from_bytes([m0, m1, m2, m3]).ok_or(FrameError::BadMagic([m0, m1, m2, m3]))?;
+    let kind = PacketType::new(u32::from_be_bytes([t0, t1, t2, t3]));
+    let size = usize::try_from(u32::from_be_bytes([s0, s1, s2, s3])).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(FrameError::TooLarge { kind, size, limit });
+    }
+    let whole = HEADER + size;
+    if stream.len() < whole {
+        let missing = whole - stream.len();
+        stream.reserve(missing.min(stream.len().max(FIRST_ROOM)));
+        return Ok(None);
+    }
+    let mut packet = stream.split_to(whole);
+    packet.advance(HEADER);
+    Ok(Some(Frame { magic, kind, body: packet.freeze() }))
+}
+
+/// Appends the header of a packet whose body has `size` bytes.
+pub(crate) fn put_header(out: &mut BytesMut, magic: Magic, kind: PacketType, size: usize) {
+    let mut header = [0; HEADER];
+    let (front, back) = header.split_at_mut(4);
+    front.copy_from_slice(&magic.bytes());
+    let size = u32::try_from(size).unwrap_or(u32::MAX);
+    (&mut *back).put_u32(kind.number());
+    if let Some(place) = back.get_mut(4..) {
+        place.copy_from_slice(&size.to_be_bytes());
+    }
+    out.extend_from_slice(&header);
+}

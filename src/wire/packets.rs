@@ -1,0 +1,257 @@
+//! What becomes of a row of the table: a type that holds one body and knows where its arguments lie.
+
+use core::fmt;
+
+use memchr::memchr;
+
+use super::table::PacketType;
+
+/// Who may send a packet type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    /// One who submits jobs.
+    Client,
+    /// One who runs jobs.
+    Worker,
+    /// The job server.
+    Server,
+}
+
+/// A row of the table as data.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PacketInfo {
+    /// The number on the wire.
+    pub kind: PacketType,
+    /// The protocol's name.
+    pub name: &'static str,
+    /// Who may send it.
+    pub senders: &'static [Sender],
+    /// The arguments in order, the opaque one included.
+    pub arguments: &'static [&'static str],
+    /// Whether the last argument is opaque bytes that may hold NULs.
+    pub opaque: bool,
+    /// What it means.
+    pub doc: &'static str,
+}
+
+/// A packet that cannot be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The number is in no row of the table.
+    #[error("unknown packet type {0}")]
+    UnknownType(u32),
+    /// Fewer arguments than the type has.
+    #[error("{kind} ends before its argument `{argument}`")]
+    MissingArgument {
+        /// The type of the packet.
+        kind: PacketType,
+        /// The first argument that is not there.
+        argument: &'static str,
+    },
+}
+
+/// An argument that is not the last one holds a NUL, which would end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("argument `{argument}` of {kind} holds a NUL byte")]
+pub struct NulInArgument {
+    /// The type of the packet.
+    pub kind: PacketType,
+    /// The name of the argument.
+    pub argument: &'static str,
+}
+
+impl fmt::Debug for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for PacketType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name() {
+            Some(name) => f.write_str(name),
+            None => write!(f, "packet type {}", self.number()),
+        }
+    }
+}
+
+/// The places of the first `N` NULs. `Err`: how many there were instead.
+pub(super) fn separators<const N: usize>(body: &[u8]) -> Result<[u32; N], usize> {
+    let mut ends = [0; N];
+    let mut start = 0;
+    for (found, end) in ends.iter_mut().enumerate() {
+        let length = body.get(start..).and_then(|rest| memchr(0, rest)).ok_or(found)?;
+        *end = u32::try_from(start + length).map_err(|_| found)?;
+        start += length + 1;
+    }
+    Ok(ends)
+}
+
+/// The bytes of argument `index`, given where the NULs before the last argument lie.
+pub(super) fn argument<'a>(body: &'a [u8], ends: &[u32], index: usize) -> &'a [u8] {
+    let start = index.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |&end| end as usize + 1);
+    let end = ends.get(index).map_or(body.len(), |&end| end as usize);
+    body.get(start..end).unwrap_or_default()
+}
+
+macro_rules! packets {
+    ($($(#[doc = $doc:literal])+ $number:literal $NAME:ident $Type:ident [$($sender:ident)*] { $($arg:ident),* $(; $opaque:ident)? })+) => {
+        use alloc::vec::Vec;
+        use bytes::{Buf, Bytes, BytesMut};
+        use super::frame::{Magic, put_header};
+        use super::packets::{argument, separators, DecodeError, NulInArgument, PacketInfo, Sender};
+
+        /// The number of a packet type. A number that no row of the table has stays representable.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct PacketType(u32);
+
+        impl PacketType {
+            $($(#[doc = $doc])+ pub const $NAME: Self = Self($number);)+
+
+            /// The type with this number, known or not.
+            #[must_use]
+            pub const fn new(number: u32) -> Self {
+                Self(number)
+            }
+
+            /// The number on the wire.
+            #[must_use]
+            pub const fn number(self) -> u32 {
+                self.0
+            }
+
+            /// The protocol's name, where the table has the number.
+            #[must_use]
+            pub fn name(self) -> Option<&'static str> {
+                self.info().map(|info| info.name)
+            }
+
+            /// The row of the table, where it has the number.
+            #[must_use]
+            pub fn info(self) -> Option<&'static PacketInfo> {
+                PACKETS.binary_search_by_key(&self, |info| info.kind).ok().and_then(|row| PACKETS.get(row))
+            }
+        }
+
+        /// The table as data, in the order of the numbers.
+        pub const PACKETS: &[PacketInfo] = &[$(PacketInfo {
+            kind: PacketType::$NAME,
+            name: stringify!($NAME),
+            senders: &[$(Sender::$sender),*],
+            arguments: &[$(stringify!($arg),)* $(stringify!($opaque))?],
+            opaque: false $(|| !stringify!($opaque).is_empty())?,
+            doc: concat!($($doc, "\n"),+),
+        }),+];
+
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, PartialEq, Eq, Debug)]
+            pub struct $Type {
+                body: Bytes,
+                ends: [u32; $Type::ARGUMENTS.len().saturating_sub(1)],
+            }
+
+            impl $Type {
+                const ARGUMENTS: &'static [&'static str] = &[$(stringify!($arg),)* $(stringify!($opaque))?];
+
+                /// Its type.
+                pub const KIND: PacketType = PacketType::$NAME;
+
+                /// A packet with these arguments, which are copied. Only the last one may hold a NUL.
+                #[expect(clippy::allow_attributes, reason = "one row in forty has more arguments than clippy likes")]
+                #[allow(clippy::too_many_arguments)]
+                pub fn new($($arg: &[u8],)* $($opaque: &[u8])?) -> Result<Self, NulInArgument> {
+                    let arguments: &[&[u8]] = &[$($arg,)* $($opaque)?];
+                    let mut body = Vec::with_capacity(arguments.iter().map(|argument| argument.len() + 1).sum());
+                    let mut ends = [0; Self::ARGUMENTS.len().saturating_sub(1)];
+                    for (index, bytes) in arguments.iter().enumerate() {
+                        body.extend_from_slice(bytes);
+                        if let Some(end) = ends.get_mut(index) {
+                            if bytes.contains(&0) {
+                                return Err(NulInArgument { kind: Self::KIND, argument: Self::ARGUMENTS[index] });
+                            }
+                            *end = u32::try_from(body.len()).unwrap_or(u32::MAX);
+                            body.push(0);
+                        }
+                    }
+                    Ok(Self { body: body.into(), ends })
+                }
+
+                /// The packet whose body is `body`. Surplus NULs belong to the last argument.
+                pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
+                    match separators(&body) {
+                        Ok(ends) => Ok(Self { body, ends }),
+                        Err(found) => Err(DecodeError::MissingArgument {
+                            kind: Self::KIND,
+                            argument: Self::ARGUMENTS.get(found + 1).copied().unwrap_or_default(),
+                        }),
+                    }
+                }
+
+                /// Appends the packet, header and all.
+                pub fn encode(&self, magic: Magic, out: &mut BytesMut) {
+                    put_header(out, magic, Self::KIND, self.body.len());
+                    out.extend_from_slice(&self.body);
+                }
+
+                packets!(@accessors 0usize; $($arg)* $($opaque)?);
+                $(packets!(@opaque $opaque);)?
+            }
+        )+
+
+        /// A packet of any type.
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        #[expect(clippy::exhaustive_enums, reason = "the protocol has these and a driver of one's own matches on them")]
+        #[allow(missing_docs, reason = "each variant is its type, which has a doc")]
+        pub enum Packet {
+            $($Type($Type),)+
+        }
+
+        impl Packet {
+            /// The packet of type `kind` whose body is `body`.
+            pub fn decode(kind: PacketType, body: Bytes) -> Result<Self, DecodeError> {
+                match kind {
+                    $(PacketType::$NAME => $Type::decode(body).map(Self::$Type),)+
+                    PacketType(number) => Err(DecodeError::UnknownType(number)),
+                }
+            }
+
+            /// Its type.
+            #[must_use]
+            pub const fn kind(&self) -> PacketType {
+                match self {
+                    $(Self::$Type(_) => PacketType::$NAME,)+
+                }
+            }
+
+            /// Appends the packet, header and all.
+            pub fn encode(&self, magic: Magic, out: &mut BytesMut) {
+                match self {
+                    $(Self::$Type(packet) => packet.encode(magic, out),)+
+                }
+            }
+        }
+    };
+
+    (@accessors $index:expr; $arg:ident $($rest:ident)*) => {
+        #[doc = concat!("The argument `", stringify!($arg), "`.")]
+        #[must_use]
+        pub fn $arg(&self) -> &[u8] {
+            argument(&self.body, &self.ends, $index)
+        }
+        packets!(@accessors $index + 1usize; $($rest)*);
+    };
+    (@accessors $index:expr;) => {};
+
+    (@opaque $opaque:ident) => {
+        /// The opaque argument, as a slice of the packet's body: nothing is copied.
+        #[must_use]
+        pub fn into_payload(mut self) -> Bytes {
+            let start = self.ends.last().map_or(0, |&end| end as usize + 1);
+            self.body.advance(start.min(self.body.len()));
+            self.body
+        }
+    };
+}
