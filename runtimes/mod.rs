@@ -3,6 +3,9 @@
 
 extern crate std;
 
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod sockets;
+
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
 use core::time::Duration;

@@ -23,6 +23,6 @@ pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output,
 pub use random::Seed;
 pub use time::Instant;
 
-#[cfg(feature = "blocking")]
+#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
