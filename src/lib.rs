@@ -10,6 +10,7 @@ mod connection;
 mod error;
 mod job;
 mod link;
+mod links;
 mod machine;
 mod outbox;
 mod random;

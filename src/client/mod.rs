@@ -19,10 +19,11 @@ use crate::address::Address;
 use crate::balancer::{Balance, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
-use crate::link::{Connecting, Due, Link, LinkState};
+use crate::link::{Connecting, Link, LinkState};
+use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output};
-use crate::random::{Random, Seed};
-use crate::time::{Instant, earlier};
+use crate::random::Seed;
+use crate::time::Instant;
 use crate::wire::PacketType;
 
 /// What a client is to be.
@@ -105,66 +106,68 @@ enum Ask {
     Echo(Bytes),
 }
 
-#[derive(Debug)]
-struct Server {
-    link: Link<Reply>,
-    /// Requests that wait for the connection.
-    asks: VecDeque<(RequestId, Ask)>,
-}
-
 /// The client machine. See the [module](self).
 #[derive(Debug)]
 pub struct Client {
-    config: Config,
-    random: Random,
-    servers: Vec<Server>,
-    /// What the strategy sees of `servers`, place by place.
+    config: Settings,
+    links: Links<Reply, Event>,
+    /// What the strategy sees of the links, place by place.
     candidates: Vec<Candidate>,
+    /// Requests that wait for a connection, place by place.
+    asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
-    queue: VecDeque<Output<Event>>,
-    /// Connections whose packets wait until the queue is shorter.
-    paused: Vec<ConnId>,
     requests: u64,
     open_requests: usize,
     counters: Counters,
-    now: Instant,
     closed: bool,
+}
+
+/// What of its configuration a client needs all its life.
+#[derive(Debug)]
+struct Settings {
+    balance: Balance,
+    deadlines: Deadlines,
+    retry: Retry,
+    exceptions: bool,
+    client_id: Option<Box<str>>,
 }
 
 impl Client {
     /// A client of these job servers. It connects when the first job is submitted.
+    ///
+    /// # Errors
+    /// No servers, one twice, a client id that is none, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        if config.servers.is_empty() {
-            return Err(ConfigError::NoServers);
-        }
-        config.connecting.check()?;
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;
         }
-        let mut client = Self {
-            random: Random::new(&config.seed),
-            servers: Vec::new(),
-            candidates: Vec::new(),
+        let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
+        let candidates: Vec<_> = links
+            .iter()
+            .map(|link| Candidate {
+                server: link.id,
+                address: link.address.clone(),
+                state: LinkState::Idle,
+                outstanding: 0,
+            })
+            .collect();
+        Ok(Self {
+            asks: candidates.iter().map(|_| VecDeque::new()).collect(),
+            candidates,
+            links,
             jobs: Jobs::default(),
-            queue: VecDeque::new(),
-            paused: Vec::new(),
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
-            now: Instant::EPOCH,
             closed: false,
-            config,
-        };
-        for address in core::mem::take(&mut client.config.servers) {
-            if client.candidates.iter().any(|known| known.address == address) {
-                return Err(ConfigError::DuplicateServer(address));
-            }
-            let place = u32::try_from(client.servers.len()).unwrap_or(u32::MAX);
-            let server = ServerId(place);
-            client.servers.push(Server { link: Link::new(server, address.clone(), place), asks: VecDeque::new() });
-            client.candidates.push(Candidate { server, address, state: LinkState::Idle, outstanding: 0 });
-        }
-        Ok(client)
+            config: Settings {
+                balance: config.balance,
+                deadlines: config.deadlines,
+                retry: config.retry,
+                exceptions: config.exceptions,
+                client_id: config.client_id,
+            },
+        })
     }
 
     /// Takes a job. It ends in exactly one [`Event::Done`].
@@ -173,18 +176,18 @@ impl Client {
     /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]) or the
     /// client is closed.
     pub fn submit(&mut self, job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
-        let now = self.advance_clock(now);
+        let now = self.links.advance_clock(now);
         if let Err(reason) = self.room_for(1) {
             return Err(Rejected::new(reason, job));
         }
-        if let Err(error) = job.check(self.config.limits.max_packet) {
+        if let Err(error) = job.check(self.links.limits.max_packet) {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
         let choice = self.config.balance.choose(&job.function, unique_of(&job), &self.candidates);
-        if let Some(server) = choice.send.and_then(|place| self.servers.get(place)) {
-            let limit = self.config.limits.max_outgoing;
-            if server.link.connection.out.waiting() >= limit {
+        if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
+            let limit = self.links.limits.max_outgoing;
+            if link.connection.out.waiting() >= limit {
                 return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
             }
         }
@@ -192,7 +195,7 @@ impl Client {
         let id = self.jobs.insert(job, now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
-            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.random);
+            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
         }
         Ok(id)
     }
@@ -200,7 +203,7 @@ impl Client {
     /// Gives a job up: it ends as [`Outcome::Cancelled`], and what still comes of it is dropped. The job server is not told,
     /// as the protocol has no word for it. Does nothing when the job has ended.
     pub fn abandon(&mut self, job: JobId, now: Instant) {
-        self.advance_clock(now);
+        self.links.advance_clock(now);
         if let Some(phase) = self.phase(job) {
             self.finish(job, Outcome::Cancelled { phase });
         }
@@ -210,15 +213,14 @@ impl Client {
     #[must_use]
     pub fn phase(&self, job: JobId) -> Option<Phase> {
         let entry = self.jobs.entry(job)?;
-        let taken = self.servers.get(entry.link).map_or(0, |server| server.link.connection.out.taken());
-        Some(entry.phase(taken))
+        Some(entry.phase(self.taken(entry.link)))
     }
 
     /// The connection on which the next packet of a job will come.
     #[must_use]
     pub fn conn_of(&self, job: JobId) -> Option<ConnId> {
         let entry = self.jobs.entry(job).filter(|entry| entry.is_placed())?;
-        self.servers.get(entry.link).map(|server| server.link.conn())
+        self.links.get(entry.link).map(Link::conn)
     }
 
     /// Asks how an outstanding job is (GET_STATUS). The answer is an [`Event::Status`].
@@ -229,7 +231,7 @@ impl Client {
         match self.jobs.entry(job) {
             Some(jobs::Entry { stage: Stage::Accepted { handle, .. }, link, .. }) => {
                 let (handle, place) = (handle.clone(), *link);
-                self.ask(place, Ask::Status(handle), now).map_err(|rejected| Rejected::new(rejected.reason, job))
+                self.ask(place, Ask::Status(handle), now).map_err(|reason| Rejected::new(reason, job))
             }
             _ => Err(Rejected::new(Reason::Unknown("job, or a job that has no handle yet"), job)),
         }
@@ -241,9 +243,9 @@ impl Client {
     /// The server is unknown, a limit is reached, or the client is closed.
     pub fn status_of(&mut self, server: ServerId, handle: Handle, now: Instant) -> Result<RequestId, Rejected<Handle>> {
         match self.place_of(server) {
-            Some(place) => self
-                .ask(place, Ask::Status(handle.clone()), now)
-                .map_err(|rejected| Rejected::new(rejected.reason, handle)),
+            Some(place) => {
+                self.ask(place, Ask::Status(handle.clone()), now).map_err(|reason| Rejected::new(reason, handle))
+            }
             None => Err(Rejected::new(Reason::Unknown("job server"), handle)),
         }
     }
@@ -262,9 +264,9 @@ impl Client {
             return Err(Rejected::new(error, unique));
         }
         match self.place_of(server) {
-            Some(place) => self
-                .ask(place, Ask::StatusUnique(unique.clone()), now)
-                .map_err(|rejected| Rejected::new(rejected.reason, unique)),
+            Some(place) => {
+                self.ask(place, Ask::StatusUnique(unique.clone()), now).map_err(|reason| Rejected::new(reason, unique))
+            }
             None => Err(Rejected::new(Reason::Unknown("job server"), unique)),
         }
     }
@@ -274,14 +276,14 @@ impl Client {
     /// # Errors
     /// The payload is over the limit, the server is unknown, a limit is reached, or the client is closed.
     pub fn echo(&mut self, server: ServerId, payload: Bytes, now: Instant) -> Result<RequestId, Rejected<Bytes>> {
-        let limit = self.config.limits.max_packet;
+        let limit = self.links.limits.max_packet;
         if payload.len() > limit {
             return Err(Rejected::new(ConfigError::TooLong { what: "payload", length: payload.len(), limit }, payload));
         }
         match self.place_of(server) {
-            Some(place) => self
-                .ask(place, Ask::Echo(payload.clone()), now)
-                .map_err(|rejected| Rejected::new(rejected.reason, payload)),
+            Some(place) => {
+                self.ask(place, Ask::Echo(payload.clone()), now).map_err(|reason| Rejected::new(reason, payload))
+            }
             None => Err(Rejected::new(Reason::Unknown("job server"), payload)),
         }
     }
@@ -307,7 +309,7 @@ impl Client {
     /// Closes at once: each outstanding job ends as [`Outcome::Cancelled`], each connection is closed, then comes
     /// [`Event::Closed`].
     pub fn close(&mut self, now: Instant) {
-        self.advance_clock(now);
+        self.links.advance_clock(now);
         if core::mem::replace(&mut self.closed, true) {
             return;
         }
@@ -317,17 +319,11 @@ impl Client {
                 self.finish(id, Outcome::Cancelled { phase });
             }
         }
-        for place in 0..self.servers.len() {
-            self.end_requests(place, &RequestError::Closed);
-            let link = &mut self.servers[place].link;
-            let conn = link.conn();
-            if link.owns(conn) {
-                link.rest();
-                self.queue.push_back(Output::Disconnect(conn));
-            }
+        for place in 0..self.links.len() {
+            let replies = self.links.close(place);
+            self.end_requests(place, replies, &RequestError::Closed);
         }
-        self.paused.clear();
-        self.queue.push_back(Output::Event(Event::Closed));
+        self.links.event(Event::Closed);
     }
 
     /// Whether every table is empty, as it must be when nothing is outstanding.
@@ -337,16 +333,11 @@ impl Client {
         self.jobs.is_empty()
             && self.open_requests == 0
             && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
-            && self.servers.iter().all(|server| server.asks.is_empty())
-    }
-
-    fn advance_clock(&mut self, now: Instant) -> Instant {
-        self.now = self.now.max(now);
-        self.now
+            && self.asks.iter().all(VecDeque::is_empty)
     }
 
     fn room_for(&self, more: usize) -> Result<(), Reason> {
-        let limit = self.config.limits.max_jobs;
+        let limit = self.links.limits.max_jobs;
         match self.jobs.len() + self.open_requests + more {
             _ if self.closed => Err(Reason::Closed),
             wanted if wanted > limit => {
@@ -361,59 +352,44 @@ impl Client {
     }
 
     fn look_at_links(&mut self) {
-        for (candidate, server) in self.candidates.iter_mut().zip(&self.servers) {
-            candidate.state = server.link.state(self.now);
+        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
+            candidate.state = link.state(self.links.now);
         }
     }
 
-    fn transmit_if(&mut self, first: bool, conn: ConnId) {
-        if first {
-            self.queue.push_back(Output::Transmit(conn));
-        }
+    /// How many bytes the connection at `place` has taken.
+    fn taken(&self, place: usize) -> u64 {
+        self.links.get(place).map_or(0, |link| link.connection.out.taken())
     }
 
     fn dial(&mut self, place: Option<usize>) {
-        let Some(place) = place else { return };
-        if let (Some(server), Some(candidate)) = (self.servers.get_mut(place), self.candidates.get_mut(place))
-            && candidate.state == LinkState::Idle
-        {
-            candidate.state = LinkState::Connecting;
-            let conn = server.link.dial(self.now);
-            let within = self.config.connecting.connect_timeout;
-            self.queue.push_back(Output::Connect { conn, server: server.link.address.clone(), within });
+        if let Some(place) = place {
+            self.links.dial(place);
+            self.look_at_links();
         }
     }
 
     /// Gives a job to the server at `place`; false when that one is not up.
     fn place(&mut self, id: JobId, place: usize) -> bool {
-        let (Some(server), Some(entry)) =
-            (self.servers.get_mut(place).filter(|server| server.link.is_up()), self.jobs.entry_mut(id))
-        else {
-            return false;
-        };
+        let (true, Some(entry)) = (self.links.is_up(place), self.jobs.entry_mut(id)) else { return false };
         entry.link = place;
         entry.attempts += 1;
-        if entry.attempts > 1 {
-            self.counters.retried += 1;
-        }
+        self.counters.retried += u64::from(entry.attempts > 1);
         let generated;
         let unique = match &entry.job.unique {
             Unique::Generated => {
-                generated = self.random.unique();
+                generated = self.links.random.unique();
                 &generated[..]
             }
             _ => unique_of(&entry.job),
         };
-        let connection = &mut server.link.connection;
-        let first = connection.send(entry.job.packet(), &[&entry.job.function, unique], Some(&entry.job.payload));
-        connection.expect(Reply::Created(id), self.now);
-        let end = connection.out.end();
-        let conn = server.link.conn();
+        let arguments: [&[u8]; 2] = [&entry.job.function, unique];
+        self.links.send(place, entry.job.packet(), &arguments, Some(&entry.job.payload), Some(Reply::Created(id)));
+        let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding += 1;
         }
-        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.random);
-        self.transmit_if(first, conn);
+        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
         true
     }
 
@@ -434,53 +410,47 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, place: usize, ask: Ask, now: Instant) -> Result<RequestId, Rejected<()>> {
-        self.advance_clock(now);
-        self.room_for(1).map_err(|reason| Rejected::new(reason, ()))?;
+    fn ask(&mut self, place: usize, ask: Ask, now: Instant) -> Result<RequestId, Reason> {
+        self.links.advance_clock(now);
+        self.room_for(1)?;
         self.requests += 1;
         self.open_requests += 1;
         let request = RequestId(self.requests);
-        self.look_at_links();
-        if let Some(server) = self.servers.get_mut(place) {
-            server.asks.push_back((request, ask));
+        if let Some(asks) = self.asks.get_mut(place) {
+            asks.push_back((request, ask));
         }
-        self.dial(Some(place));
+        self.links.dial(place);
         self.send_asks(place);
         Ok(request)
     }
 
     fn send_asks(&mut self, place: usize) {
-        let Some(server) = self.servers.get_mut(place).filter(|server| server.link.is_up()) else { return };
-        let (conn, connection) = (server.link.conn(), &mut server.link.connection);
-        let mut first = false;
-        for (request, ask) in server.asks.drain(..) {
-            first |= match &ask {
-                Ask::Status(handle) => connection.send(PacketType::GET_STATUS, &[handle.as_bytes()], None),
-                Ask::StatusUnique(unique) => connection.send(PacketType::GET_STATUS_UNIQUE, &[unique], None),
-                Ask::Echo(payload) => connection.send(PacketType::ECHO_REQ, &[], Some(payload)),
-            };
-            let reply = match ask {
-                Ask::Status(_) => Reply::Status(request),
-                Ask::StatusUnique(_) => Reply::StatusUnique(request),
-                Ask::Echo(_) => Reply::Echo(request),
-            };
-            connection.expect(reply, self.now);
+        let Some(asks) = self.asks.get_mut(place).filter(|_| self.links.is_up(place)) else { return };
+        for (request, ask) in asks.drain(..) {
+            match ask {
+                Ask::Status(handle) => {
+                    let reply = Some(Reply::Status(request));
+                    self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
+                }
+                Ask::StatusUnique(unique) => {
+                    let reply = Some(Reply::StatusUnique(request));
+                    self.links.send(place, PacketType::GET_STATUS_UNIQUE, &[&unique], None, reply);
+                }
+                Ask::Echo(payload) => {
+                    self.links.send(place, PacketType::ECHO_REQ, &[], Some(&payload), Some(Reply::Echo(request)));
+                }
+            }
         }
-        self.transmit_if(first, conn);
-    }
-
-    fn event(&mut self, event: Event) {
-        self.queue.push_back(Output::Event(event));
     }
 
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
-        let Some(entry) = self.jobs.remove(id, &self.random) else { return };
+        let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
         if entry.is_placed() {
             self.leave(entry.link);
         }
         self.counters.ended += 1;
-        self.event(Event::Done { job: id, outcome });
+        self.links.event(Event::Done { job: id, outcome });
     }
 
     fn leave(&mut self, place: usize) {
@@ -491,19 +461,17 @@ impl Client {
 
     fn answer_status(&mut self, request: RequestId, result: Result<Status, RequestError>) {
         self.open_requests -= 1;
-        self.event(Event::Status { request, result });
+        self.links.event(Event::Status { request, result });
     }
 
     fn answer_echo(&mut self, request: RequestId, result: Result<Bytes, RequestError>) {
         self.open_requests -= 1;
-        self.event(Event::Echo { request, result });
+        self.links.event(Event::Echo { request, result });
     }
 
-    /// The requests that wait for a connection which is not to be had.
-    fn end_requests(&mut self, place: usize, error: &RequestError) {
-        let Some(server) = self.servers.get_mut(place) else { return };
-        let replies: Vec<_> = server.link.connection.end().collect();
-        for (request, ask) in core::mem::take(&mut server.asks) {
+    /// Ends the requests that wait for the connection at `place`, or for `replies` that will not come.
+    fn end_requests(&mut self, place: usize, replies: Vec<Reply>, error: &RequestError) {
+        for (request, ask) in self.asks.get_mut(place).map(core::mem::take).unwrap_or_default() {
             match ask {
                 Ask::Echo(_) => self.answer_echo(request, Err(error.clone())),
                 Ask::Status(_) | Ask::StatusUnique(_) => self.answer_status(request, Err(error.clone())),
@@ -522,18 +490,17 @@ impl Client {
 
     /// The connection to a server is gone, or could not be made.
     fn link_lost(&mut self, place: usize, reason: &CloseReason) {
-        let Some(server) = self.servers.get_mut(place) else { return };
-        let link = &mut server.link;
-        let (id, address, taken) = (link.id, link.address.clone(), link.connection.out.taken());
-        let retry_at = link.lost(self.now, &self.config.connecting, &mut self.random);
-        self.event(Event::Disconnected { server: id, reason: reason.clone(), retry_at });
-        let mut lost: Vec<_> =
-            self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place).map(|(id, _)| id).collect();
-        lost.sort_by_key(|&id| self.jobs.entry(id).map(jobs::Entry::sequence));
-        for job in lost {
+        let Some(link) = self.links.get(place) else { return };
+        let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
+        let (replies, retry_at) = self.links.lost(place);
+        self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
+        let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
+        let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
+        lost.sort_unstable();
+        for (_, job) in lost {
             self.lose(job, taken, &address, reason);
         }
-        self.end_requests(place, &RequestError::Lost(reason.clone()));
+        self.end_requests(place, replies, &RequestError::Lost(reason.clone()));
         self.place_parked();
     }
 
@@ -545,70 +512,50 @@ impl Client {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
             Retry::Idempotent { attempts } if entry.attempts < attempts => {
                 let doubled =
-                    self.config.connecting.retry_first.saturating_mul(1 << entry.attempts.saturating_sub(1).min(30));
-                Stage::Delayed { until: self.now + self.random.jitter(doubled.min(self.config.connecting.retry_most)) }
+                    self.links.settings.retry_first.saturating_mul(1 << entry.attempts.saturating_sub(1).min(30));
+                Stage::Delayed {
+                    until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
+                }
             }
             _ => return self.finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone() }),
         };
         self.leave(place);
-        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.random);
+        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
     }
 
     fn connected(&mut self, place: usize) {
-        let Some(server) = self.servers.get_mut(place) else { return };
-        let link = &mut server.link;
-        if !link.connected(self.now) {
+        if !self.links.connected(place) {
             return;
         }
-        let (id, conn) = (link.id, link.conn());
-        let mut first = false;
         if let Some(name) = &self.config.client_id {
-            first |= link.connection.send(PacketType::SET_CLIENT_ID, &[name.as_bytes()], None);
+            self.links.send(place, PacketType::SET_CLIENT_ID, &[name.as_bytes()], None, None);
         }
         if self.config.exceptions {
-            first |= link.connection.send(PacketType::OPTION_REQ, &[b"exceptions"], None);
-            link.connection.expect(Reply::Option, self.now);
+            self.links.send(place, PacketType::OPTION_REQ, &[b"exceptions"], None, Some(Reply::Option));
         }
-        self.transmit_if(first, conn);
-        self.event(Event::Connected { server: id });
+        if let Some(server) = self.links.get(place).map(|link| link.id) {
+            self.links.event(Event::Connected { server });
+        }
         self.send_asks(place);
         self.place_parked();
     }
 
     fn break_off(&mut self, place: usize, reason: &CloseReason) {
-        if let Some(server) = self.servers.get(place) {
-            self.queue.push_back(Output::Disconnect(server.link.conn()));
-            self.link_lost(place, reason);
-        }
+        self.links.disconnect(place);
+        self.link_lost(place, reason);
     }
 
     fn tick(&mut self) {
-        while let Some(id) = self.jobs.timed(self.now) {
+        while let Some(id) = self.jobs.timed(self.links.now) {
             self.job_timer(id);
         }
-        for place in 0..self.servers.len() {
-            let Some(server) = self.servers.get_mut(place) else { return };
-            match server.link.tick(self.now, &self.config.connecting) {
-                Due::Nothing => {}
-                Due::ConnectTimeout => self.break_off(place, &CloseReason::ConnectTimeout),
-                // rustygeard answers no OPTION_REQ: that is no silence.
-                Due::Silent if matches!(server.link.connection.due(), Some((Reply::Option, _))) => {
-                    server.link.connection.take_reply(|_| true, |_| false);
-                }
-                Due::Silent => self.break_off(place, &CloseReason::Silent),
-                Due::Probe => {
-                    let connection = &mut server.link.connection;
-                    let first = connection.send(PacketType::ECHO_REQ, &[], None);
-                    connection.expect(Reply::Probe, self.now);
-                    let conn = server.link.conn();
-                    self.transmit_if(first, conn);
-                }
+        for place in 0..self.links.len() {
+            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::Option)) {
+                self.break_off(place, &reason);
             }
-        }
-        self.look_at_links();
-        for place in 0..self.servers.len() {
-            let waits = self.servers.get(place).is_some_and(|server| !server.asks.is_empty());
-            self.dial(waits.then_some(place));
+            if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {
+                self.links.dial(place);
+            }
         }
         self.place_parked();
     }
@@ -616,24 +563,18 @@ impl Client {
     fn job_timer(&mut self, id: JobId) {
         let Some(phase) = self.phase(id) else { return };
         let Some(entry) = self.jobs.entry_mut(id) else { return };
-        if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.now) {
+        if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
             return self.finish(id, Outcome::TimedOut { phase });
         }
         let place = entry.link;
         match &mut entry.stage {
-            Stage::Delayed { until } if *until <= self.now => {
-                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.random);
+            Stage::Delayed { until } if *until <= self.links.now => {
+                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
             }
-            Stage::Accepted { handle, doubt: Some(doubt), .. } if doubt.at <= self.now => {
-                doubt.interval = doubt.interval.saturating_mul(2).min(self.config.connecting.retry_most);
-                doubt.at = self.now + doubt.interval;
-                if let Some(server) = self.servers.get_mut(place) {
-                    let connection = &mut server.link.connection;
-                    let first = connection.send(PacketType::GET_STATUS, &[handle.as_bytes()], None);
-                    connection.expect(Reply::Doubt(id), self.now);
-                    let conn = server.link.conn();
-                    self.transmit_if(first, conn);
-                }
+            Stage::Accepted { handle, doubt: Some(doubt), .. } if doubt.at <= self.links.now => {
+                doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
+                doubt.at = self.links.now + doubt.interval;
+                self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, Some(Reply::Doubt(id)));
             }
             _ => {}
         }
@@ -641,24 +582,10 @@ impl Client {
     }
 
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        let place = conn.index();
-        loop {
-            if self.queue.len() >= self.config.limits.max_events {
-                if !self.paused.contains(&conn) {
-                    self.paused.push(conn);
-                }
-                return;
-            }
-            let Some(server) = self.servers.get_mut(place).filter(|server| server.link.owns(conn)) else { return };
-            server.link.heard(self.now);
-            let step = match server.link.connection.receive(stream, self.config.limits.max_packet) {
-                Ok(None) => return,
-                Ok(Some(packet)) => self.packet(place, packet),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = step {
+        while let Some(received) = self.links.receive(conn, stream) {
+            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
                 stream.clear();
-                return self.break_off(place, &CloseReason::Protocol(error));
+                return self.break_off(conn.index(), &CloseReason::Protocol(error));
             }
         }
     }
@@ -675,14 +602,11 @@ impl Machine for Client {
     type Event = Event;
 
     fn handle(&mut self, input: Input<'_>, now: Instant) {
-        self.advance_clock(now);
+        self.links.advance_clock(now);
         let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
             return if self.closed { () } else { self.tick() };
         };
-        let place = conn.index();
-        if !self.servers.get(place).is_some_and(|server| server.link.owns(*conn)) {
-            return;
-        }
+        let Some(place) = self.links.place_of(*conn) else { return };
         match input {
             Input::Connected(_) => self.connected(place),
             Input::Data(conn, stream) => self.receive(conn, stream),
@@ -692,28 +616,16 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if let Some(output) = self.queue.pop_front() {
-            return output;
-        }
-        while let Some(conn) = self.paused.pop() {
-            if self.servers.get(conn.index()).is_some_and(|server| server.link.owns(conn)) {
-                return Output::Resume(conn);
-            }
-        }
         let parked = self.jobs.has_parked();
-        let links = self
-            .servers
-            .iter()
-            .filter_map(|server| server.link.deadline(&self.config.connecting, parked || !server.asks.is_empty()));
-        Output::Wait(links.fold(self.jobs.first_timer(), |first, at| earlier(first, Some(at))))
+        let asks = &self.asks;
+        self.links.poll(self.jobs.first_timer(), |place| parked || asks.get(place).is_some_and(|asks| !asks.is_empty()))
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
-        let server = self.servers.get_mut(conn.index()).filter(|server| server.link.owns(conn));
-        Outgoing::new(server.map(|server| &mut server.link.connection.out))
+        self.links.outgoing(conn)
     }
 
     fn wants_read(&self, conn: ConnId) -> bool {
-        !self.paused.contains(&conn)
+        self.links.wants_read(conn)
     }
 }

@@ -29,18 +29,18 @@ impl Client {
             }
             Packet::WorkData(packet) => {
                 if let Some(job) = self.alive(place, packet.handle()) {
-                    self.event(Event::Data { job, payload: packet.into_payload() });
+                    self.links.event(Event::Data { job, payload: packet.into_payload() });
                 }
             }
             Packet::WorkWarning(packet) => {
                 if let Some(job) = self.alive(place, packet.handle()) {
-                    self.event(Event::Warning { job, payload: packet.into_payload() });
+                    self.links.event(Event::Warning { job, payload: packet.into_payload() });
                 }
             }
             Packet::WorkStatus(packet) => {
                 if let Some(job) = self.alive(place, packet.handle()) {
                     let (numerator, denominator) = (number(packet.numerator()), number(packet.denominator()));
-                    self.event(Event::Progress { job, numerator, denominator });
+                    self.links.event(Event::Progress { job, numerator, denominator });
                 }
             }
             Packet::StatusRes(packet) => {
@@ -100,9 +100,9 @@ impl Client {
         wanted: impl Fn(&Reply) -> bool,
     ) -> Result<Reply, ProtocolError> {
         let out_of_order = ProtocolError::OutOfOrder(kind);
-        let server = self.servers.get_mut(place).ok_or(out_of_order)?;
-        server.link.proved();
-        server.link.connection.take_reply(wanted, |reply| matches!(reply, Reply::Option)).ok_or(out_of_order)
+        let link = self.links.get_mut(place).ok_or(out_of_order)?;
+        link.proved();
+        link.connection.take_reply(wanted, |reply| matches!(reply, Reply::Option)).ok_or(out_of_order)
     }
 
     fn created(&mut self, place: usize, id: JobId, handle: Handle) {
@@ -110,10 +110,10 @@ impl Client {
         if entry.job.background {
             return self.finish(id, Outcome::Queued(handle));
         }
-        entry.alive = self.now;
+        entry.alive = self.links.now;
         let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
-            let interval = self.config.connecting.retry_first.saturating_mul(2);
-            Doubt { at: self.now + interval, interval, unknown: false }
+            let interval = self.links.settings.retry_first.saturating_mul(2);
+            Doubt { at: self.links.now + interval, interval, unknown: false }
         });
         if !matches!(entry.retry(self.config.retry), Retry::Idempotent { .. }) {
             // It is never submitted again, so what it was made of is no longer needed.
@@ -122,19 +122,19 @@ impl Client {
             entry.job.unique = Unique::None;
         }
         let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
-        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.random);
+        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
         let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
-        self.event(Event::Created { job: id, handle, server });
+        self.links.event(Event::Created { job: id, handle, server });
     }
 
     /// A sign of life of a job that goes on.
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
-        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.random);
+        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.counters.late += 1;
             return None;
         };
-        entry.alive = self.now;
+        entry.alive = self.links.now;
         if let Stage::Accepted { running, .. } = &mut entry.stage {
             *running = true;
         }
@@ -142,25 +142,21 @@ impl Client {
     }
 
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let Some(job) = self.jobs.deal(place, &handle, &self.random) else {
+        let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
             self.counters.late += 1;
             return;
         };
-        let shared = self.jobs.shares_handle(job, &self.random);
-        if shared
-            && let Some(server) = self.servers.get_mut(place)
-            && !matches!(server.link.connection.due_last(), Some(Reply::Barrier(other, _)) if *other == handle)
-        {
-            let (conn, connection) = (server.link.conn(), &mut server.link.connection);
-            let first = connection.send(PacketType::GET_STATUS, &[handle.as_bytes()], None);
-            connection.expect(Reply::Barrier(handle, outcome.clone()), self.now);
-            self.transmit_if(first, conn);
+        let shared = self.jobs.shares_handle(job, &self.links.random);
+        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
+        if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
+            let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
+            self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
         }
         self.finish(job, outcome);
     }
 
     fn end_all(&mut self, place: usize, handle: &Handle, outcome: &Outcome) {
-        while let Some(job) = self.jobs.deal(place, handle, &self.random) {
+        while let Some(job) = self.jobs.deal(place, handle, &self.links.random) {
             self.finish(job, outcome.clone());
         }
     }
@@ -172,16 +168,16 @@ impl Client {
         if !core::mem::replace(&mut doubt.unknown, !known) || known {
             return;
         }
-        if let Some(address) = self.servers.get(place).map(|server| server.link.address.clone()) {
+        if let Some(address) = self.links.get(place).map(|link| link.address.clone()) {
             self.lose(job, u64::MAX, &address, &CloseReason::Forgotten);
             self.place_parked();
         }
     }
 
     fn server_error(&mut self, place: usize, error: ServerError) {
-        let Some(server) = self.servers.get_mut(place) else { return };
-        let id = server.link.id;
-        match server.link.connection.take_reply(|_| true, |_| false) {
+        let Some(link) = self.links.get_mut(place) else { return };
+        let server = link.id;
+        match link.connection.take_reply(|_| true, |_| false) {
             Some(Reply::Created(job)) => self.finish(job, Outcome::Rejected(error)),
             Some(Reply::Status(request) | Reply::StatusUnique(request)) => {
                 self.answer_status(request, Err(RequestError::Rejected(error)))
@@ -189,7 +185,7 @@ impl Client {
             Some(Reply::Echo(request)) => self.answer_echo(request, Err(RequestError::Rejected(error))),
             Some(Reply::Barrier(handle, outcome)) => self.end_all(place, &handle, &outcome),
             Some(Reply::Doubt(_)) => {}
-            Some(Reply::Probe | Reply::Option) | None => self.event(Event::ServerError { server: id, error }),
+            Some(Reply::Probe | Reply::Option) | None => self.links.event(Event::ServerError { server, error }),
         }
     }
 }
