@@ -17,6 +17,7 @@ mod random;
 mod time;
 
 pub mod wire;
+pub mod worker;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use balancer::{Balance, Candidate, Choice, Strategy};
