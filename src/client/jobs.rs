@@ -27,7 +27,8 @@ pub(super) enum Stage {
 /// submissions of its unique. So the server is asked, at growing intervals, whether it still knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doubt {
-    pub(super) at: Instant,
+    /// When the server is asked next; `None` while its answer is awaited.
+    pub(super) ask_at: Option<Instant>,
     pub(super) interval: Duration,
     pub(super) unknown: bool,
 }
@@ -88,7 +89,7 @@ impl Entry {
     fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
-            Stage::Accepted { doubt, .. } => doubt.map(|doubt| doubt.at),
+            Stage::Accepted { doubt, .. } => doubt.and_then(|doubt| doubt.ask_at),
             Stage::Parked | Stage::Sent { .. } => None,
         };
         earlier(self.deadline(defaults), other)

@@ -515,9 +515,10 @@ impl Client {
             Stage::Delayed { until } if *until <= self.links.now => {
                 return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
             }
-            Stage::Accepted { handle, doubt: Some(doubt), .. } if doubt.at <= self.links.now => {
-                doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
-                doubt.at = self.links.now + doubt.interval;
+            Stage::Accepted { handle, doubt: Some(doubt), .. }
+                if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
+            {
+                doubt.ask_at = None;
                 self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, Some(Reply::Doubt(id)));
             }
             _ => {}
