@@ -1,6 +1,6 @@
 //! Gearman as pure state machines. (The map of the house follows as it is built.)
 #![no_std]
-#![warn(clippy::disallowed_types)]
+#![warn(clippy::disallowed_types, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 
 extern crate alloc;
 
@@ -18,6 +18,7 @@ mod random;
 mod time;
 
 pub mod wire;
+pub mod worker;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use balancer::{Balance, Candidate, Choice, Strategy};

@@ -3,6 +3,7 @@
 //! It keeps at most one connection to each job server, made when it is needed. Whatever happens, each submission that
 //! [`Client::submit`] accepts ends in exactly one [`Event::Done`].
 
+mod config;
 mod event;
 mod jobs;
 mod packet;
@@ -13,75 +14,18 @@ use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::config::{Config, Counters};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
 use crate::address::Address;
 use crate::balancer::{Balance, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
-use crate::link::{Connecting, Link, LinkState};
+use crate::link::{Link, LinkState};
 use crate::links::Links;
-use crate::machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output};
-use crate::random::Seed;
+use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
 use crate::wire::PacketType;
-
-/// What a client is to be.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Config {
-    /// The job servers, at least one, none twice.
-    pub servers: Vec<Address>,
-    /// Which of them gets a job.
-    pub balance: Balance,
-    /// How it connects, and finds out that a server is dead.
-    pub connecting: Connecting,
-    /// The deadlines of jobs that have none of their own.
-    pub deadlines: Deadlines,
-    /// What happens to lost jobs that do not say so themselves.
-    pub retry: Retry,
-    /// Whether job servers are asked to send exceptions (OPTION_REQ `exceptions`); else a job that throws just fails.
-    /// Default true.
-    pub exceptions: bool,
-    /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
-    pub client_id: Option<Box<str>>,
-    /// What it may hold.
-    pub limits: Limits,
-    /// Where its randomness comes from: jitter, generated uniques, the hash of its tables.
-    pub seed: Seed,
-}
-
-impl Config {
-    /// The defaults, without a server.
-    #[must_use]
-    pub fn new(seed: Seed) -> Self {
-        Self {
-            servers: Vec::new(),
-            balance: Balance::Sequence,
-            connecting: Connecting::default(),
-            deadlines: Deadlines { accept: Some(core::time::Duration::from_secs(30)), total: None, idle: None },
-            retry: Retry::Unsent,
-            exceptions: true,
-            client_id: None,
-            limits: Limits::default(),
-            seed,
-        }
-    }
-}
-
-/// Plain counts since the client was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Jobs taken by `submit`.
-    pub submitted: u64,
-    /// Jobs that ended.
-    pub ended: u64,
-    /// Further attempts at a job.
-    pub retried: u64,
-    /// Packets for jobs that had ended or were never known.
-    pub late: u64,
-}
 
 /// What a reply is for.
 #[derive(Debug)]
@@ -604,7 +548,10 @@ impl Machine for Client {
     fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.links.advance_clock(now);
         let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
-            return if self.closed { () } else { self.tick() };
+            if !self.closed {
+                self.tick();
+            }
+            return;
         };
         let Some(place) = self.links.place_of(*conn) else { return };
         match input {
