@@ -17,6 +17,9 @@ pub const MAX_FUNCTION: usize = 512;
 /// Bytes that a unique may have: gearmand cuts or refuses longer ones.
 pub const MAX_UNIQUE: usize = 63;
 
+/// Bytes that a client id may have: gearmand keeps no more.
+pub const MAX_CLIENT_ID: usize = 127;
+
 /// A job to submit.
 ///
 /// ```
@@ -142,9 +145,13 @@ impl Job {
     pub(crate) fn check(&self, max_packet: usize) -> Result<(), ConfigError> {
         check_function(&self.function)?;
         let mut size = self.function.len() + 2;
-        if let Unique::Own(unique) = &self.unique {
-            ConfigError::check_name("unique", unique, MAX_UNIQUE)?;
-            size += unique.len();
+        match &self.unique {
+            Unique::Own(unique) => {
+                ConfigError::check_name("unique", unique, MAX_UNIQUE)?;
+                size += unique.len();
+            }
+            Unique::Generated => size += 32,
+            Unique::None => {}
         }
         let limit = max_packet.saturating_sub(size);
         if self.payload.len() > limit {
@@ -159,6 +166,13 @@ pub(crate) fn check_function(function: &[u8]) -> Result<(), ConfigError> {
         return Err(ConfigError::EmptyFunction);
     }
     ConfigError::check_name("function", function, MAX_FUNCTION)
+}
+
+pub(crate) fn check_client_id(id: &str) -> Result<(), ConfigError> {
+    if id.is_empty() || id.contains(|c: char| c.is_whitespace() || c == '\0') {
+        return Err(ConfigError::BadClientId { id: id.into() });
+    }
+    ConfigError::check_name("client id", id.as_bytes(), MAX_CLIENT_ID)
 }
 
 /// Which unique a job is submitted with.

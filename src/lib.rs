@@ -4,21 +4,29 @@
 extern crate alloc;
 
 mod address;
+mod balancer;
+pub mod client;
+mod connection;
 mod error;
 mod job;
+mod link;
+mod links;
 mod machine;
 mod outbox;
 mod random;
 mod time;
 
 pub mod wire;
+pub mod worker;
 
 pub use address::{Address, DEFAULT_PORT};
+pub use balancer::{Balance, Candidate, Choice, Strategy};
 pub use error::{ConfigError, ProtocolError, Reason, Rejected};
 pub use job::{
-    Deadlines, Handle, Job, JobId, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry, ServerError, ServerId,
-    Unique,
+    Deadlines, Handle, Job, JobId, MAX_CLIENT_ID, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry,
+    ServerError, ServerId, Unique,
 };
+pub use link::{Connecting, LinkState};
 pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
 pub use random::Seed;
 pub use time::Instant;

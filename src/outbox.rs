@@ -12,6 +12,8 @@ use crate::wire::{HEADER, Magic, PacketType};
 const COPIED: usize = 2 << 10;
 /// What an idle connection keeps of its buffer at most.
 const KEPT: usize = 4 << 10;
+/// More than this cannot be taken for written at once.
+const BULKY: usize = 256 << 10;
 
 /// Packets as chunks for a vectored write: small ones gathered, large payloads as they came.
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct Outbox {
     tail: BytesMut,
     waiting: usize,
     taken: u64,
+    bulky: bool,
 }
 
 impl Outbox {
@@ -56,6 +59,7 @@ impl Outbox {
             None => {}
         }
         self.waiting += HEADER + size;
+        self.bulky |= self.waiting > BULKY;
         was_empty
     }
 
@@ -81,6 +85,11 @@ impl Outbox {
     /// How many bytes of the stream have been taken.
     pub(crate) const fn taken(&self) -> u64 {
         self.taken
+    }
+
+    /// Whether there has been much to write since this was last asked.
+    pub(crate) fn take_bulky(&mut self) -> bool {
+        core::mem::take(&mut self.bulky)
     }
 
     fn freeze_tail(&mut self) {

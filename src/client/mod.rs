@@ -1,0 +1,579 @@
+//! The client machine: it submits jobs to job servers and tells how each one ends.
+//!
+//! It keeps at most one connection to each job server, made when it is needed. Whatever happens, each submission that
+//! [`Client::submit`] accepts ends in exactly one [`Event::Done`].
+
+mod config;
+mod event;
+mod jobs;
+mod packet;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+pub use self::config::{Config, Counters};
+pub use self::event::{Event, RequestError, RequestId, Status};
+use self::jobs::{Jobs, Stage};
+use crate::address::Address;
+use crate::balancer::{Balance, Candidate};
+use crate::error::{ConfigError, Reason, Rejected};
+use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
+use crate::link::{Link, LinkState};
+use crate::links::Links;
+use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
+use crate::time::Instant;
+use crate::wire::PacketType;
+
+/// What a reply is for.
+#[derive(Debug)]
+enum Reply {
+    Created(JobId),
+    Status(RequestId),
+    StatusUnique(RequestId),
+    Echo(RequestId),
+    Probe,
+    Option,
+    /// Whether the job server still knows a job in doubt.
+    Doubt(JobId),
+    /// One of several submissions that share this handle has ended. If no copy for the others comes before this reply,
+    /// none will.
+    Barrier(Handle, Outcome),
+}
+
+#[derive(Debug)]
+enum Ask {
+    Status(Handle),
+    StatusUnique(Bytes),
+    Echo(Bytes),
+}
+
+/// The client machine. See the [module](self).
+#[derive(Debug)]
+pub struct Client {
+    config: Settings,
+    links: Links<Reply, Event>,
+    /// What the strategy sees of the links, place by place.
+    candidates: Vec<Candidate>,
+    /// Requests that wait for a connection, place by place.
+    asks: Vec<VecDeque<(RequestId, Ask)>>,
+    jobs: Jobs,
+    requests: u64,
+    open_requests: usize,
+    counters: Counters,
+    closed: bool,
+}
+
+/// What of its configuration a client needs all its life.
+#[derive(Debug)]
+struct Settings {
+    balance: Balance,
+    deadlines: Deadlines,
+    retry: Retry,
+    exceptions: bool,
+    client_id: Option<Box<str>>,
+}
+
+impl Client {
+    /// A client of these job servers. It connects when the first job is submitted.
+    ///
+    /// # Errors
+    /// No servers, one twice, a client id that is none, or a duration that is too short.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        if let Some(id) = &config.client_id {
+            crate::job::check_client_id(id)?;
+        }
+        let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
+        let candidates: Vec<_> = links
+            .iter()
+            .map(|link| Candidate {
+                server: link.id,
+                address: link.address.clone(),
+                state: LinkState::Idle,
+                outstanding: 0,
+            })
+            .collect();
+        Ok(Self {
+            asks: candidates.iter().map(|_| VecDeque::new()).collect(),
+            candidates,
+            links,
+            jobs: Jobs::default(),
+            requests: 0,
+            open_requests: 0,
+            counters: Counters::default(),
+            closed: false,
+            config: Settings {
+                balance: config.balance,
+                deadlines: config.deadlines,
+                retry: config.retry,
+                exceptions: config.exceptions,
+                client_id: config.client_id,
+            },
+        })
+    }
+
+    /// Takes a job. It ends in exactly one [`Event::Done`].
+    ///
+    /// # Errors
+    /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]) or the
+    /// client is closed.
+    pub fn submit(&mut self, job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
+        let now = self.links.advance_clock(now);
+        if let Err(reason) = self.room_for(1) {
+            return Err(Rejected::new(reason, job));
+        }
+        if let Err(error) = job.check(self.links.limits.max_packet) {
+            return Err(Rejected::new(error, job));
+        }
+        self.look_at_links();
+        let choice = self.config.balance.choose(&job.function, unique_of(&job), &self.candidates);
+        if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
+            let limit = self.links.limits.max_outgoing;
+            if link.connection.out.waiting() >= limit {
+                return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
+            }
+        }
+        self.counters.submitted += 1;
+        let id = self.jobs.insert(job, now);
+        self.dial(choice.dial);
+        if !choice.send.is_some_and(|place| self.place(id, place)) {
+            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+        }
+        Ok(id)
+    }
+
+    /// Gives a job up: it ends as [`Outcome::Cancelled`], and what still comes of it is dropped. The job server is not told,
+    /// as the protocol has no word for it. Does nothing when the job has ended.
+    pub fn abandon(&mut self, job: JobId, now: Instant) {
+        self.links.advance_clock(now);
+        if let Some(phase) = self.phase(job) {
+            self.finish(job, Outcome::Cancelled { phase });
+        }
+    }
+
+    /// How far a job is. `None`: it has ended.
+    #[must_use]
+    pub fn phase(&self, job: JobId) -> Option<Phase> {
+        let entry = self.jobs.entry(job)?;
+        Some(entry.phase(self.taken(entry.link)))
+    }
+
+    /// The connection on which the next packet of a job will come.
+    #[must_use]
+    pub fn conn_of(&self, job: JobId) -> Option<ConnId> {
+        let entry = self.jobs.entry(job).filter(|entry| entry.is_placed())?;
+        self.links.get(entry.link).map(Link::conn)
+    }
+
+    /// Asks how an outstanding job is (GET_STATUS). The answer is an [`Event::Status`].
+    ///
+    /// # Errors
+    /// The job is over or has no handle yet, a limit is reached, or the client is closed.
+    pub fn status(&mut self, job: JobId, now: Instant) -> Result<RequestId, Rejected<JobId>> {
+        match self.jobs.entry(job) {
+            Some(jobs::Entry { stage: Stage::Accepted { handle, .. }, link, .. }) => {
+                let (handle, place) = (handle.clone(), *link);
+                self.ask(place, Ask::Status(handle), now).map_err(|reason| Rejected::new(reason, job))
+            }
+            _ => Err(Rejected::new(Reason::Unknown("job, or a job that has no handle yet"), job)),
+        }
+    }
+
+    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
+    ///
+    /// # Errors
+    /// The server is unknown, a limit is reached, or the client is closed.
+    pub fn status_of(&mut self, server: ServerId, handle: Handle, now: Instant) -> Result<RequestId, Rejected<Handle>> {
+        match self.place_of(server) {
+            Some(place) => {
+                self.ask(place, Ask::Status(handle.clone()), now).map_err(|reason| Rejected::new(reason, handle))
+            }
+            None => Err(Rejected::new(Reason::Unknown("job server"), handle)),
+        }
+    }
+
+    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
+    ///
+    /// # Errors
+    /// The unique is no unique, the server is unknown, a limit is reached, or the client is closed.
+    pub fn status_unique(
+        &mut self,
+        server: ServerId,
+        unique: Bytes,
+        now: Instant,
+    ) -> Result<RequestId, Rejected<Bytes>> {
+        if let Err(error) = ConfigError::check_name("unique", &unique, crate::job::MAX_UNIQUE) {
+            return Err(Rejected::new(error, unique));
+        }
+        match self.place_of(server) {
+            Some(place) => {
+                self.ask(place, Ask::StatusUnique(unique.clone()), now).map_err(|reason| Rejected::new(reason, unique))
+            }
+            None => Err(Rejected::new(Reason::Unknown("job server"), unique)),
+        }
+    }
+
+    /// Sends `payload` to a job server and back (ECHO_REQ). The answer is an [`Event::Echo`].
+    ///
+    /// # Errors
+    /// The payload is over the limit, the server is unknown, a limit is reached, or the client is closed.
+    pub fn echo(&mut self, server: ServerId, payload: Bytes, now: Instant) -> Result<RequestId, Rejected<Bytes>> {
+        let limit = self.links.limits.max_packet;
+        if payload.len() > limit {
+            return Err(Rejected::new(ConfigError::TooLong { what: "payload", length: payload.len(), limit }, payload));
+        }
+        match self.place_of(server) {
+            Some(place) => {
+                self.ask(place, Ask::Echo(payload.clone()), now).map_err(|reason| Rejected::new(reason, payload))
+            }
+            None => Err(Rejected::new(Reason::Unknown("job server"), payload)),
+        }
+    }
+
+    /// The job servers as they stand, in the order they were configured.
+    #[must_use]
+    pub fn servers(&self) -> &[Candidate] {
+        &self.candidates
+    }
+
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Plain counts since the client was made.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Closes at once: each outstanding job ends as [`Outcome::Cancelled`], each connection is closed, then comes
+    /// [`Event::Closed`].
+    pub fn close(&mut self, now: Instant) {
+        self.links.advance_clock(now);
+        if core::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let outstanding: Vec<_> = self.jobs.iter().map(|(id, _)| id).collect();
+        for id in outstanding {
+            if let Some(phase) = self.phase(id) {
+                self.finish(id, Outcome::Cancelled { phase });
+            }
+        }
+        for place in 0..self.links.len() {
+            let replies = self.links.close(place);
+            self.end_requests(place, replies, &RequestError::Closed);
+        }
+        self.links.event(Event::Closed);
+    }
+
+    /// Whether every table is empty, as it must be when nothing is outstanding.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+            && self.open_requests == 0
+            && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
+            && self.asks.iter().all(VecDeque::is_empty)
+    }
+
+    fn room_for(&self, more: usize) -> Result<(), Reason> {
+        let limit = self.links.limits.max_jobs;
+        match self.jobs.len() + self.open_requests + more {
+            _ if self.closed => Err(Reason::Closed),
+            wanted if wanted > limit => {
+                Err(Reason::Full { what: "the number of outstanding jobs and requests", limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn place_of(&self, server: ServerId) -> Option<usize> {
+        self.candidates.iter().position(|candidate| candidate.server == server)
+    }
+
+    fn look_at_links(&mut self) {
+        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
+            candidate.state = link.state(self.links.now);
+        }
+    }
+
+    /// How many bytes the connection at `place` has taken.
+    fn taken(&self, place: usize) -> u64 {
+        self.links.get(place).map_or(0, |link| link.connection.out.taken())
+    }
+
+    fn dial(&mut self, place: Option<usize>) {
+        if let Some(place) = place {
+            self.links.dial(place);
+            self.look_at_links();
+        }
+    }
+
+    /// Gives a job to the server at `place`; false when that one is not up.
+    fn place(&mut self, id: JobId, place: usize) -> bool {
+        let (true, Some(entry)) = (self.links.is_up(place), self.jobs.entry_mut(id)) else { return false };
+        entry.link = place;
+        entry.attempts += 1;
+        self.counters.retried += u64::from(entry.attempts > 1);
+        let generated;
+        let unique = match &entry.job.unique {
+            Unique::Generated => {
+                generated = self.links.random.unique();
+                &generated[..]
+            }
+            _ => unique_of(&entry.job),
+        };
+        let arguments: [&[u8]; 2] = [&entry.job.function, unique];
+        self.links.send(place, entry.job.packet(), &arguments, Some(&entry.job.payload), Some(Reply::Created(id)));
+        let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.outstanding += 1;
+        }
+        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
+        true
+    }
+
+    /// Gives the parked jobs to the servers that can be had now.
+    fn place_parked(&mut self) {
+        if !self.jobs.has_parked() {
+            return;
+        }
+        self.look_at_links();
+        let parked: Vec<_> = self.jobs.parked().collect();
+        for id in parked {
+            let Some(entry) = self.jobs.entry(id) else { continue };
+            let choice = self.config.balance.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
+            self.dial(choice.dial);
+            if let Some(place) = choice.send {
+                self.place(id, place);
+            }
+        }
+    }
+
+    fn ask(&mut self, place: usize, ask: Ask, now: Instant) -> Result<RequestId, Reason> {
+        self.links.advance_clock(now);
+        self.room_for(1)?;
+        self.requests += 1;
+        self.open_requests += 1;
+        let request = RequestId(self.requests);
+        if let Some(asks) = self.asks.get_mut(place) {
+            asks.push_back((request, ask));
+        }
+        self.links.dial(place);
+        self.send_asks(place);
+        Ok(request)
+    }
+
+    fn send_asks(&mut self, place: usize) {
+        let Some(asks) = self.asks.get_mut(place).filter(|_| self.links.is_up(place)) else { return };
+        for (request, ask) in asks.drain(..) {
+            match ask {
+                Ask::Status(handle) => {
+                    let reply = Some(Reply::Status(request));
+                    self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
+                }
+                Ask::StatusUnique(unique) => {
+                    let reply = Some(Reply::StatusUnique(request));
+                    self.links.send(place, PacketType::GET_STATUS_UNIQUE, &[&unique], None, reply);
+                }
+                Ask::Echo(payload) => {
+                    self.links.send(place, PacketType::ECHO_REQ, &[], Some(&payload), Some(Reply::Echo(request)));
+                }
+            }
+        }
+    }
+
+    /// Ends a job: the one place where `Done` is said.
+    fn finish(&mut self, id: JobId, outcome: Outcome) {
+        let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
+        if entry.is_placed() {
+            self.leave(entry.link);
+        }
+        self.counters.ended += 1;
+        self.links.event(Event::Done { job: id, outcome });
+    }
+
+    fn leave(&mut self, place: usize) {
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.outstanding = candidate.outstanding.saturating_sub(1);
+        }
+    }
+
+    fn answer_status(&mut self, request: RequestId, result: Result<Status, RequestError>) {
+        self.open_requests -= 1;
+        self.links.event(Event::Status { request, result });
+    }
+
+    fn answer_echo(&mut self, request: RequestId, result: Result<Bytes, RequestError>) {
+        self.open_requests -= 1;
+        self.links.event(Event::Echo { request, result });
+    }
+
+    /// Ends the requests that wait for the connection at `place`, or for `replies` that will not come.
+    fn end_requests(&mut self, place: usize, replies: Vec<Reply>, error: &RequestError) {
+        for (request, ask) in self.asks.get_mut(place).map(core::mem::take).unwrap_or_default() {
+            match ask {
+                Ask::Echo(_) => self.answer_echo(request, Err(error.clone())),
+                Ask::Status(_) | Ask::StatusUnique(_) => self.answer_status(request, Err(error.clone())),
+            }
+        }
+        for reply in replies {
+            match reply {
+                Reply::Echo(request) => self.answer_echo(request, Err(error.clone())),
+                Reply::Status(request) | Reply::StatusUnique(request) => {
+                    self.answer_status(request, Err(error.clone()))
+                }
+                Reply::Created(_) | Reply::Probe | Reply::Option | Reply::Doubt(_) | Reply::Barrier(..) => {}
+            }
+        }
+    }
+
+    /// The connection to a server is gone, or could not be made.
+    fn link_lost(&mut self, place: usize, reason: &CloseReason) {
+        let Some(link) = self.links.get(place) else { return };
+        let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
+        let (replies, retry_at) = self.links.lost(place);
+        self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
+        let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
+        let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
+        lost.sort_unstable();
+        for (_, job) in lost {
+            self.lose(job, taken, &address, reason);
+        }
+        self.end_requests(place, replies, &RequestError::Lost(reason.clone()));
+        self.place_parked();
+    }
+
+    /// A job's connection is gone: another attempt, or the end.
+    fn lose(&mut self, id: JobId, taken: u64, server: &Address, reason: &CloseReason) {
+        let Some(entry) = self.jobs.entry(id) else { return };
+        let (phase, place) = (entry.phase(taken), entry.link);
+        let stage = match entry.retry(self.config.retry) {
+            Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
+            Retry::Idempotent { attempts } if entry.attempts < attempts => {
+                let doubled =
+                    self.links.settings.retry_first.saturating_mul(1 << entry.attempts.saturating_sub(1).min(30));
+                Stage::Delayed {
+                    until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
+                }
+            }
+            _ => return self.finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone() }),
+        };
+        self.leave(place);
+        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+    }
+
+    fn connected(&mut self, place: usize) {
+        if !self.links.connected(place) {
+            return;
+        }
+        if let Some(name) = &self.config.client_id {
+            self.links.send(place, PacketType::SET_CLIENT_ID, &[name.as_bytes()], None, None);
+        }
+        if self.config.exceptions {
+            self.links.send(place, PacketType::OPTION_REQ, &[b"exceptions"], None, Some(Reply::Option));
+        }
+        if let Some(server) = self.links.get(place).map(|link| link.id) {
+            self.links.event(Event::Connected { server });
+        }
+        self.send_asks(place);
+        self.place_parked();
+    }
+
+    fn break_off(&mut self, place: usize, reason: &CloseReason) {
+        self.links.disconnect(place);
+        self.link_lost(place, reason);
+    }
+
+    fn tick(&mut self) {
+        while let Some(id) = self.jobs.timed(self.links.now) {
+            self.job_timer(id);
+        }
+        for place in 0..self.links.len() {
+            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::Option)) {
+                self.break_off(place, &reason);
+            }
+            if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {
+                self.links.dial(place);
+            }
+        }
+        self.place_parked();
+    }
+
+    fn job_timer(&mut self, id: JobId) {
+        let Some(phase) = self.phase(id) else { return };
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
+            return self.finish(id, Outcome::TimedOut { phase });
+        }
+        let place = entry.link;
+        match &mut entry.stage {
+            Stage::Delayed { until } if *until <= self.links.now => {
+                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+            }
+            Stage::Accepted { handle, doubt: Some(doubt), .. }
+                if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
+            {
+                doubt.ask_at = None;
+                self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, Some(Reply::Doubt(id)));
+            }
+            _ => {}
+        }
+        self.jobs.set_timer(id, &self.config.deadlines);
+    }
+
+    fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
+        while let Some(received) = self.links.receive(conn, stream) {
+            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+                stream.clear();
+                return self.break_off(conn.index(), &CloseReason::Protocol(error));
+            }
+        }
+    }
+}
+
+fn unique_of(job: &Job) -> &[u8] {
+    match &job.unique {
+        Unique::Own(unique) => unique,
+        Unique::None | Unique::Generated => &[],
+    }
+}
+
+impl Machine for Client {
+    type Event = Event;
+
+    fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.links.advance_clock(now);
+        let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
+            if !self.closed {
+                self.tick();
+            }
+            return;
+        };
+        let Some(place) = self.links.place_of(*conn) else { return };
+        match input {
+            Input::Connected(_) => self.connected(place),
+            Input::Data(conn, stream) => self.receive(conn, stream),
+            Input::Closed(_, reason) => self.link_lost(place, &reason),
+            Input::Tick => {}
+        }
+    }
+
+    fn poll(&mut self) -> Output<Event> {
+        let parked = self.jobs.has_parked();
+        let asks = &self.asks;
+        self.links.poll(self.jobs.first_timer(), |place| parked || asks.get(place).is_some_and(|asks| !asks.is_empty()))
+    }
+
+    fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
+        self.links.outgoing(conn)
+    }
+
+    fn wants_read(&self, conn: ConnId) -> bool {
+        self.links.wants_read(conn)
+    }
+}
