@@ -37,8 +37,20 @@ struct Case {
 
 const CASES: &[Case] = &[
     Case { name: "decode-submit-16", run: decode, kind: PacketType::SUBMIT_JOB, payload: 16, most_instructions: 200 },
-    Case { name: "decode-submit-1024", run: decode, kind: PacketType::SUBMIT_JOB, payload: 1024, most_instructions: 300 },
-    Case { name: "decode-complete-16", run: decode, kind: PacketType::WORK_COMPLETE, payload: 16, most_instructions: 200 },
+    Case {
+        name: "decode-submit-1024",
+        run: decode,
+        kind: PacketType::SUBMIT_JOB,
+        payload: 1024,
+        most_instructions: 300,
+    },
+    Case {
+        name: "decode-complete-16",
+        run: decode,
+        kind: PacketType::WORK_COMPLETE,
+        payload: 16,
+        most_instructions: 200,
+    },
     Case {
         name: "decode-complete-1024",
         run: decode,
@@ -47,8 +59,20 @@ const CASES: &[Case] = &[
         most_instructions: 300,
     },
     Case { name: "encode-submit-16", run: encode, kind: PacketType::SUBMIT_JOB, payload: 16, most_instructions: 200 },
-    Case { name: "encode-submit-1024", run: encode, kind: PacketType::SUBMIT_JOB, payload: 1024, most_instructions: 300 },
-    Case { name: "encode-complete-16", run: encode, kind: PacketType::WORK_COMPLETE, payload: 16, most_instructions: 200 },
+    Case {
+        name: "encode-submit-1024",
+        run: encode,
+        kind: PacketType::SUBMIT_JOB,
+        payload: 1024,
+        most_instructions: 300,
+    },
+    Case {
+        name: "encode-complete-16",
+        run: encode,
+        kind: PacketType::WORK_COMPLETE,
+        payload: 16,
+        most_instructions: 200,
+    },
     Case {
         name: "encode-complete-1024",
         run: encode,
@@ -135,8 +159,7 @@ impl Sample {
     fn new(case: &Case) -> Self {
         let name: &[u8] = if case.kind == PacketType::SUBMIT_JOB { b"bench" } else { b"H:localhost:000007" };
         let payload = Bytes::from(vec![b'x'; case.payload]);
-        let mut sample =
-            Self { kind: case.kind, stream: Vec::new(), packets: 0, name, unique: [b'7'; 32], payload };
+        let mut sample = Self { kind: case.kind, stream: Vec::new(), packets: 0, name, unique: [b'7'; 32], payload };
         let mut outbox = Outbox::default();
         while outbox.waiting() < 1 << 20 {
             sample.put(&mut outbox);

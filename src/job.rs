@@ -359,6 +359,10 @@ pub enum Outcome {
     TimedOut {
         /// How far it had come.
         phase: Phase,
+        /// The job server that had it, from [`Phase::Sending`] on.
+        server: Option<Address>,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// The connection to its job server was lost, and its [`Retry`] did not allow another attempt.
     Lost {
@@ -368,6 +372,8 @@ pub enum Outcome {
         server: Address,
         /// What became of the connection.
         reason: CloseReason,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// It was abandoned, or its client closed.
     Cancelled {

@@ -18,10 +18,10 @@ pub use self::config::{Config, Counters};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
 use crate::address::Address;
-use crate::balancer::{Balance, Candidate};
+use crate::balancer::{Balancer, Candidate, ServerCounters};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
-use crate::link::{Link, LinkState};
+use crate::link::{Link, LinkState, Removal};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -55,6 +55,7 @@ enum Ask {
 pub struct Client {
     config: Settings,
     links: Links<Reply, Event>,
+    balancer: Balancer,
     /// What the strategy sees of the links, place by place.
     candidates: Vec<Candidate>,
     /// Requests that wait for a connection, place by place.
@@ -63,13 +64,14 @@ pub struct Client {
     requests: u64,
     open_requests: usize,
     counters: Counters,
+    /// Whether the user knows that no server can be had.
+    all_down: bool,
     closed: bool,
 }
 
 /// What of its configuration a client needs all its life.
 #[derive(Debug)]
 struct Settings {
-    balance: Balance,
     deadlines: Deadlines,
     retry: Retry,
     exceptions: bool,
@@ -86,16 +88,10 @@ impl Client {
             crate::job::check_client_id(id)?;
         }
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
-        let candidates: Vec<_> = links
-            .iter()
-            .map(|link| Candidate {
-                server: link.id,
-                address: link.address.clone(),
-                state: LinkState::Idle,
-                outstanding: 0,
-            })
-            .collect();
+        let candidates: Vec<_> = links.iter().map(candidate).collect();
         Ok(Self {
+            balancer: Balancer::new(config.balance),
+            all_down: false,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
             links,
@@ -105,7 +101,6 @@ impl Client {
             counters: Counters::default(),
             closed: false,
             config: Settings {
-                balance: config.balance,
                 deadlines: config.deadlines,
                 retry: config.retry,
                 exceptions: config.exceptions,
@@ -128,7 +123,7 @@ impl Client {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
-        let choice = self.config.balance.choose(&job.function, unique_of(&job), &self.candidates);
+        let choice = self.balancer.choose(&job.function, unique_of(&job), &self.candidates);
         if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
             let limit = self.links.limits.max_outgoing;
             if link.connection.out.waiting() >= limit {
@@ -186,7 +181,7 @@ impl Client {
     /// # Errors
     /// The server is unknown, a limit is reached, or the client is closed.
     pub fn status_of(&mut self, server: ServerId, handle: Handle, now: Instant) -> Result<RequestId, Rejected<Handle>> {
-        match self.place_of(server) {
+        match self.links.place_of_server(server) {
             Some(place) => {
                 self.ask(place, Ask::Status(handle.clone()), now).map_err(|reason| Rejected::new(reason, handle))
             }
@@ -207,7 +202,7 @@ impl Client {
         if let Err(error) = ConfigError::check_name("unique", &unique, crate::job::MAX_UNIQUE) {
             return Err(Rejected::new(error, unique));
         }
-        match self.place_of(server) {
+        match self.links.place_of_server(server) {
             Some(place) => {
                 self.ask(place, Ask::StatusUnique(unique.clone()), now).map_err(|reason| Rejected::new(reason, unique))
             }
@@ -224,7 +219,7 @@ impl Client {
         if payload.len() > limit {
             return Err(Rejected::new(ConfigError::TooLong { what: "payload", length: payload.len(), limit }, payload));
         }
-        match self.place_of(server) {
+        match self.links.place_of_server(server) {
             Some(place) => {
                 self.ask(place, Ask::Echo(payload.clone()), now).map_err(|reason| Rejected::new(reason, payload))
             }
@@ -232,10 +227,51 @@ impl Client {
         }
     }
 
-    /// The job servers as they stand, in the order they were configured.
-    #[must_use]
-    pub fn servers(&self) -> &[Candidate] {
-        &self.candidates
+    /// The job servers as they stood at the last call that changed anything, in the order they were configured.
+    pub fn servers(&self) -> impl Iterator<Item = &Candidate> {
+        let there = |(_, link): &(&Candidate, &Link<Reply>)| link.removal != Removal::Done;
+        self.candidates.iter().zip(self.links.iter()).filter(there).map(|(candidate, _)| candidate)
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
+        self.links.advance_clock(now);
+        let place = self.links.add(address)?;
+        let Some(added) = self.links.get(place).map(candidate) else { return Err(ConfigError::NoServers) };
+        let server = added.server;
+        if place < self.candidates.len() {
+            self.candidates[place] = added;
+        } else {
+            self.candidates.push(added);
+            self.asks.push(VecDeque::new());
+        }
+        self.place_parked();
+        Ok(server)
+    }
+
+    /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
+    /// and go by their [`Retry`]. [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
+        self.links.advance_clock(now);
+        let Some(place) = self.links.place_of_server(server) else {
+            return Err(Rejected::new(Reason::Unknown("job server"), server));
+        };
+        if let Some(link) = self.links.get_mut(place) {
+            link.removal = Removal::Draining;
+            let conn = link.conn();
+            if !drain && link.owns(conn) {
+                self.break_off(place, &CloseReason::Local);
+            }
+        }
+        self.remove_if_done(place);
+        self.place_parked();
+        Ok(())
     }
 
     /// Jobs that have not ended.
@@ -291,14 +327,38 @@ impl Client {
         }
     }
 
-    fn place_of(&self, server: ServerId) -> Option<usize> {
-        self.candidates.iter().position(|candidate| candidate.server == server)
+    /// Brings the candidates up to date: how the links stand, and who is kept away from while others can be had.
+    fn look_at_links(&mut self) {
+        let now = self.links.now;
+        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
+            candidate.state = link.state(now);
+        }
+        if self.links.iter().any(Link::is_on_probation) {
+            let settings = &self.links.settings;
+            let good = |(candidate, link): (&Candidate, &Link<Reply>)| {
+                candidate.state.takes_jobs() && candidate.state != LinkState::Down && !link.is_recovering(now, settings)
+            };
+            let any_good = self.candidates.iter().zip(self.links.iter()).any(good);
+            let proved = |(candidate, link): (&Candidate, &Link<Reply>)| {
+                candidate.state == LinkState::Up && !link.is_on_probation()
+            };
+            let any_proved = self.candidates.iter().zip(self.links.iter()).any(proved);
+            for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
+                match candidate.state {
+                    LinkState::Idle if any_good && link.is_recovering(now, settings) => {
+                        candidate.state = LinkState::Down
+                    }
+                    LinkState::Up if any_proved && link.is_on_probation() && candidate.outstanding > 0 => {
+                        candidate.state = LinkState::Connecting;
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
-    fn look_at_links(&mut self) {
-        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
-            candidate.state = link.state(self.links.now);
-        }
+    fn none_can_be_had(&self) -> bool {
+        self.candidates.iter().all(|candidate| matches!(candidate.state, LinkState::Down | LinkState::Draining))
     }
 
     /// How many bytes the connection at `place` has taken.
@@ -332,6 +392,7 @@ impl Client {
         let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding += 1;
+            candidate.counters.sent += 1;
         }
         self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
         true
@@ -346,11 +407,15 @@ impl Client {
         let parked: Vec<_> = self.jobs.parked().collect();
         for id in parked {
             let Some(entry) = self.jobs.entry(id) else { continue };
-            let choice = self.config.balance.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
+            let choice = self.balancer.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
             self.dial(choice.dial);
             if let Some(place) = choice.send {
                 self.place(id, place);
             }
+        }
+        if self.jobs.has_parked() && self.none_can_be_had() && !core::mem::replace(&mut self.all_down, true) {
+            let retry_at = self.links.iter().filter_map(Link::retry_at).min();
+            self.links.event(Event::AllDown { retry_at });
         }
     }
 
@@ -390,16 +455,34 @@ impl Client {
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
-        if entry.is_placed() {
-            self.leave(entry.link);
-        }
+        let finished =
+            matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
         self.links.event(Event::Done { job: id, outcome });
+        if entry.is_placed() {
+            self.leave(entry.link, finished);
+        }
     }
 
-    fn leave(&mut self, place: usize) {
+    fn leave(&mut self, place: usize, finished: bool) {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding = candidate.outstanding.saturating_sub(1);
+            candidate.counters.finished += u64::from(finished);
+        }
+        self.remove_if_done(place);
+    }
+
+    /// Ends the removal of a server that has nothing more to do.
+    fn remove_if_done(&mut self, place: usize) {
+        let idle = self.candidates.get(place).is_some_and(|candidate| candidate.outstanding == 0);
+        let asked = self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+        let Some(link) = self.links.get_mut(place) else { return };
+        let answered = link.connection.due().is_none() || !link.is_up();
+        if link.removal == Removal::Draining && idle && !asked && answered {
+            link.removal = Removal::Done;
+            let server = link.id;
+            self.links.close(place);
+            self.links.event(Event::Removed { server });
         }
     }
 
@@ -437,6 +520,9 @@ impl Client {
         let Some(link) = self.links.get(place) else { return };
         let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
         let (replies, retry_at) = self.links.lost(place);
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.failed += 1;
+        }
         self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
         let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
         let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
@@ -445,6 +531,7 @@ impl Client {
             self.lose(job, taken, &address, reason);
         }
         self.end_requests(place, replies, &RequestError::Lost(reason.clone()));
+        self.remove_if_done(place);
         self.place_parked();
     }
 
@@ -461,10 +548,15 @@ impl Client {
                     until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
                 }
             }
-            _ => return self.finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone() }),
+            _ => {
+                return self.finish(
+                    id,
+                    Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts: entry.attempts },
+                );
+            }
         };
-        self.leave(place);
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        self.leave(place, false);
     }
 
     fn connected(&mut self, place: usize) {
@@ -477,7 +569,10 @@ impl Client {
         if self.config.exceptions {
             self.links.send(place, PacketType::OPTION_REQ, &[b"exceptions"], None, Some(Reply::Option));
         }
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.connected += 1;
+            self.all_down = false;
+            let server = candidate.server;
             self.links.event(Event::Connected { server });
         }
         self.send_asks(place);
@@ -508,7 +603,9 @@ impl Client {
         let Some(phase) = self.phase(id) else { return };
         let Some(entry) = self.jobs.entry_mut(id) else { return };
         if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
-            return self.finish(id, Outcome::TimedOut { phase });
+            let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
+            let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
+            return self.finish(id, Outcome::TimedOut { phase, server, attempts });
         }
         let place = entry.link;
         match &mut entry.stage {
@@ -534,6 +631,11 @@ impl Client {
             }
         }
     }
+}
+
+fn candidate(link: &Link<Reply>) -> Candidate {
+    let (server, address) = (link.id, link.address.clone());
+    Candidate { server, address, state: LinkState::Idle, outstanding: 0, counters: ServerCounters::default() }
 }
 
 fn unique_of(job: &Job) -> &[u8] {
