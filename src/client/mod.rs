@@ -7,21 +7,25 @@ mod config;
 mod event;
 mod jobs;
 mod packet;
+mod requests;
+mod servers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 pub use self::config::{Config, Counters};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
+use self::requests::Ask;
+use self::servers::candidate;
 use crate::address::Address;
-use crate::balancer::{Balancer, Candidate, ServerCounters};
+use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
-use crate::link::{Link, LinkState, Removal};
+use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, Unique};
+use crate::link::Link;
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -41,13 +45,6 @@ enum Reply {
     /// One of several submissions that share this handle has ended. If no copy for the others comes before this reply,
     /// none will.
     Barrier(Handle, Outcome),
-}
-
-#[derive(Debug)]
-enum Ask {
-    Status(Handle),
-    StatusUnique(Bytes),
-    Echo(Bytes),
 }
 
 /// The client machine. See the [module](self).
@@ -162,118 +159,6 @@ impl Client {
         self.links.get(entry.link).map(Link::conn)
     }
 
-    /// Asks how an outstanding job is (GET_STATUS). The answer is an [`Event::Status`].
-    ///
-    /// # Errors
-    /// The job is over or has no handle yet, a limit is reached, or the client is closed.
-    pub fn status(&mut self, job: JobId, now: Instant) -> Result<RequestId, Rejected<JobId>> {
-        match self.jobs.entry(job) {
-            Some(jobs::Entry { stage: Stage::Accepted { handle, .. }, link, .. }) => {
-                let (handle, place) = (handle.clone(), *link);
-                self.ask(place, Ask::Status(handle), now).map_err(|reason| Rejected::new(reason, job))
-            }
-            _ => Err(Rejected::new(Reason::Unknown("job, or a job that has no handle yet"), job)),
-        }
-    }
-
-    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
-    ///
-    /// # Errors
-    /// The server is unknown, a limit is reached, or the client is closed.
-    pub fn status_of(&mut self, server: ServerId, handle: Handle, now: Instant) -> Result<RequestId, Rejected<Handle>> {
-        match self.links.place_of_server(server) {
-            Some(place) => {
-                self.ask(place, Ask::Status(handle.clone()), now).map_err(|reason| Rejected::new(reason, handle))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), handle)),
-        }
-    }
-
-    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
-    ///
-    /// # Errors
-    /// The unique is no unique, the server is unknown, a limit is reached, or the client is closed.
-    pub fn status_unique(
-        &mut self,
-        server: ServerId,
-        unique: Bytes,
-        now: Instant,
-    ) -> Result<RequestId, Rejected<Bytes>> {
-        if let Err(error) = ConfigError::check_name("unique", &unique, crate::job::MAX_UNIQUE) {
-            return Err(Rejected::new(error, unique));
-        }
-        match self.links.place_of_server(server) {
-            Some(place) => {
-                self.ask(place, Ask::StatusUnique(unique.clone()), now).map_err(|reason| Rejected::new(reason, unique))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), unique)),
-        }
-    }
-
-    /// Sends `payload` to a job server and back (ECHO_REQ). The answer is an [`Event::Echo`].
-    ///
-    /// # Errors
-    /// The payload is over the limit, the server is unknown, a limit is reached, or the client is closed.
-    pub fn echo(&mut self, server: ServerId, payload: Bytes, now: Instant) -> Result<RequestId, Rejected<Bytes>> {
-        let limit = self.links.limits.max_packet;
-        if payload.len() > limit {
-            return Err(Rejected::new(ConfigError::TooLong { what: "payload", length: payload.len(), limit }, payload));
-        }
-        match self.links.place_of_server(server) {
-            Some(place) => {
-                self.ask(place, Ask::Echo(payload.clone()), now).map_err(|reason| Rejected::new(reason, payload))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), payload)),
-        }
-    }
-
-    /// The job servers as they stood at the last call that changed anything, in the order they were configured.
-    pub fn servers(&self) -> impl Iterator<Item = &Candidate> {
-        let there = |(_, link): &(&Candidate, &Link<Reply>)| link.removal != Removal::Done;
-        self.candidates.iter().zip(self.links.iter()).filter(there).map(|(candidate, _)| candidate)
-    }
-
-    /// Takes up one more job server.
-    ///
-    /// # Errors
-    /// It is there already.
-    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
-        self.links.advance_clock(now);
-        let place = self.links.add(address)?;
-        let Some(added) = self.links.get(place).map(candidate) else { return Err(ConfigError::NoServers) };
-        let server = added.server;
-        if place < self.candidates.len() {
-            self.candidates[place] = added;
-        } else {
-            self.candidates.push(added);
-            self.asks.push(VecDeque::new());
-        }
-        self.place_parked();
-        Ok(server)
-    }
-
-    /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
-    /// and go by their [`Retry`]. [`Event::Removed`] says when it is gone.
-    ///
-    /// # Errors
-    /// There is no such server.
-    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
-        self.links.advance_clock(now);
-        let Some(place) = self.links.place_of_server(server) else {
-            return Err(Rejected::new(Reason::Unknown("job server"), server));
-        };
-        if let Some(link) = self.links.get_mut(place) {
-            link.removal = Removal::Draining;
-            let conn = link.conn();
-            if !drain && link.owns(conn) {
-                self.break_off(place, &CloseReason::Local);
-            }
-        }
-        self.remove_if_done(place);
-        self.place_parked();
-        Ok(())
-    }
-
     /// Jobs that have not ended.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -325,40 +210,6 @@ impl Client {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Brings the candidates up to date: how the links stand, and who is kept away from while others can be had.
-    fn look_at_links(&mut self) {
-        let now = self.links.now;
-        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
-            candidate.state = link.state(now);
-        }
-        if self.links.iter().any(Link::is_on_probation) {
-            let settings = &self.links.settings;
-            let good = |(candidate, link): (&Candidate, &Link<Reply>)| {
-                candidate.state.takes_jobs() && candidate.state != LinkState::Down && !link.is_recovering(now, settings)
-            };
-            let any_good = self.candidates.iter().zip(self.links.iter()).any(good);
-            let proved = |(candidate, link): (&Candidate, &Link<Reply>)| {
-                candidate.state == LinkState::Up && !link.is_on_probation()
-            };
-            let any_proved = self.candidates.iter().zip(self.links.iter()).any(proved);
-            for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
-                match candidate.state {
-                    LinkState::Idle if any_good && link.is_recovering(now, settings) => {
-                        candidate.state = LinkState::Down
-                    }
-                    LinkState::Up if any_proved && link.is_on_probation() && candidate.outstanding > 0 => {
-                        candidate.state = LinkState::Connecting;
-                    }
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn none_can_be_had(&self) -> bool {
-        self.candidates.iter().all(|candidate| matches!(candidate.state, LinkState::Down | LinkState::Draining))
     }
 
     /// How many bytes the connection at `place` has taken.
@@ -419,39 +270,6 @@ impl Client {
         }
     }
 
-    fn ask(&mut self, place: usize, ask: Ask, now: Instant) -> Result<RequestId, Reason> {
-        self.links.advance_clock(now);
-        self.room_for(1)?;
-        self.requests += 1;
-        self.open_requests += 1;
-        let request = RequestId(self.requests);
-        if let Some(asks) = self.asks.get_mut(place) {
-            asks.push_back((request, ask));
-        }
-        self.links.dial(place);
-        self.send_asks(place);
-        Ok(request)
-    }
-
-    fn send_asks(&mut self, place: usize) {
-        let Some(asks) = self.asks.get_mut(place).filter(|_| self.links.is_up(place)) else { return };
-        for (request, ask) in asks.drain(..) {
-            match ask {
-                Ask::Status(handle) => {
-                    let reply = Some(Reply::Status(request));
-                    self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
-                }
-                Ask::StatusUnique(unique) => {
-                    let reply = Some(Reply::StatusUnique(request));
-                    self.links.send(place, PacketType::GET_STATUS_UNIQUE, &[&unique], None, reply);
-                }
-                Ask::Echo(payload) => {
-                    self.links.send(place, PacketType::ECHO_REQ, &[], Some(&payload), Some(Reply::Echo(request)));
-                }
-            }
-        }
-    }
-
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
@@ -461,57 +279,6 @@ impl Client {
         self.links.event(Event::Done { job: id, outcome });
         if entry.is_placed() {
             self.leave(entry.link, finished);
-        }
-    }
-
-    fn leave(&mut self, place: usize, finished: bool) {
-        if let Some(candidate) = self.candidates.get_mut(place) {
-            candidate.outstanding = candidate.outstanding.saturating_sub(1);
-            candidate.counters.finished += u64::from(finished);
-        }
-        self.remove_if_done(place);
-    }
-
-    /// Ends the removal of a server that has nothing more to do.
-    fn remove_if_done(&mut self, place: usize) {
-        let idle = self.candidates.get(place).is_some_and(|candidate| candidate.outstanding == 0);
-        let asked = self.asks.get(place).is_some_and(|asks| !asks.is_empty());
-        let Some(link) = self.links.get_mut(place) else { return };
-        let answered = link.connection.due().is_none() || !link.is_up();
-        if link.removal == Removal::Draining && idle && !asked && answered {
-            link.removal = Removal::Done;
-            let server = link.id;
-            self.links.close(place);
-            self.links.event(Event::Removed { server });
-        }
-    }
-
-    fn answer_status(&mut self, request: RequestId, result: Result<Status, RequestError>) {
-        self.open_requests -= 1;
-        self.links.event(Event::Status { request, result });
-    }
-
-    fn answer_echo(&mut self, request: RequestId, result: Result<Bytes, RequestError>) {
-        self.open_requests -= 1;
-        self.links.event(Event::Echo { request, result });
-    }
-
-    /// Ends the requests that wait for the connection at `place`, or for `replies` that will not come.
-    fn end_requests(&mut self, place: usize, replies: Vec<Reply>, error: &RequestError) {
-        for (request, ask) in self.asks.get_mut(place).map(core::mem::take).unwrap_or_default() {
-            match ask {
-                Ask::Echo(_) => self.answer_echo(request, Err(error.clone())),
-                Ask::Status(_) | Ask::StatusUnique(_) => self.answer_status(request, Err(error.clone())),
-            }
-        }
-        for reply in replies {
-            match reply {
-                Reply::Echo(request) => self.answer_echo(request, Err(error.clone())),
-                Reply::Status(request) | Reply::StatusUnique(request) => {
-                    self.answer_status(request, Err(error.clone()))
-                }
-                Reply::Created(_) | Reply::Probe | Reply::Option | Reply::Doubt(_) | Reply::Barrier(..) => {}
-            }
         }
     }
 
@@ -631,11 +398,6 @@ impl Client {
             }
         }
     }
-}
-
-fn candidate(link: &Link<Reply>) -> Candidate {
-    let (server, address) = (link.id, link.address.clone());
-    Candidate { server, address, state: LinkState::Idle, outstanding: 0, counters: ServerCounters::default() }
 }
 
 fn unique_of(job: &Job) -> &[u8] {
