@@ -31,7 +31,7 @@ pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Why a runtime could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(crate) enum Error {
+pub enum Error {
     /// What was asked for cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -14,6 +14,7 @@ mod ketama;
 mod link;
 mod links;
 mod machine;
+mod murmur;
 mod outbox;
 mod random;
 mod time;

@@ -813,3 +813,61 @@ fn an_outage_of_all_servers_is_told_with_the_time_of_the_next_try() {
     let told: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::AllDown { .. })).collect();
     assert_eq!(told, [Event::AllDown { retry_at: next }]);
 }
+
+#[test]
+fn delayed_jobs_go_by_the_wall_time() {
+    let mut rig = client(&["a"]);
+    let unready = rig.act(|client, now| client.submit(Job::new("f", "x").after(secs(5)), now)).expect_err("no time");
+    assert_eq!(unready.reason, Reason::Invalid(ConfigError::NoWallTime));
+    rig.act(|client, now| client.set_unix_time(secs(1_000_000), now));
+    rig.pass(millis(1500));
+    let job = submit(&mut rig, Job::new("f", "x").after(secs(5)).unique("u"));
+    submit(&mut rig, Job::new("f", "x").at(secs(77)));
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_JOB_EPOCH, "f|u|1000007|x"), packet(T::SUBMIT_JOB_EPOCH, "f||77|x")],
+        "rounded up: never before its time"
+    );
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued(Handle::from_wire(b"H:x:1")))]);
+    let high = Job::new("f", "x").at(secs(1)).priority(Priority::High);
+    let refused = rig.act(|client, now| client.submit(high, now)).expect_err("no such packet");
+    assert!(matches!(refused.reason, Reason::Invalid(ConfigError::NoSuchJob(_))));
+}
+
+#[test]
+fn reduce_jobs_carry_an_empty_aggregator() {
+    let mut rig = client(&["a"]);
+    submit(&mut rig, Job::new("f", "x").reducer("sum"));
+    submit(&mut rig, Job::new("f", "x").reducer("sum").background().unique("u"));
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_REDUCE_JOB, "f||sum||x"), packet(T::SUBMIT_REDUCE_JOB_BACKGROUND, "f|u|sum||x")]
+    );
+}
+
+#[test]
+fn uniques_can_be_made_of_the_payload() {
+    let mut rig = client(&["a"]);
+    submit(&mut rig, Job::new("f", "hello world!").payload_unique());
+    submit(&mut rig, Job::new("f", "hello world!").hashed_unique());
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_JOB, "f|-|hello world!"), packet(T::SUBMIT_JOB, "f|1840336538|hello world!")]
+    );
+}
+
+#[test]
+fn a_namespace_stands_before_the_function() {
+    let mut spaced = config(&["a"]);
+    spaced.namespace = Some("app1.".into());
+    let mut rig = Rig::new(Client::new(spaced).expect("valid"));
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    assert_eq!(rig.sent(conn), [packet(T::SUBMIT_JOB, "app1.f||x")]);
+    let long = rig.act(|client, now| client.submit(Job::new(vec![b'f'; 510], "x"), now)).expect_err("too long");
+    assert!(matches!(long.reason, Reason::Invalid(ConfigError::TooLong { length: 515, limit: 512, .. })));
+}

@@ -12,7 +12,9 @@ mod servers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::BytesMut;
 
@@ -24,7 +26,7 @@ use self::servers::candidate;
 use crate::address::Address;
 use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, Unique};
+use crate::job::{Deadlines, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
 use crate::link::Link;
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
@@ -61,6 +63,8 @@ pub struct Client {
     requests: u64,
     open_requests: usize,
     counters: Counters,
+    /// The time since 1970, and when it was so.
+    unix_time: Option<(Duration, Instant)>,
     /// Whether the user knows that no server can be had.
     all_down: bool,
     closed: bool,
@@ -73,6 +77,7 @@ struct Settings {
     retry: Retry,
     exceptions: bool,
     client_id: Option<Box<str>>,
+    namespace: Option<Box<str>>,
 }
 
 impl Client {
@@ -96,12 +101,14 @@ impl Client {
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
+            unix_time: None,
             closed: false,
             config: Settings {
                 deadlines: config.deadlines,
                 retry: config.retry,
                 exceptions: config.exceptions,
                 client_id: config.client_id,
+                namespace: config.namespace,
             },
         })
     }
@@ -116,7 +123,7 @@ impl Client {
         if let Err(reason) = self.room_for(1) {
             return Err(Rejected::new(reason, job));
         }
-        if let Err(error) = job.check(self.links.limits.max_packet) {
+        if let Err(error) = self.check(&job) {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
@@ -128,7 +135,7 @@ impl Client {
             }
         }
         self.counters.submitted += 1;
-        let id = self.jobs.insert(job, now);
+        let id = self.jobs.insert(self.ready(job), now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
             self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
@@ -201,6 +208,37 @@ impl Client {
             && self.asks.iter().all(VecDeque::is_empty)
     }
 
+    /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
+    /// clock has been set.
+    pub fn set_unix_time(&mut self, since_1970: Duration, now: Instant) {
+        self.unix_time = Some((since_1970, self.links.advance_clock(now)));
+    }
+
+    fn check(&self, job: &Job) -> Result<(), ConfigError> {
+        let prefix = self.config.namespace.as_ref().map_or(0, |namespace| namespace.len());
+        job.check(self.links.limits.max_packet.saturating_sub(prefix))?;
+        let length = prefix + job.function.len();
+        if length > MAX_FUNCTION {
+            return Err(ConfigError::TooLong { what: "function with its namespace", length, limit: MAX_FUNCTION });
+        }
+        match job.start() {
+            Some(Start::After(_)) if self.unix_time.is_none() => Err(ConfigError::NoWallTime),
+            _ => Ok(()),
+        }
+    }
+
+    /// The job as it goes to any server: in its namespace, and with a time where it has a delay.
+    fn ready(&self, mut job: Job) -> Job {
+        if let Some(namespace) = &self.config.namespace {
+            job.function = [namespace.as_bytes(), &job.function].concat().into();
+        }
+        if let (Some(Start::After(delay)), Some((unix, then))) = (job.start(), self.unix_time) {
+            let start = unix + self.links.now.saturating_since(then) + delay;
+            return job.at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
+        }
+        job
+    }
+
     fn room_for(&self, more: usize) -> Result<(), Reason> {
         let limit = self.links.limits.max_jobs;
         match self.jobs.len() + self.open_requests + more {
@@ -238,8 +276,17 @@ impl Client {
             }
             _ => unique_of(&entry.job),
         };
-        let arguments: [&[u8]; 2] = [&entry.job.function, unique];
-        self.links.send(place, entry.job.packet(), &arguments, Some(&entry.job.payload), Some(Reply::Created(id)));
+        let (job, reply) = (&entry.job, Some(Reply::Created(id)));
+        let (kind, payload) = (job.packet(), Some(&job.payload));
+        match (job.start(), job.reducer_name()) {
+            (Some(Start::At(time)), _) => {
+                let seconds = time.as_secs().to_string();
+                self.links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
+            }
+            // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
+            (_, Some(reducer)) => self.links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply),
+            _ => self.links.send(place, kind, &[&job.function, unique], payload, reply),
+        }
         let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding += 1;

@@ -487,16 +487,16 @@ impl ReplyParser {
             Reply::UniqueJobs(rows) => {
                 let _: () = rows.push(unique_row(line));
                 Some(())
-            },
+            }
             Reply::Done if line.starts_with(b"OK") || &line[..] == b"BYE" => Some(()),
             Reply::Version(text) if !line.starts_with(b"ERR ") => {
                 let _: () = *text = after_ok(line);
                 Some(())
-            },
+            }
             Reply::Verbose(text) if line.starts_with(b"OK") => {
                 let _: () = *text = after_ok(line);
                 Some(())
-            },
+            }
             Reply::Pid(number) => line.strip_prefix(b"OK ").and_then(parse).map(|parsed| *number = parsed),
             Reply::Done | Reply::Version(_) | Reply::Verbose(_) | Reply::Refused(_) => None,
         };
