@@ -5,6 +5,7 @@
 extern crate alloc;
 
 mod address;
+pub mod admin;
 mod balancer;
 pub mod client;
 mod connection;

@@ -403,7 +403,7 @@ impl Client {
             self.job_timer(id);
         }
         for place in 0..self.links.len() {
-            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::Option)) {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::Option)) {
                 self.break_off(place, &reason);
             }
             if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {

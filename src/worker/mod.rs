@@ -545,7 +545,8 @@ impl Worker {
 
     fn tick(&mut self) {
         for place in 0..self.sides.len() {
-            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::SecondEnd)) {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::SecondEnd))
+            {
                 self.break_off(place, reason);
             }
             if self.stop == Stop::No {

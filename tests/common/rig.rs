@@ -120,6 +120,12 @@ impl<M: Machine<Event: Debug>> Rig<M> {
         packets
     }
 
+    /// The bytes written on `conn` since the last call, as text.
+    pub fn sent_text(&mut self, conn: ConnId) -> String {
+        let written = self.written.remove(&conn).unwrap_or_default();
+        String::from_utf8(written.to_vec()).expect("text")
+    }
+
     /// The names of the packets written on `conn` since the last call.
     pub fn sent_names(&mut self, conn: ConnId) -> Vec<&'static str> {
         self.sent(conn).iter().map(|packet| packet.kind().name().expect("known")).collect()
