@@ -1,5 +1,6 @@
 //! Gearman as pure state machines. (The map of the house follows as it is built.)
 #![no_std]
+#![warn(clippy::disallowed_types, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 
 extern crate alloc;
 

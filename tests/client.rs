@@ -368,7 +368,7 @@ fn a_job_that_joined_one_which_the_server_forgot_is_submitted_once_more() {
     rig.sent(conn);
     // gearmand's orphan: known at first, then no more, and never any result.
     for known in ["1|0", "0|0", "0|0"] {
-        rig.pass(secs(30));
+        rig.pass(secs(3));
         assert_eq!(rig.sent_names(conn), ["GET_STATUS"], "asked as long as it is in doubt");
         rig.receive(conn, &[packet(T::STATUS_RES, &format!("H:x:1|{known}|0|0"))]);
     }
