@@ -35,3 +35,5 @@ pub use time::Instant;
 #[cfg(feature = "blocking")]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
+#[cfg(feature = "blocking")]
+pub use runtimes::blocking;

@@ -11,7 +11,6 @@
 //! that no thread has to wake another; while callers do, the connection's own thread only looks in now and then ([`NAP`]),
 //! and takes the role back when they have gone.
 
-use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -26,6 +25,7 @@ use super::super::std::io::{self, ErrorKind, Read, Write};
 use super::super::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use super::super::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::super::std::{thread, thread_local};
+use super::super::handles::Listener;
 use super::super::{ACCEPT_PAUSE, CHUNKS, Clock, Incoming, SCRATCH};
 use super::super::{accept_goes_on, close_reason, connect_reason, peer_name, prepare, resolve, write_chunks};
 use crate::time::earlier;
@@ -47,9 +47,6 @@ pub(crate) trait Sink<E>: Send + 'static {
     /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
     fn take(&mut self, event: E, wake: &mut Vec<Waker>) -> Option<E>;
 }
-
-/// The user's function for events that belong to no one job.
-pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
 
 /// What a waiting caller finds.
 pub(crate) enum Look<T> {
@@ -198,13 +195,14 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     ) -> T {
         let shared = &self.0;
         let mut core = shared.lock();
-        let result = act(&mut core.machine, &mut core.sink, shared.clock.now());
+        let Core { machine, sink, .. } = &mut *core;
+        let result = act(machine, sink, shared.clock.now());
         shared.poll(&mut core);
         core = shared.wake(core);
         if !core.may_defer() || !lazy(&core.sink) {
             core = shared.flush(core);
         }
-        shared.notify(core);
+        drop(shared.notify(core));
         result
     }
 
@@ -256,7 +254,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         if let Some(conn) = from {
             core.pass_on(conn, false);
         }
-        shared.notify(shared.wake(core));
+        drop(shared.notify(shared.wake(core)));
         found
     }
 
@@ -304,6 +302,11 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         self.0.ended.notify_all();
         drop(wait(core, |core| core.threads == 0));
     }
+}
+
+/// Lends the waker that [`Driver::wait`] gives to this thread.
+pub(crate) fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
+    PARKED.with(look)
 }
 
 /// The powers of two are few, so that the socket is seldom told a new one.
@@ -610,16 +613,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            let quiet = link.quiet;
-            if (link.callers.len() > 1 || link.callers.is_empty() && quiet)
-                && let Some((socket, reading)) = core.take_role(conn)
-            {
-                core.link(conn).into_iter().for_each(|link| link.quiet = quiet);
+            let own = link.callers.len() > 1 || link.callers.is_empty() && link.quiet;
+            if own && let Some((socket, reading)) = core.take_role(conn) {
+                core.link(conn).into_iter().for_each(|link| link.quiet = true);
                 drop(core);
                 core = self.read(conn, &socket, reading, None).0;
                 continue;
             }
-            (link.quiet, link.napping) = (true, true);
+            core.link(conn).into_iter().for_each(|link| (link.quiet, link.napping) = (true, true));
             core = sleep(&rouse, core, NAP);
             core.link(conn).into_iter().for_each(|link| link.napping = false);
             core = self.flush(core);
