@@ -68,7 +68,7 @@ fn a_foreground_job_tells_its_life_in_order() {
         ],
     );
     let events = rig.events();
-    let server = rig.machine.servers()[0].server;
+    let server = rig.machine.servers().next().expect("one").server;
     assert_eq!(
         events,
         [
@@ -227,7 +227,9 @@ fn a_refused_connection_is_told_and_tried_again_with_growing_gaps() {
         let (conn, _) = rig.connects()[0].clone();
         rig.close(conn, CloseReason::Refused);
         let events = rig.events();
-        assert!(matches!(&events[..], [Event::Disconnected { reason: CloseReason::Refused, .. }]), "{events:?}");
+        assert!(matches!(&events[0], Event::Disconnected { reason: CloseReason::Refused, .. }), "{events:?}");
+        let all_down = events.iter().filter(|event| matches!(event, Event::AllDown { retry_at: Some(_) })).count();
+        assert_eq!(all_down, usize::from(gaps.is_empty()), "said once");
         let before = rig.now;
         while rig.connects.is_empty() {
             rig.pass(millis(10));
@@ -245,7 +247,7 @@ fn a_parked_job_times_out_and_is_never_sent() {
     let mut rig = client(&["a"]);
     let job = submit(&mut rig, Job::new("f", "x").accept_timeout(secs(2)));
     rig.pass(secs(3));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Parked })]);
+    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Parked, server: None, attempts: 0 })]);
     let conn = rig.connect();
     assert_eq!(rig.sent_names(conn), [""; 0]);
     assert!(rig.machine.is_empty());
@@ -255,13 +257,19 @@ fn a_parked_job_times_out_and_is_never_sent() {
 fn each_deadline_ends_the_job_with_its_phase() {
     let (mut rig, _, job) = sent(Job::new("f", "x").accept_timeout(secs(2)));
     rig.pass(secs(3));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Sent })]);
+    assert_eq!(
+        outcomes(&mut rig),
+        [(job, Outcome::TimedOut { phase: Phase::Sent, server: Some(address("a")), attempts: 1 })]
+    );
 
     let (mut rig, _, job) = accepted(Job::new("f", "x").timeout(secs(5)));
     rig.pass(secs(4));
     assert_eq!(outcomes(&mut rig), []);
     rig.pass(secs(2));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Accepted })]);
+    assert_eq!(
+        outcomes(&mut rig),
+        [(job, Outcome::TimedOut { phase: Phase::Accepted, server: Some(address("a")), attempts: 1 })]
+    );
 
     let (mut rig, conn, job) = accepted(Job::new("f", "x").idle_timeout(secs(2)));
     for _ in 0..5 {
@@ -270,7 +278,10 @@ fn each_deadline_ends_the_job_with_its_phase() {
     }
     assert_eq!(outcomes(&mut rig), []);
     rig.pass(secs(3));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Running })]);
+    assert_eq!(
+        outcomes(&mut rig),
+        [(job, Outcome::TimedOut { phase: Phase::Running, server: Some(address("a")), attempts: 1 })]
+    );
 }
 
 #[test]
@@ -293,7 +304,7 @@ fn the_reply_to_a_job_that_is_over_is_not_taken_for_the_next() {
 
 #[test]
 fn a_loss_names_its_phase_and_server() {
-    let lost = |phase| Outcome::Lost { phase, server: address("a"), reason: CloseReason::Reset };
+    let lost = |phase| Outcome::Lost { phase, server: address("a"), reason: CloseReason::Reset, attempts: 1 };
 
     let (mut rig, conn, job) = sent(Job::new("f", "x"));
     rig.close(conn, CloseReason::Reset);
@@ -337,7 +348,8 @@ fn a_job_that_must_never_be_sent_again_is_lost_while_sending() {
     let conn = rig.connect();
     rig.write(conn, 5);
     rig.close(conn, CloseReason::Reset);
-    let outcome = Outcome::Lost { phase: Phase::Sending, server: address("a"), reason: CloseReason::Reset };
+    let outcome =
+        Outcome::Lost { phase: Phase::Sending, server: address("a"), reason: CloseReason::Reset, attempts: 1 };
     assert_eq!(outcomes(&mut rig), [(job, outcome)]);
 }
 
@@ -354,7 +366,7 @@ fn an_idempotent_job_is_tried_as_often_as_allowed() {
         assert_eq!((again.unique(), again.payload()), (&b"u"[..], &b"x"[..]));
     }
     rig.close(conn, CloseReason::Ended);
-    let outcome = Outcome::Lost { phase: Phase::Sent, server: address("a"), reason: CloseReason::Ended };
+    let outcome = Outcome::Lost { phase: Phase::Sent, server: address("a"), reason: CloseReason::Ended, attempts: 3 };
     assert_eq!(outcomes(&mut rig), [(job, outcome)]);
 }
 
@@ -414,7 +426,8 @@ fn a_silent_server_is_found_by_a_probe_and_its_jobs_end() {
     assert_eq!(outcomes(&mut rig), [], "it lives");
     rig.pass(secs(17));
     assert_eq!(rig.disconnects(), [conn]);
-    let outcome = Outcome::Lost { phase: Phase::Accepted, server: address("a"), reason: CloseReason::Silent };
+    let outcome =
+        Outcome::Lost { phase: Phase::Accepted, server: address("a"), reason: CloseReason::Silent, attempts: 1 };
     assert_eq!(outcomes(&mut rig), [(job, outcome)]);
 }
 
@@ -423,7 +436,7 @@ fn a_reply_that_never_comes_closes_the_connection() {
     let (mut rig, conn, job) = sent(Job::new("f", "x").accept_timeout(secs(100)));
     rig.pass(secs(16));
     assert_eq!(rig.disconnects(), [conn]);
-    let outcome = Outcome::Lost { phase: Phase::Sent, server: address("a"), reason: CloseReason::Silent };
+    let outcome = Outcome::Lost { phase: Phase::Sent, server: address("a"), reason: CloseReason::Silent, attempts: 1 };
     assert_eq!(outcomes(&mut rig), [(job, outcome)]);
 }
 
@@ -505,7 +518,7 @@ fn garbage_closes_the_connection_with_an_error_and_the_client_goes_on() {
         let reason = CloseReason::Protocol(error);
         let events = rig.events();
         assert!(matches!(&events[0], Event::Disconnected { reason: told, .. } if *told == reason), "{events:?}");
-        let outcome = Outcome::Lost { phase: Phase::Accepted, server: address("a"), reason };
+        let outcome = Outcome::Lost { phase: Phase::Accepted, server: address("a"), reason, attempts: 1 };
         assert_eq!(events[1], Event::Done { job, outcome });
         assert_eq!(rig.disconnects(), [conn]);
         rig.pass(secs(1));
@@ -528,7 +541,7 @@ fn a_reply_to_nothing_closes_the_connection() {
 #[test]
 fn requests_are_answered_in_order_each_once() {
     let (mut rig, conn, job) = accepted(Job::new("f", "x").unique("u"));
-    let server = rig.machine.servers()[0].server;
+    let server = rig.machine.servers().next().expect("one").server;
     let status = rig.act(|client, now| client.status(job, now)).expect("asked");
     let unique = rig.act(|client, now| client.status_unique(server, "u".into(), now)).expect("asked");
     let echo = rig.act(|client, now| client.echo(server, "hi".into(), now)).expect("asked");
@@ -692,4 +705,169 @@ fn the_same_seed_and_inputs_give_the_same_bytes() {
         rig.sent(conn)
     };
     assert_eq!(run(), run());
+}
+
+fn connect_all(rig: &mut Rig<Client>) -> Vec<ConnId> {
+    let conns: Vec<_> = rig.connects().into_iter().map(|(conn, _)| conn).collect();
+    for &conn in &conns {
+        rig.handle(gearwheel::Input::Connected(conn));
+    }
+    conns
+}
+
+fn server_of(rig: &Rig<Client>, text: &str) -> gearwheel::ServerId {
+    rig.machine.servers().find(|server| server.address == address(text)).expect("there").server
+}
+
+#[test]
+fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
+    let mut two = config(&["a", "b"]);
+    two.connecting.probe_after = None;
+    let mut rig = Rig::new(Client::new(two).expect("valid"));
+    submit(&mut rig, Job::new("f", "0"));
+    let a = rig.connect();
+    rig.close(a, CloseReason::Reset);
+    submit(&mut rig, Job::new("f", "1"));
+    let b = rig.connect();
+    rig.receive(b, &[packet(T::JOB_CREATED, "H:b:1")]);
+    // Its back-off is over long before its recover time is: another can be had, so it is let alone.
+    for _ in 0..4 {
+        rig.pass(secs(7));
+        submit(&mut rig, Job::new("f", "2"));
+        rig.receive(b, &[packet(T::JOB_CREATED, "H:b:2")]);
+        assert_eq!(rig.connects(), []);
+    }
+    rig.sent(b);
+    rig.pass(secs(3));
+    submit(&mut rig, Job::new("f", "3"));
+    let a = rig.connect();
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"], "the dial delays nothing");
+    submit(&mut rig, Job::new("f", "probe"));
+    submit(&mut rig, Job::new("f", "4"));
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"], "one job tries it");
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"]);
+    rig.receive(a, &[packet(T::JOB_CREATED, "H:a:1")]);
+    submit(&mut rig, Job::new("f", "5"));
+    submit(&mut rig, Job::new("f", "6"));
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"; 2], "a reply clears it");
+}
+
+#[test]
+fn servers_come_and_go_at_run_time() {
+    let mut rig = client(&["a"]);
+    let first = submit(&mut rig, Job::new("f", "1"));
+    let a = rig.connect();
+    rig.receive(a, &[packet(T::JOB_CREATED, "H:a:1")]);
+    rig.act(|client, now| client.add_server(address("b"), now)).expect("new");
+    let twice = rig.act(|client, now| client.add_server(address("b"), now)).expect_err("there");
+    assert_eq!(twice, ConfigError::DuplicateServer(address("b")));
+    // Drained: what it has is finished, what is new goes elsewhere.
+    let server = server_of(&rig, "a");
+    rig.act(|client, now| client.remove_server(server, true, now)).expect("there");
+    submit(&mut rig, Job::new("f", "2"));
+    let b = rig.connect();
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"]);
+    rig.events();
+    rig.receive(a, &[packet(T::WORK_COMPLETE, "H:a:1|y")]);
+    assert_eq!(rig.events(), [Event::Done { job: first, outcome: complete("y") }, Event::Removed { server }]);
+    assert_eq!(rig.disconnects(), [a]);
+    assert_eq!(rig.machine.servers().count(), 1);
+    // Dropped: what it has is lost. The place is used again, the id is not.
+    let other = server_of(&rig, "b");
+    rig.act(|client, now| client.remove_server(other, false, now)).expect("there");
+    assert!(matches!(&outcomes(&mut rig)[..], [(_, Outcome::Lost { reason: CloseReason::Local, .. })]));
+    assert!(rig.act(|client, now| client.remove_server(server, true, now)).is_err());
+    let again = rig.act(|client, now| client.add_server(address("a"), now)).expect("it was removed");
+    assert_ne!(again, server);
+    submit(&mut rig, Job::new("f", "3"));
+    let a = rig.connect();
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"]);
+}
+
+#[test]
+fn round_robin_spreads_and_counts() {
+    let mut round = config(&["a", "b", "c"]);
+    round.balance = gearwheel::Balance::RoundRobin;
+    let mut rig = Rig::new(Client::new(round).expect("valid"));
+    for _ in 0..4 {
+        submit(&mut rig, Job::new("f", "x"));
+        connect_all(&mut rig);
+    }
+    for _ in 0..30 {
+        submit(&mut rig, Job::new("f", "x"));
+    }
+    let sent: Vec<_> = rig.machine.servers().map(|server| server.counters.sent).collect();
+    assert_eq!(sent.iter().sum::<u64>(), 34);
+    assert!(sent.iter().all(|&sent| sent >= 10), "{sent:?}");
+}
+
+#[test]
+fn an_outage_of_all_servers_is_told_with_the_time_of_the_next_try() {
+    let mut rig = client(&["a", "b"]);
+    submit(&mut rig, Job::new("f", "x"));
+    for _ in 0..2 {
+        let (conn, _) = rig.connects()[0].clone();
+        rig.close(conn, CloseReason::Refused);
+    }
+    let next = rig.wait;
+    let told: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::AllDown { .. })).collect();
+    assert_eq!(told, [Event::AllDown { retry_at: next }]);
+}
+
+#[test]
+fn delayed_jobs_go_by_the_wall_time() {
+    let mut rig = client(&["a"]);
+    let unready = rig.act(|client, now| client.submit(Job::new("f", "x").after(secs(5)), now)).expect_err("no time");
+    assert_eq!(unready.reason, Reason::Invalid(ConfigError::NoWallTime));
+    rig.act(|client, now| client.set_unix_time(secs(1_000_000), now));
+    rig.pass(millis(1500));
+    let job = submit(&mut rig, Job::new("f", "x").after(secs(5)).unique("u"));
+    submit(&mut rig, Job::new("f", "x").at(secs(77)));
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_JOB_EPOCH, "f|u|1000007|x"), packet(T::SUBMIT_JOB_EPOCH, "f||77|x")],
+        "rounded up: never before its time"
+    );
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued(Handle::from_wire(b"H:x:1")))]);
+    let high = Job::new("f", "x").at(secs(1)).priority(Priority::High);
+    let refused = rig.act(|client, now| client.submit(high, now)).expect_err("no such packet");
+    assert!(matches!(refused.reason, Reason::Invalid(ConfigError::NoSuchJob(_))));
+}
+
+#[test]
+fn reduce_jobs_carry_an_empty_aggregator() {
+    let mut rig = client(&["a"]);
+    submit(&mut rig, Job::new("f", "x").reducer("sum"));
+    submit(&mut rig, Job::new("f", "x").reducer("sum").background().unique("u"));
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_REDUCE_JOB, "f||sum||x"), packet(T::SUBMIT_REDUCE_JOB_BACKGROUND, "f|u|sum||x")]
+    );
+}
+
+#[test]
+fn uniques_can_be_made_of_the_payload() {
+    let mut rig = client(&["a"]);
+    submit(&mut rig, Job::new("f", "hello world!").payload_unique());
+    submit(&mut rig, Job::new("f", "hello world!").hashed_unique());
+    let conn = rig.connect();
+    assert_eq!(
+        rig.sent(conn),
+        [packet(T::SUBMIT_JOB, "f|-|hello world!"), packet(T::SUBMIT_JOB, "f|1840336538|hello world!")]
+    );
+}
+
+#[test]
+fn a_namespace_stands_before_the_function() {
+    let mut spaced = config(&["a"]);
+    spaced.namespace = Some("app1.".into());
+    let mut rig = Rig::new(Client::new(spaced).expect("valid"));
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    assert_eq!(rig.sent(conn), [packet(T::SUBMIT_JOB, "app1.f||x")]);
+    let long = rig.act(|client, now| client.submit(Job::new(vec![b'f'; 510], "x"), now)).expect_err("too long");
+    assert!(matches!(long.reason, Reason::Invalid(ConfigError::TooLong { length: 515, limit: 512, .. })));
 }

@@ -295,7 +295,7 @@ fn a_function_is_not_taken_back_while_a_job_of_it_could_be_lost() {
     complete(&mut rig, task);
     assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "CANT_DO", "GRAB_JOB_UNIQ"]);
     assert!(rig.events().contains(&Event::Unregistered { function: "f".into() }));
-    assert_eq!(rig.machine.functions().collect::<Vec<_>>(), ["g"]);
+    assert_eq!(rig.machine.functions().collect::<Vec<_>>(), [Bytes::from("g")]);
     let unknown = rig.act(|worker, now| worker.unregister(b"f", now)).expect_err("unknown");
     assert_eq!(unknown.reason, Reason::Unknown("function"));
 }
@@ -475,4 +475,21 @@ fn a_payload_over_the_limit_comes_back_and_the_job_stays_in_hand() {
     assert!(matches!(refused.reason, Reason::Invalid(ConfigError::TooLong { limit: 935, .. })));
     assert_eq!(refused.value.len(), 1000);
     complete(&mut rig, task);
+}
+
+#[test]
+fn a_namespace_stands_before_functions_on_the_wire_only() {
+    let mut spaced = config(&["a"]);
+    spaced.namespace = Some("app1.".into());
+    let mut rig = Rig::new(Worker::new(spaced).expect("valid"));
+    register(&mut rig, "f");
+    let conn = rig.connect();
+    assert_eq!(rig.sent(conn)[0], packet(T::CAN_DO, "app1.f"));
+    rig.receive(conn, &[packet(T::JOB_ASSIGN_UNIQ, "H:x:1|app1.f||p")]);
+    let jobs = assigned(&mut rig);
+    assert_eq!(jobs[0].function, "f");
+    complete(&mut rig, jobs[0].task);
+    rig.receive(conn, &[no_job()]);
+    rig.act(|worker, now| worker.unregister(b"f", now)).expect("registered");
+    assert!(rig.events().contains(&Event::Unregistered { function: "f".into() }));
 }

@@ -72,12 +72,12 @@ impl Entry {
     }
 
     pub(super) fn retry(&self, default: Retry) -> Retry {
-        self.job.policy.as_ref().and_then(|policy| policy.retry).unwrap_or(default)
+        self.job.extra.as_ref().and_then(|extra| extra.retry).unwrap_or(default)
     }
 
     /// When one of its deadlines passes.
     pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
-        let own = self.job.policy.as_ref().map(|policy| policy.deadlines).unwrap_or_default();
+        let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
         let total = own.total.or(defaults.total).map(|total| self.submitted + total);
         let other = match self.stage {
             Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),

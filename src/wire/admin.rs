@@ -484,10 +484,19 @@ impl ReplyParser {
             Reply::Jobs(rows) => job_row(line).map(|row| rows.push(row)),
             // A unique may begin with ERR, but gearmand refuses this command only where it does not know it.
             Reply::UniqueJobs(_) if first && line.starts_with(b"ERR UNKNOWN_") => None,
-            Reply::UniqueJobs(rows) => Some(rows.push(unique_row(line))),
+            Reply::UniqueJobs(rows) => {
+                let _: () = rows.push(unique_row(line));
+                Some(())
+            }
             Reply::Done if line.starts_with(b"OK") || &line[..] == b"BYE" => Some(()),
-            Reply::Version(text) if !line.starts_with(b"ERR ") => Some(*text = after_ok(line)),
-            Reply::Verbose(text) if line.starts_with(b"OK") => Some(*text = after_ok(line)),
+            Reply::Version(text) if !line.starts_with(b"ERR ") => {
+                let _: () = *text = after_ok(line);
+                Some(())
+            }
+            Reply::Verbose(text) if line.starts_with(b"OK") => {
+                let _: () = *text = after_ok(line);
+                Some(())
+            }
             Reply::Pid(number) => line.strip_prefix(b"OK ").and_then(parse).map(|parsed| *number = parsed),
             Reply::Done | Reply::Version(_) | Reply::Verbose(_) | Reply::Refused(_) => None,
         };

@@ -1,6 +1,6 @@
 //! The 12-byte header, and a stream split into packets without copying.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::HEADER;
 use super::table::PacketType;
@@ -110,13 +110,8 @@ fn make_room(stream: &mut BytesMut, size: usize) {
 /// Appends the header of a packet whose body has `size` bytes.
 #[inline]
 pub fn put_header(out: &mut BytesMut, magic: Magic, kind: PacketType, size: usize) {
-    let mut header = [0; HEADER];
-    let (front, back) = header.split_at_mut(4);
-    front.copy_from_slice(&magic.bytes());
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    (&mut *back).put_u32(kind.number());
-    if let Some(place) = back.get_mut(4..) {
-        place.copy_from_slice(&size.to_be_bytes());
-    }
-    out.extend_from_slice(&header);
+    let [m0, m1, m2, m3] = magic.bytes();
+    let [k0, k1, k2, k3] = kind.number().to_be_bytes();
+    let [s0, s1, s2, s3] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    out.extend_from_slice(&[m0, m1, m2, m3, k0, k1, k2, k3, s0, s1, s2, s3]);
 }

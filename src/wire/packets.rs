@@ -285,6 +285,15 @@ macro_rules! packets {
                 }
             }
 
+            /// Its arguments in the order of the table, for whoever shows or passes on packets of any type.
+            pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+                let (body, ends): (&[u8], &[u32]) = match self {
+                    $(Self::$Type(packet) => (&packet.body, &packet.ends),)+
+                };
+                let count = self.kind().info().map_or(0, |info| info.arguments.len());
+                (0..count).map(move |index| argument(body, ends, index))
+            }
+
             /// Appends the packet, header and all.
             pub fn encode(&self, magic: Magic, out: &mut BytesMut) {
                 match self {
