@@ -128,7 +128,7 @@ impl Client {
     /// The job servers as they stand, in the order they were given.
     #[must_use]
     pub fn servers(&self) -> Vec<Candidate> {
-        self.0.call(|client, _, _| client.servers().to_vec())
+        self.0.call(|client, _, _| client.servers().cloned().collect())
     }
 
     /// Plain counts since the client was made.
@@ -172,7 +172,7 @@ impl Client {
 
 /// Where something comes from that may come from any server of a client.
 fn any_of(client: &Machine) -> Source {
-    if client.servers().len() == 1 { Source::Sole } else { Source::Any }
+    if client.servers().nth(1).is_none() { Source::Sole } else { Source::Any }
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
@@ -244,7 +244,8 @@ impl Pending {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) = self.shared.wait(None, |client, post, waker| look(client, post, waker, job, mailbox, Post::next))?;
+        let (_, event) =
+            self.shared.wait(None, |client, post, waker| look(client, post, waker, job, mailbox, Post::next))?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
         }
@@ -338,7 +339,10 @@ impl JobSet {
         let mailbox = self.mailbox;
         let submit = |client: &mut Machine, post: &mut Post, now| {
             if post.waiting(mailbox) >= MAX_OUTCOMES {
-                return Err(Rejected::new(Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES }, job));
+                return Err(Rejected::new(
+                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
+                    job,
+                ));
             }
             let job = client.submit(job, now)?;
             post.expect(job, mailbox);

@@ -21,11 +21,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::handles::Listener;
 use super::super::std::io::{self, ErrorKind, Read, Write};
 use super::super::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use super::super::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::super::std::{thread, thread_local};
-use super::super::handles::Listener;
 use super::super::{ACCEPT_PAUSE, CHUNKS, Clock, Incoming, SCRATCH};
 use super::super::{accept_goes_on, close_reason, connect_reason, peer_name, prepare, resolve, write_chunks};
 use crate::time::earlier;
@@ -577,6 +577,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core.machine.handle(Input::Connected(conn), now);
                 let strays = core::mem::take(&mut core.strays);
                 core.wakers.extend(strays);
+                core.pass_on(conn, false);
             }
         }
         drop(self.settle(core));
@@ -679,7 +680,8 @@ impl<M: Machine, S> Core<M, S> {
 
     /// Whether each connection that has something to write will be looked at soon.
     fn may_defer(&self) -> bool {
-        let napping = |conn: &ConnId| self.links.get(conn.index()).and_then(Option::as_ref).is_some_and(|link| link.napping);
+        let napping =
+            |conn: &ConnId| self.links.get(conn.index()).and_then(Option::as_ref).is_some_and(|link| link.napping);
         self.due.iter().all(napping)
     }
 

@@ -105,6 +105,16 @@ impl WorkerBuilder<Worker, Handler> {
         })))
     }
 
+    /// Makes the worker and runs it here until it is drained or closed, which its job servers cannot do: for a program that
+    /// is a worker and nothing else.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn run(self) -> Result<(), Error> {
+        self.build()?.run();
+        Ok(())
+    }
+
     /// Makes the worker and runs it on threads of its own, as many as its concurrency.
     ///
     /// # Errors

@@ -13,8 +13,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::post::{JobError, JobEvent};
 pub(crate) use self::post::{Answer, Mailbox, Post};
+pub use self::post::{JobError, JobEvent};
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
@@ -190,7 +190,10 @@ impl<C> ClientBuilder<C> {
 
 impl<C> fmt::Debug for ClientBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ClientBuilder").field("config", &self.config).field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 
@@ -324,7 +327,10 @@ impl<W, H> WorkerBuilder<W, H> {
 
 impl<W, H> fmt::Debug for WorkerBuilder<W, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WorkerBuilder").field("config", &self.config).field("error", &self.error).finish_non_exhaustive()
+        f.debug_struct("WorkerBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
     }
 }
 

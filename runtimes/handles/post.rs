@@ -61,6 +61,10 @@ pub enum JobError {
     TimedOut {
         /// How far it had come.
         phase: Phase,
+        /// The job server that had it, from [`Phase::Sending`] on.
+        server: Option<Address>,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// The connection to its job server was lost.
     #[error("the job was lost with {server} {}: {reason}", so_far(*.phase))]
@@ -71,6 +75,8 @@ pub enum JobError {
         server: Address,
         /// What became of the connection.
         reason: CloseReason,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// It was abandoned, or its client closed.
     #[error("the job was given up {}", so_far(*.phase))]
@@ -99,8 +105,8 @@ impl JobError {
             Outcome::Failed => Self::Failed,
             Outcome::Exception(thrown) => Self::Exception(thrown),
             Outcome::Rejected(error) => Self::Rejected(error),
-            Outcome::TimedOut { phase } => Self::TimedOut { phase },
-            Outcome::Lost { phase, server, reason } => Self::Lost { phase, server, reason },
+            Outcome::TimedOut { phase, server, attempts } => Self::TimedOut { phase, server, attempts },
+            Outcome::Lost { phase, server, reason, attempts } => Self::Lost { phase, server, reason, attempts },
             Outcome::Cancelled { phase } => Self::Cancelled { phase },
         })
     }
