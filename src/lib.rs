@@ -42,3 +42,5 @@ pub use time::Instant;
 #[cfg(feature = "blocking")]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
+#[cfg(feature = "blocking")]
+pub use runtimes::blocking;
