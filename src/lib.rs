@@ -9,8 +9,12 @@ pub mod admin;
 mod balancer;
 pub mod client;
 mod connection;
+#[cfg(feature = "encoding")]
+pub mod encoding;
 mod error;
 mod job;
+#[cfg(feature = "json")]
+pub mod json;
 mod ketama;
 mod link;
 mod links;
@@ -38,3 +42,5 @@ pub use time::Instant;
 #[cfg(feature = "blocking")]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
+#[cfg(feature = "blocking")]
+pub use runtimes::blocking;

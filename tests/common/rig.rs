@@ -16,7 +16,7 @@ pub struct Rig<M: Machine> {
     pub wait: Option<Instant>,
     /// Whether bytes are written as soon as the machine has some.
     pub writable: bool,
-    events: Vec<M::Event>,
+    pub events: Vec<M::Event>,
     pub connects: Vec<(ConnId, Address)>,
     disconnects: Vec<ConnId>,
     written: HashMap<ConnId, BytesMut>,
