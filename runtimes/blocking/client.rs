@@ -8,10 +8,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post};
-use super::super::{Clock, Error};
 use super::driver::{Driven, Driver, Look, Sink, Source};
 use crate::client::{Client as Machine, Counters, Event, RequestId, Status};
+use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post};
+use crate::runtimes::{Clock, Error};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.

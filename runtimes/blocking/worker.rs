@@ -11,11 +11,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::handles::{Desk, HandlerError, Port, Task, WorkerBuilder, panic_text};
-use super::super::std::panic::{self, AssertUnwindSafe};
-use super::super::std::thread;
-use super::super::{Clock, Error};
 use super::driver::{Driven, Driver, Look, Sink, Source, with_own_waker};
+use crate::runtimes::handles::{Desk, HandlerError, Port, Task, WorkerBuilder, panic_text};
+use crate::runtimes::std::panic::{self, AssertUnwindSafe};
+use crate::runtimes::std::thread;
+use crate::runtimes::{Clock, Error};
 use crate::worker::{Counters, Event, Worker as Machine};
 use crate::{Instant, Rejected};
 
