@@ -42,6 +42,8 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     pub(super) alive: Instant,
     submitted: Instant,
+    /// Since when it waits for JOB_CREATED: since `submit`, or since it was lost after one.
+    pub(super) unaccepted: Instant,
     timer: Option<Instant>,
     generation: u32,
     sequence: u64,
@@ -81,7 +83,7 @@ impl Entry {
         let total = own.total.or(defaults.total).map(|total| self.submitted + total);
         let other = match self.stage {
             Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),
-            _ => own.accept.or(defaults.accept).map(|accept| self.submitted + accept),
+            _ => own.accept.or(defaults.accept).map(|accept| self.unaccepted + accept),
         };
         earlier(total, other)
     }
@@ -127,6 +129,7 @@ impl Jobs {
             attempts: 0,
             alive: now,
             submitted: now,
+            unaccepted: now,
             timer: None,
             generation,
             sequence,

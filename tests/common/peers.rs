@@ -372,6 +372,48 @@ impl Tools {
     }
 }
 
+/// Our C program on libgearman, `tests/interop/libgearman.c`, for what the tools do not reach.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Libgearman(&'static Path);
+
+impl Libgearman {
+    /// Compiles it. `None`: libgearman or a C compiler is not installed, which has been said.
+    pub(crate) fn build() -> Option<Self> {
+        static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+        let built = BUILT.get_or_init(|| {
+            let there = Command::new("cc").args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
+            if !there.output().is_ok_and(|said| said.status.success()) {
+                return None;
+            }
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libgearman-{}", std::process::id()));
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/libgearman.c");
+            let mut command = Command::new("cc");
+            let ended = run(command.arg("-o").arg(&program).args([source, "-lgearman"]), &[]);
+            assert!(ended.status.success(), "{}", ended.errors());
+            Some(program)
+        });
+        if built.is_none() {
+            missing("a C compiler with libgearman", "gcc libgearman-dev");
+        }
+        built.as_deref().map(Self)
+    }
+
+    /// Goes through a client's calls, and returns what came of each.
+    #[track_caller]
+    pub(crate) fn client(self, server: SocketAddr) -> String {
+        let ended = run(Command::new(self.0).args([&server.port().to_string(), "client"]), &[]);
+        assert!(ended.status.success(), "{ended:?}");
+        ended.text()
+    }
+
+    /// Serves `talk`.
+    pub(crate) fn work(self, server: SocketAddr) -> Running {
+        let worker = Running::start(Command::new(self.0).args([&server.port().to_string(), "worker"]));
+        wait_for_workers(server, "talk", 1);
+        worker
+    }
+}
+
 /// Perl's Gearman::Client and Gearman::Worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Perl(());
