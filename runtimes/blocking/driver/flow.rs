@@ -86,7 +86,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         core
     }
 
-    /// Writes what is to be written.
+    /// Writes what is to be written, and wakes those for whom something has come by it.
     pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
@@ -96,7 +96,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.write(core, conn, &socket, false);
             }
         }
-        core
+        self.wake(core)
     }
 
     /// Writes a connection until nothing is left, then gives the role of its writer back, unless a thread takes it over.

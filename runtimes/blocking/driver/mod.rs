@@ -101,6 +101,7 @@ impl alloc::task::Wake for Parked {
         self.0.unpark();
     }
 }
+
 impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     pub(crate) fn start(machine: M, sink: S, clock: Clock, listener: Option<Listener<M::Event>>) -> io::Result<Self> {
         let core = Core {
@@ -252,7 +253,7 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         let rest: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
         rest.into_iter().for_each(|conn| core.remove(conn));
         self.0.alarm.notify_all();
-        self.0.ended.notify_all();
+        core = self.0.wake(core);
         drop(wait(core, |core| core.threads == 0));
     }
 }

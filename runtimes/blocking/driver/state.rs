@@ -90,10 +90,8 @@ impl<M: Machine, S> Core<M, S> {
     }
 
     pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<TcpStream>, Reading)> {
-        if !self.machine.wants_read(conn) {
-            return None;
-        }
-        let link = self.link(conn)?;
+        let wants_read = self.machine.wants_read(conn);
+        let link = self.link(conn).filter(|link| wants_read || link.broken.is_some())?;
         let socket = link.socket.clone()?;
         link.quiet = false;
         Some((socket, link.reading.take()?))
@@ -148,6 +146,7 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(link) = self.link(conn) {
             link.broken = Some(reason);
+            link.rouse.notify_one();
             link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
         }
     }

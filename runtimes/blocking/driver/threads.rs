@@ -59,10 +59,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             (Some(_), Err(reason)) => core.end(conn, reason, now),
             (Some(link), Ok(socket)) => {
                 link.socket = Some(Arc::new(socket));
-                core.machine.handle(Input::Connected(conn), now);
+                // Who waited for it may want to read it.
                 let strays = core::mem::take(&mut core.strays);
+                if let Some(link) = core.link(conn) {
+                    link.quiet = strays.is_empty() && link.callers.is_empty();
+                }
                 core.wakers.extend(strays);
                 core.pass_on(conn, false);
+                core.machine.handle(Input::Connected(conn), now);
             }
         }
         drop(self.settle(core));
@@ -95,7 +99,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
             let rouse = Arc::clone(&link.rouse);
-            if !wants_read && link.reading.is_some() {
+            if !wants_read && link.reading.is_some() && link.broken.is_none() {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -135,10 +139,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     drop(self.settle(core));
                 }
                 Err(error) if accept_goes_on(&error) => {}
-                Err(_) => {
-                    drop(core);
-                    thread::sleep(ACCEPT_PAUSE);
-                }
+                // No descriptor is free. This condition is told of every connection that ends.
+                Err(_) => drop(sleep(&self.ended, core, ACCEPT_PAUSE)),
             }
         }
     }
