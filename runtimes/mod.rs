@@ -3,6 +3,9 @@
 
 extern crate std;
 
+#[cfg(feature = "blocking")]
+pub mod blocking;
+pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod sockets;
 
@@ -16,7 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 
-use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Seed};
+use crate::client::RequestError;
+use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
 
 /// The scratch of a reading thread, in bytes: what one read brings at most, unless the machine has made room for more.
 pub(crate) const SCRATCH: usize = 64 << 10;
@@ -49,6 +53,18 @@ pub enum Error {
     /// It is draining already: the first drain holds.
     #[error("it is draining already")]
     Draining,
+    /// The drain came to its deadline: jobs were left, which their job servers give to other workers.
+    #[error("{jobs} jobs were not done by the deadline of the drain")]
+    Unfinished {
+        /// How many.
+        jobs: usize,
+    },
+    /// The request was not taken.
+    #[error(transparent)]
+    Refused(#[from] Reason),
+    /// The request has no reply.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     /// It has been closed: nothing can be asked of it any more.
     #[error("it is closed")]
     Closed,

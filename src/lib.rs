@@ -1,24 +1,40 @@
 //! Gearman as pure state machines. (The map of the house follows as it is built.)
 #![no_std]
+#![warn(clippy::disallowed_types, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 
 extern crate alloc;
 
 mod address;
+pub mod admin;
+mod balancer;
+pub mod client;
+mod connection;
+#[cfg(feature = "encoding")]
+pub mod encoding;
 mod error;
 mod job;
+#[cfg(feature = "json")]
+pub mod json;
+mod ketama;
+mod link;
+mod links;
 mod machine;
+mod murmur;
 mod outbox;
 mod random;
 mod time;
 
 pub mod wire;
+pub mod worker;
 
 pub use address::{Address, DEFAULT_PORT};
+pub use balancer::{Balance, Candidate, Choice, ServerCounters, Strategy};
 pub use error::{ConfigError, ProtocolError, Reason, Rejected};
 pub use job::{
-    Deadlines, Handle, Job, JobId, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry, ServerError, ServerId,
-    Unique,
+    Deadlines, Handle, Job, JobId, MAX_CLIENT_ID, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry,
+    ServerError, ServerId, Unique,
 };
+pub use link::{Connecting, LinkState};
 pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
 pub use random::Seed;
 pub use time::Instant;
@@ -26,3 +42,5 @@ pub use time::Instant;
 #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
+#[cfg(feature = "blocking")]
+pub use runtimes::blocking;

@@ -165,6 +165,8 @@ pub enum CloseReason {
     SlowReader,
     /// We closed it.
     Local,
+    /// The connection stands, but the job server no longer knows the job and never said how it ended.
+    Forgotten,
     /// Anything else that the operating system said.
     Failed(Arc<str>),
 }
@@ -180,6 +182,7 @@ impl fmt::Display for CloseReason {
             Self::Silent => f.write_str("the peer is silent"),
             Self::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
             Self::SlowReader => f.write_str("the peer does not read what is sent to it"),
+            Self::Forgotten => f.write_str("the job server has forgotten the job"),
             Self::Local => f.write_str("closed on this side"),
             Self::Failed(text) => f.write_str(text),
         }

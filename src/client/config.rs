@@ -1,0 +1,72 @@
+//! What a client is to be, and what it counts.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::address::Address;
+use crate::balancer::Balance;
+use crate::job::{Deadlines, Retry};
+use crate::link::Connecting;
+use crate::machine::Limits;
+use crate::random::Seed;
+
+/// What a client is to be.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// The job servers, at least one, none twice.
+    pub servers: Vec<Address>,
+    /// Which of them gets a job.
+    pub balance: Balance,
+    /// How it connects, and finds out that a server is dead.
+    pub connecting: Connecting,
+    /// The deadlines of jobs that have none of their own.
+    pub deadlines: Deadlines,
+    /// What happens to lost jobs that do not say so themselves.
+    pub retry: Retry,
+    /// Whether job servers are asked to send exceptions (OPTION_REQ `exceptions`); else a job that throws just fails.
+    /// Default true.
+    pub exceptions: bool,
+    /// What stands before the name of every function: a namespace of the client's own. Default none.
+    pub namespace: Option<Box<str>>,
+    /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
+    pub client_id: Option<Box<str>>,
+    /// What it may hold.
+    pub limits: Limits,
+    /// Where its randomness comes from: jitter, generated uniques, the hash of its tables.
+    pub seed: Seed,
+}
+
+impl Config {
+    /// The defaults, without a server.
+    #[must_use]
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            servers: Vec::new(),
+            balance: Balance::Sequence,
+            connecting: Connecting::default(),
+            deadlines: Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None },
+            retry: Retry::Unsent,
+            exceptions: true,
+            namespace: None,
+            client_id: None,
+            limits: Limits::default(),
+            seed,
+        }
+    }
+}
+
+/// Plain counts since the client was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Jobs taken by `submit`.
+    pub submitted: u64,
+    /// Jobs that ended.
+    pub ended: u64,
+    /// Further attempts at a job.
+    pub retried: u64,
+    /// Packets for jobs that had ended or were never known.
+    pub late: u64,
+}

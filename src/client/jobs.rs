@@ -1,0 +1,282 @@
+//! The jobs outstanding in a client: found by id, by handle and by deadline.
+
+use alloc::collections::BTreeSet;
+use core::time::Duration;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry};
+use crate::random::Random;
+use crate::time::{Instant, earlier};
+
+/// How far a job is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Waits for a job server.
+    Parked,
+    /// Waits for its next attempt.
+    Delayed { until: Instant },
+    /// Given to a connection, whose stream is past it at `end`.
+    Sent { end: u64 },
+    /// The job server has it.
+    Accepted { handle: Handle, running: bool, doubt: Option<Doubt> },
+}
+
+/// A job that may have joined one which its job server will throw away: gearmand lets a lost foreground job catch new
+/// submissions of its unique. So the server is asked, at growing intervals, whether it still knows it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doubt {
+    /// When the server is asked next; `None` while its answer is awaited.
+    pub(super) ask_at: Option<Instant>,
+    pub(super) interval: Duration,
+    pub(super) unknown: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) job: Job,
+    pub(super) stage: Stage,
+    /// The place of its job server, from `Sent` on.
+    pub(super) link: usize,
+    pub(super) attempts: u32,
+    pub(super) alive: Instant,
+    submitted: Instant,
+    /// Since when it waits for JOB_CREATED: since `submit`, or since it was lost after one.
+    pub(super) unaccepted: Instant,
+    timer: Option<Instant>,
+    generation: u32,
+    sequence: u64,
+    /// Packets dealt to it since its handle was shared; see [`Jobs::deal`].
+    dealt: u32,
+    /// Of its handle, once it has one.
+    hash: u64,
+}
+
+impl Entry {
+    /// `taken`: how many bytes its connection has taken.
+    pub(super) fn phase(&self, taken: u64) -> Phase {
+        match &self.stage {
+            Stage::Parked | Stage::Delayed { .. } => Phase::Parked,
+            Stage::Sent { end } if taken < *end => Phase::Sending,
+            Stage::Sent { .. } => Phase::Sent,
+            Stage::Accepted { running: false, .. } => Phase::Accepted,
+            Stage::Accepted { running: true, .. } => Phase::Running,
+        }
+    }
+
+    /// Its place in the order of submission.
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Whether a connection has it.
+    pub(super) fn is_placed(&self) -> bool {
+        matches!(self.stage, Stage::Sent { .. } | Stage::Accepted { .. })
+    }
+
+    pub(super) fn retry(&self, default: Retry) -> Retry {
+        self.job.extra.as_ref().and_then(|extra| extra.retry).unwrap_or(default)
+    }
+
+    /// When one of its deadlines passes.
+    pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
+        let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
+        let total = own.total.or(defaults.total).map(|total| self.submitted + total);
+        let other = match self.stage {
+            Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),
+            _ => own.accept.or(defaults.accept).map(|accept| self.unaccepted + accept),
+        };
+        earlier(total, other)
+    }
+
+    fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
+        let other = match &self.stage {
+            Stage::Delayed { until } => Some(*until),
+            Stage::Accepted { doubt, .. } => doubt.and_then(|doubt| doubt.ask_at),
+            Stage::Parked | Stage::Sent { .. } => None,
+        };
+        earlier(self.deadline(defaults), other)
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    slab: Slab<Entry>,
+    handles: HashTable<u32>,
+    timers: BTreeSet<(Instant, u32)>,
+    /// In the order of submission.
+    parked: BTreeSet<(u64, u32)>,
+    next: u64,
+}
+
+impl Jobs {
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slab.is_empty() && self.handles.is_empty() && self.timers.is_empty() && self.parked.is_empty()
+    }
+
+    /// Takes up a job; its stage is to be set next.
+    pub(super) fn insert(&mut self, job: Job, now: Instant) -> JobId {
+        let sequence = self.next;
+        self.next += 1;
+        let generation = sequence as u32;
+        let entry = Entry {
+            job,
+            stage: Stage::Parked,
+            link: 0,
+            attempts: 0,
+            alive: now,
+            submitted: now,
+            unaccepted: now,
+            timer: None,
+            generation,
+            sequence,
+            dealt: 0,
+            hash: 0,
+        };
+        JobId::new(u32::try_from(self.slab.insert(entry)).unwrap_or(u32::MAX), generation)
+    }
+
+    pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
+        self.slab.get(id.index()).filter(|entry| entry.generation == id.generation())
+    }
+
+    pub(super) fn entry_mut(&mut self, id: JobId) -> Option<&mut Entry> {
+        self.slab.get_mut(id.index()).filter(|entry| entry.generation == id.generation())
+    }
+
+    /// All that are outstanding.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &Entry)> {
+        self.slab
+            .iter()
+            .map(|(index, entry)| (JobId::new(u32::try_from(index).unwrap_or(u32::MAX), entry.generation), entry))
+    }
+
+    /// Those that wait for a job server, oldest first.
+    pub(super) fn parked(&self) -> impl Iterator<Item = JobId> {
+        self.parked.iter().map(|&(sequence, index)| JobId::new(index, sequence as u32))
+    }
+
+    pub(super) fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// Moves a job to another stage and sets its timer anew.
+    pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines, random: &Random) {
+        self.forget_handle(id);
+        let Some(entry) = self.entry_mut(id) else { return };
+        let key = (entry.sequence, id.index() as u32);
+        match (core::mem::replace(&mut entry.stage, stage), matches!(entry.stage, Stage::Parked)) {
+            (_, true) => drop(self.parked.insert(key)),
+            (Stage::Parked, false) => drop(self.parked.remove(&key)),
+            _ => {}
+        }
+        self.remember_handle(id, random);
+        self.set_timer(id, defaults);
+    }
+
+    fn remember_handle(&mut self, id: JobId, random: &Random) {
+        let Some(entry) = self.entry(id) else { return };
+        let Stage::Accepted { handle, .. } = &entry.stage else { return };
+        let (link, hash) = (entry.link, hash(random, entry.link, handle));
+        // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
+        let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
+        let dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        if let Some(entry) = self.entry_mut(id) {
+            entry.hash = hash;
+            entry.dealt = dealt.unwrap_or(0);
+        }
+        let slab = &self.slab;
+        let hash_of = |&index: &u32| slab.get(index as usize).map_or(0, |entry| entry.hash);
+        self.handles.insert_unique(hash, id.index() as u32, hash_of);
+    }
+
+    /// Sets the timer of a job to what is due for it next.
+    pub(super) fn set_timer(&mut self, id: JobId, defaults: &Deadlines) {
+        let index = id.index() as u32;
+        let Some(entry) = self.slab.get_mut(id.index()) else { return };
+        let next = entry.next_timer(defaults);
+        if next == entry.timer {
+            return;
+        }
+        if let Some(old) = core::mem::replace(&mut entry.timer, next) {
+            self.timers.remove(&(old, index));
+        }
+        if let Some(new) = next {
+            self.timers.insert((new, index));
+        }
+    }
+
+    pub(super) fn first_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    /// A job whose timer has come.
+    pub(super) fn timed(&self, now: Instant) -> Option<JobId> {
+        let &(at, index) = self.timers.first().filter(|(at, _)| *at <= now)?;
+        let entry = self.slab.get(index as usize).filter(|entry| entry.timer == Some(at))?;
+        Some(JobId::new(index, entry.generation))
+    }
+
+    /// Who gets a packet for `handle` on `link`. A server sends one copy for each submission that shares the handle, so
+    /// the copies are dealt in turn.
+    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
+        let slab = &self.slab;
+        let index = self
+            .handles
+            .iter_hash(hash(random, link, handle))
+            .filter_map(|&index| slab.get(index as usize).map(|entry| (index, entry)))
+            .filter(|(_, entry)| is_at(entry, link, handle))
+            .min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
+            .map(|(index, _)| index)?;
+        let entry = self.slab.get_mut(index as usize)?;
+        entry.dealt = entry.dealt.wrapping_add(1);
+        Some(JobId::new(index, entry.generation))
+    }
+
+    /// Whether another job has the handle of this one.
+    pub(super) fn shares_handle(&self, id: JobId) -> bool {
+        let Some(Entry { stage: Stage::Accepted { handle, .. }, link, hash, .. }) = self.entry(id) else {
+            return false;
+        };
+        let mut same_hash = self.handles.iter_hash(*hash);
+        same_hash.any(|&other| {
+            other as usize != id.index()
+                && self.slab.get(other as usize).is_some_and(|entry| is_at(entry, *link, handle))
+        })
+    }
+
+    /// Takes a job out: it has ended.
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Entry> {
+        self.entry(id)?;
+        self.forget_handle(id);
+        let entry = self.slab.try_remove(id.index())?;
+        let index = id.index() as u32;
+        if matches!(entry.stage, Stage::Parked) {
+            self.parked.remove(&(entry.sequence, index));
+        }
+        if let Some(timer) = entry.timer {
+            self.timers.remove(&(timer, index));
+        }
+        Some(entry)
+    }
+
+    fn forget_handle(&mut self, id: JobId) {
+        let Some(entry) = self.entry(id).filter(|entry| matches!(entry.stage, Stage::Accepted { .. })) else { return };
+        if let Ok(found) = self.handles.find_entry(entry.hash, |&index| index as usize == id.index()) {
+            found.remove();
+        }
+    }
+}
+
+fn is_at(entry: &Entry, link: usize, wanted: &Handle) -> bool {
+    entry.link == link && matches!(&entry.stage, Stage::Accepted { handle, .. } if handle == wanted)
+}
+
+fn hash(random: &Random, link: usize, handle: &Handle) -> u64 {
+    random.hash(&[&link.to_ne_bytes(), handle.as_bytes()])
+}

@@ -1,0 +1,493 @@
+//! The client machine: it submits jobs to job servers and tells how each one ends.
+//!
+//! It keeps at most one connection to each job server, made when it is needed. Whatever happens, each submission that
+//! [`Client::submit`] accepts ends in exactly one [`Event::Done`].
+
+mod config;
+mod event;
+mod jobs;
+mod packet;
+mod requests;
+mod servers;
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::BytesMut;
+
+pub use self::config::{Config, Counters};
+pub use self::event::{Event, RequestError, RequestId, Status};
+use self::jobs::{Jobs, Stage};
+use self::requests::Ask;
+use self::servers::candidate;
+use crate::address::Address;
+use crate::balancer::{Balancer, Candidate};
+use crate::error::{ConfigError, Reason, Rejected};
+use crate::job::{Deadlines, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
+use crate::link::Link;
+use crate::links::Links;
+use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
+use crate::time::Instant;
+use crate::wire::PacketType;
+
+/// What a reply is for.
+#[derive(Debug)]
+enum Reply {
+    Created(JobId),
+    Status(RequestId),
+    StatusUnique(RequestId),
+    Echo(RequestId),
+    Probe,
+    Option,
+    /// Whether the job server still knows a job in doubt.
+    Doubt(JobId),
+    /// One of several submissions that share this handle has ended. If no copy for the others comes before this reply,
+    /// none will.
+    Barrier(Handle, Outcome),
+}
+
+/// The client machine. See the [module](self).
+#[derive(Debug)]
+pub struct Client {
+    config: Settings,
+    links: Links<Reply, Event>,
+    balancer: Balancer,
+    /// What the strategy sees of the links, place by place.
+    candidates: Vec<Candidate>,
+    /// Requests that wait for a connection, place by place.
+    asks: Vec<VecDeque<(RequestId, Ask)>>,
+    jobs: Jobs,
+    requests: u64,
+    open_requests: usize,
+    counters: Counters,
+    /// The time since 1970, and when it was so.
+    unix_time: Option<(Duration, Instant)>,
+    /// Whether the user knows that no server can be had.
+    all_down: bool,
+    closed: bool,
+}
+
+/// What of its configuration a client needs all its life.
+#[derive(Debug)]
+struct Settings {
+    deadlines: Deadlines,
+    retry: Retry,
+    exceptions: bool,
+    client_id: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+}
+
+impl Client {
+    /// A client of these job servers. It connects when the first job is submitted.
+    ///
+    /// # Errors
+    /// No servers, one twice, a client id that is none, or a duration that is too short.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        if let Some(id) = &config.client_id {
+            crate::job::check_client_id(id)?;
+        }
+        let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
+        let candidates: Vec<_> = links.iter().map(candidate).collect();
+        Ok(Self {
+            balancer: Balancer::new(config.balance),
+            all_down: false,
+            asks: candidates.iter().map(|_| VecDeque::new()).collect(),
+            candidates,
+            links,
+            jobs: Jobs::default(),
+            requests: 0,
+            open_requests: 0,
+            counters: Counters::default(),
+            unix_time: None,
+            closed: false,
+            config: Settings {
+                deadlines: config.deadlines,
+                retry: config.retry,
+                exceptions: config.exceptions,
+                client_id: config.client_id,
+                namespace: config.namespace,
+            },
+        })
+    }
+
+    /// Takes a job. It ends in exactly one [`Event::Done`].
+    ///
+    /// # Errors
+    /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]) or the
+    /// client is closed.
+    pub fn submit(&mut self, job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
+        let now = self.links.advance_clock(now);
+        if let Err(reason) = self.room_for(1) {
+            return Err(Rejected::new(reason, job));
+        }
+        if let Err(error) = self.check(&job) {
+            return Err(Rejected::new(error, job));
+        }
+        self.look_at_links();
+        let choice = self.balancer.choose(&job.function, unique_of(&job), &self.candidates);
+        if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
+            let limit = self.links.limits.max_outgoing;
+            if link.connection.out.waiting() >= limit {
+                return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
+            }
+        }
+        self.counters.submitted += 1;
+        let id = self.jobs.insert(self.ready(job), now);
+        self.dial(choice.dial);
+        if !choice.send.is_some_and(|place| self.place(id, place)) {
+            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+        }
+        Ok(id)
+    }
+
+    /// Gives a job up: it ends as [`Outcome::Cancelled`], and what still comes of it is dropped. The job server is not told,
+    /// as the protocol has no word for it. Does nothing when the job has ended.
+    pub fn abandon(&mut self, job: JobId, now: Instant) {
+        self.links.advance_clock(now);
+        if let Some(phase) = self.phase(job) {
+            self.finish(job, Outcome::Cancelled { phase });
+        }
+    }
+
+    /// How far a job is. `None`: it has ended.
+    #[must_use]
+    pub fn phase(&self, job: JobId) -> Option<Phase> {
+        let entry = self.jobs.entry(job)?;
+        Some(entry.phase(self.taken(entry.link)))
+    }
+
+    /// The connection on which the next packet of a job will come.
+    #[must_use]
+    pub fn conn_of(&self, job: JobId) -> Option<ConnId> {
+        let entry = self.jobs.entry(job).filter(|entry| entry.is_placed())?;
+        self.links.get(entry.link).map(Link::conn)
+    }
+
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Plain counts since the client was made.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Closes at once: each outstanding job ends as [`Outcome::Cancelled`], each connection is closed, then comes
+    /// [`Event::Closed`].
+    pub fn close(&mut self, now: Instant) {
+        self.links.advance_clock(now);
+        if core::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let outstanding: Vec<_> = self.jobs.iter().map(|(id, _)| id).collect();
+        for id in outstanding {
+            if let Some(phase) = self.phase(id) {
+                self.finish(id, Outcome::Cancelled { phase });
+            }
+        }
+        for place in 0..self.links.len() {
+            let replies = self.links.close(place);
+            self.end_requests(place, replies, &RequestError::Closed);
+        }
+        self.links.event(Event::Closed);
+    }
+
+    /// Whether every table is empty, as it must be when nothing is outstanding.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+            && self.open_requests == 0
+            && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
+            && self.asks.iter().all(VecDeque::is_empty)
+    }
+
+    /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
+    /// clock has been set.
+    pub fn set_unix_time(&mut self, since_1970: Duration, now: Instant) {
+        self.unix_time = Some((since_1970, self.links.advance_clock(now)));
+    }
+
+    fn check(&self, job: &Job) -> Result<(), ConfigError> {
+        let prefix = self.config.namespace.as_ref().map_or(0, |namespace| namespace.len());
+        job.check(self.links.limits.max_packet.saturating_sub(prefix))?;
+        let length = prefix + job.function.len();
+        if length > MAX_FUNCTION {
+            return Err(ConfigError::TooLong { what: "function with its namespace", length, limit: MAX_FUNCTION });
+        }
+        match job.start() {
+            Some(Start::After(_)) if self.unix_time.is_none() => Err(ConfigError::NoWallTime),
+            _ => Ok(()),
+        }
+    }
+
+    /// The job as it goes to any server: in its namespace, and with a time where it has a delay.
+    fn ready(&self, mut job: Job) -> Job {
+        if let Some(namespace) = &self.config.namespace {
+            job.function = [namespace.as_bytes(), &job.function].concat().into();
+        }
+        if let (Some(Start::After(delay)), Some((unix, then))) = (job.start(), self.unix_time) {
+            let start = unix + self.links.now.saturating_since(then) + delay;
+            return job.at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
+        }
+        job
+    }
+
+    fn room_for(&self, more: usize) -> Result<(), Reason> {
+        let limit = self.links.limits.max_jobs;
+        match self.jobs.len() + self.open_requests + more {
+            _ if self.closed => Err(Reason::Closed),
+            wanted if wanted > limit => {
+                Err(Reason::Full { what: "the number of outstanding jobs and requests", limit })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// How many bytes the connection at `place` has taken.
+    fn taken(&self, place: usize) -> u64 {
+        self.links.get(place).map_or(0, |link| link.connection.out.taken())
+    }
+
+    fn dial(&mut self, place: Option<usize>) {
+        if let Some(place) = place {
+            self.links.dial(place);
+            self.look_at_links();
+        }
+    }
+
+    /// Gives a job to the server at `place`; false when that one is not up.
+    fn place(&mut self, id: JobId, place: usize) -> bool {
+        let (true, Some(entry)) = (self.links.is_up(place), self.jobs.entry_mut(id)) else { return false };
+        entry.link = place;
+        entry.attempts += 1;
+        self.counters.retried += u64::from(entry.attempts > 1);
+        let generated;
+        let unique = match &entry.job.unique {
+            Unique::Generated => {
+                generated = self.links.random.unique();
+                &generated[..]
+            }
+            _ => unique_of(&entry.job),
+        };
+        let (job, reply) = (&entry.job, Some(Reply::Created(id)));
+        let (kind, payload) = (job.packet(), Some(&job.payload));
+        match (job.start(), job.reducer_name()) {
+            (Some(Start::At(time)), _) => {
+                let seconds = time.as_secs().to_string();
+                self.links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
+            }
+            // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
+            (_, Some(reducer)) => self.links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply),
+            _ => self.links.send(place, kind, &[&job.function, unique], payload, reply),
+        }
+        let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.outstanding += 1;
+            candidate.counters.sent += 1;
+        }
+        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
+        true
+    }
+
+    /// Gives the parked jobs to the servers that can be had now.
+    fn place_parked(&mut self) {
+        if !self.jobs.has_parked() {
+            return;
+        }
+        self.look_at_links();
+        let parked: Vec<_> = self.jobs.parked().collect();
+        for id in parked {
+            let Some(entry) = self.jobs.entry(id) else { continue };
+            let choice = self.balancer.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
+            self.dial(choice.dial);
+            if let Some(place) = choice.send {
+                self.place(id, place);
+            }
+        }
+        if self.jobs.has_parked() && self.none_can_be_had() && !core::mem::replace(&mut self.all_down, true) {
+            let retry_at = self.links.iter().filter_map(Link::retry_at).min();
+            self.links.event(Event::AllDown { retry_at });
+        }
+    }
+
+    /// Ends a job: the one place where `Done` is said.
+    fn finish(&mut self, id: JobId, outcome: Outcome) {
+        let Some(entry) = self.jobs.remove(id) else { return };
+        let finished =
+            matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
+        self.counters.ended += 1;
+        self.links.event(Event::Done { job: id, outcome });
+        if entry.is_placed() {
+            self.leave(entry.link, finished);
+        }
+    }
+
+    /// The connection to a server is gone, or could not be made.
+    fn link_lost(&mut self, place: usize, reason: &CloseReason) {
+        let Some(link) = self.links.get(place) else { return };
+        let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
+        let (replies, retry_at) = self.links.lost(place);
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.failed += 1;
+        }
+        self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
+        let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
+        let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
+        lost.sort_unstable();
+        for (_, job) in lost {
+            self.lose(job, taken, &address, reason);
+        }
+        self.end_requests(place, replies, &RequestError::Lost(reason.clone()));
+        self.remove_if_done(place);
+        self.place_parked();
+    }
+
+    /// A job's connection is gone: another attempt, or the end.
+    fn lose(&mut self, id: JobId, taken: u64, server: &Address, reason: &CloseReason) {
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        let (phase, place, attempts) = (entry.phase(taken), entry.link, entry.attempts);
+        if phase >= Phase::Accepted {
+            entry.unaccepted = self.links.now;
+        }
+        let stage = match entry.retry(self.config.retry) {
+            Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
+            Retry::Idempotent { attempts: most } if attempts < most => {
+                let doubled = self.links.settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(30));
+                Stage::Delayed {
+                    until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
+                }
+            }
+            _ => {
+                return self
+                    .finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts });
+            }
+        };
+        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        self.leave(place, false);
+    }
+
+    fn connected(&mut self, place: usize) {
+        if !self.links.connected(place) {
+            return;
+        }
+        if let Some(name) = &self.config.client_id {
+            self.links.send(place, PacketType::SET_CLIENT_ID, &[name.as_bytes()], None, None);
+        }
+        if self.config.exceptions {
+            self.links.send(place, PacketType::OPTION_REQ, &[b"exceptions"], None, Some(Reply::Option));
+        }
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.connected += 1;
+            self.all_down = false;
+            let server = candidate.server;
+            self.links.event(Event::Connected { server });
+        }
+        self.send_asks(place);
+        self.place_parked();
+    }
+
+    fn break_off(&mut self, place: usize, reason: &CloseReason) {
+        self.links.disconnect(place);
+        self.link_lost(place, reason);
+    }
+
+    fn tick(&mut self) {
+        for place in 0..self.links.len() {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::Option)) {
+                self.break_off(place, &reason);
+            }
+            if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {
+                self.links.dial(place);
+            }
+        }
+        while let Some(id) = self.jobs.timed(self.links.now) {
+            self.job_timer(id);
+        }
+        self.place_parked();
+    }
+
+    fn job_timer(&mut self, id: JobId) {
+        let Some(phase) = self.phase(id) else { return };
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
+            let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
+            let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
+            return self.finish(id, Outcome::TimedOut { phase, server, attempts });
+        }
+        let place = entry.link;
+        match &mut entry.stage {
+            Stage::Delayed { until } if *until <= self.links.now => {
+                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+            }
+            Stage::Accepted { handle, doubt: Some(doubt), .. }
+                if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
+            {
+                doubt.ask_at = None;
+                self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, Some(Reply::Doubt(id)));
+            }
+            _ => {}
+        }
+        self.jobs.set_timer(id, &self.config.deadlines);
+    }
+
+    fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
+        while let Some(received) = self.links.receive(conn, stream) {
+            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+                stream.clear();
+                return self.break_off(conn.index(), &CloseReason::Protocol(error));
+            }
+        }
+    }
+}
+
+fn unique_of(job: &Job) -> &[u8] {
+    match &job.unique {
+        Unique::Own(unique) => unique,
+        Unique::None | Unique::Generated => &[],
+    }
+}
+
+impl Machine for Client {
+    type Event = Event;
+
+    fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.links.advance_clock(now);
+        let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
+            if !self.closed {
+                self.tick();
+            }
+            return;
+        };
+        let Some(place) = self.links.place_of(*conn) else { return };
+        match input {
+            Input::Connected(_) => self.connected(place),
+            Input::Data(conn, stream) => self.receive(conn, stream),
+            Input::Closed(_, reason) => self.link_lost(place, &reason),
+            Input::Tick => {}
+        }
+    }
+
+    fn poll(&mut self) -> Output<Event> {
+        if let Some(output) = self.links.output() {
+            return output;
+        }
+        let parked = self.jobs.has_parked();
+        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+        self.links.wait(self.jobs.first_timer(), |place| parked || asked(place))
+    }
+
+    fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
+        self.links.outgoing(conn)
+    }
+
+    fn wants_read(&self, conn: ConnId) -> bool {
+        self.links.wants_read(conn)
+    }
+}

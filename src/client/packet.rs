@@ -1,0 +1,202 @@
+//! What a client does with each packet of a job server.
+
+use bytes::Bytes;
+
+use super::jobs::{Doubt, Stage};
+use super::{Client, Event, Reply, RequestError, Status};
+use crate::error::{ProtocolError, lossy};
+use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
+use crate::machine::CloseReason;
+use crate::wire::{Packet, PacketType};
+
+impl Client {
+    pub(super) fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+        match packet {
+            Packet::WorkComplete(packet) => {
+                let handle = Handle::from_wire(packet.handle());
+                self.ended(place, handle, Outcome::Complete(packet.into_payload()));
+            }
+            Packet::JobCreated(packet) => {
+                let reply = self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created(_)))?;
+                if let Reply::Created(job) = reply {
+                    self.created(place, job, Handle::from_wire(packet.handle()));
+                }
+            }
+            Packet::WorkFail(packet) => self.ended(place, Handle::from_wire(packet.handle()), Outcome::Failed),
+            Packet::WorkException(packet) => {
+                let handle = Handle::from_wire(packet.handle());
+                self.ended(place, handle, Outcome::Exception(packet.into_payload()));
+            }
+            Packet::WorkData(packet) => {
+                if let Some(job) = self.alive(place, packet.handle()) {
+                    self.links.event(Event::Data { job, payload: packet.into_payload() });
+                }
+            }
+            Packet::WorkWarning(packet) => {
+                if let Some(job) = self.alive(place, packet.handle()) {
+                    self.links.event(Event::Warning { job, payload: packet.into_payload() });
+                }
+            }
+            Packet::WorkStatus(packet) => {
+                if let Some(job) = self.alive(place, packet.handle()) {
+                    let (numerator, denominator) = (number(packet.numerator()), number(packet.denominator()));
+                    self.links.event(Event::Progress { job, numerator, denominator });
+                }
+            }
+            Packet::StatusRes(packet) => {
+                let status = Status {
+                    known: number(packet.known()) != 0,
+                    running: number(packet.running()) != 0,
+                    numerator: number(packet.numerator()),
+                    denominator: number(packet.denominator()),
+                    clients: None,
+                };
+                let wanted = |reply: &Reply| matches!(reply, Reply::Status(_) | Reply::Doubt(_) | Reply::Barrier(..));
+                match self.reply(place, PacketType::STATUS_RES, wanted)? {
+                    Reply::Status(request) => self.answer_status(request, Ok(status)),
+                    Reply::Doubt(job) => self.doubt(place, job, status.known),
+                    Reply::Barrier(handle, outcome) if !status.known => self.end_all(place, &handle, &outcome),
+                    _ => {}
+                }
+            }
+            Packet::StatusResUnique(packet) => {
+                let status = Status {
+                    known: number(packet.known()) != 0,
+                    running: number(packet.running()) != 0,
+                    numerator: number(packet.numerator()),
+                    denominator: number(packet.denominator()),
+                    clients: Some(number(packet.clients())),
+                };
+                let wanted = |reply: &Reply| matches!(reply, Reply::StatusUnique(_));
+                if let Reply::StatusUnique(request) = self.reply(place, PacketType::STATUS_RES_UNIQUE, wanted)? {
+                    self.answer_status(request, Ok(status));
+                }
+            }
+            Packet::EchoRes(packet) => {
+                let wanted = |reply: &Reply| matches!(reply, Reply::Echo(_) | Reply::Probe);
+                if let Reply::Echo(request) = self.reply(place, PacketType::ECHO_RES, wanted)? {
+                    self.answer_echo(request, Ok(packet.into_payload()));
+                }
+            }
+            Packet::OptionRes(_) => {
+                self.reply(place, PacketType::OPTION_RES, |reply| matches!(reply, Reply::Option))?;
+            }
+            Packet::Error(packet) => {
+                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                self.server_error(place, error);
+            }
+            // A worker on this connection would want it; a client that shares a server's connection with nobody does not.
+            Packet::Noop(_) => {}
+            other => return Err(ProtocolError::WrongSide(other.kind())),
+        }
+        Ok(())
+    }
+
+    /// The request that a reply of `kind` answers. OPTION_REQ alone may go unanswered (rustygeard ignores it).
+    fn reply(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        wanted: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply, ProtocolError> {
+        let out_of_order = ProtocolError::OutOfOrder(kind);
+        let link = self.links.get_mut(place).ok_or(out_of_order)?;
+        link.proved();
+        link.connection.take_reply(wanted, |reply| matches!(reply, Reply::Option)).ok_or(out_of_order)
+    }
+
+    fn created(&mut self, place: usize, id: JobId, handle: Handle) {
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        if entry.job.background {
+            return self.finish(id, Outcome::Queued(handle));
+        }
+        entry.alive = self.links.now;
+        let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
+            let interval = self.links.settings.retry_first.saturating_mul(2);
+            Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false }
+        });
+        if !matches!(entry.retry(self.config.retry), Retry::Idempotent { .. }) {
+            // It is never submitted again, so what it was made of is no longer needed.
+            entry.job.function = Bytes::new();
+            entry.job.payload = Bytes::new();
+            entry.job.unique = Unique::None;
+        }
+        let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
+        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
+        self.links.event(Event::Created { job: id, handle, server });
+    }
+
+    /// A sign of life of a job that goes on.
+    fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
+        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
+        let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
+            self.counters.late += 1;
+            return None;
+        };
+        entry.alive = self.links.now;
+        if let Stage::Accepted { running, .. } = &mut entry.stage {
+            *running = true;
+        }
+        job
+    }
+
+    fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
+        let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
+            self.counters.late += 1;
+            return;
+        };
+        let shared = self.jobs.shares_handle(job);
+        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
+        if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
+            let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
+            self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
+        }
+        self.finish(job, outcome);
+    }
+
+    fn end_all(&mut self, place: usize, handle: &Handle, outcome: &Outcome) {
+        while let Some(job) = self.jobs.deal(place, handle, &self.links.random) {
+            self.finish(job, outcome.clone());
+        }
+    }
+
+    /// The job server said whether it still knows a job in doubt. Unknown twice, without an end between: it is lost.
+    fn doubt(&mut self, place: usize, job: JobId, known: bool) {
+        let Some(entry) = self.jobs.entry_mut(job) else { return };
+        let Stage::Accepted { doubt: Some(doubt), .. } = &mut entry.stage else { return };
+        let lost = doubt.unknown && !known;
+        doubt.unknown = !known;
+        doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
+        doubt.ask_at = Some(self.links.now + doubt.interval);
+        if !lost {
+            return self.jobs.set_timer(job, &self.config.deadlines);
+        }
+        if let Some(address) = self.links.get(place).map(|link| link.address.clone()) {
+            self.lose(job, u64::MAX, &address, &CloseReason::Forgotten);
+            self.place_parked();
+        }
+    }
+
+    fn server_error(&mut self, place: usize, error: ServerError) {
+        let Some(link) = self.links.get_mut(place) else { return };
+        let server = link.id;
+        match link.connection.take_reply(|_| true, |_| false) {
+            Some(Reply::Created(job)) => self.finish(job, Outcome::Rejected(error)),
+            Some(Reply::Status(request) | Reply::StatusUnique(request)) => {
+                self.answer_status(request, Err(RequestError::Rejected(error)))
+            }
+            Some(Reply::Echo(request)) => self.answer_echo(request, Err(RequestError::Rejected(error))),
+            Some(Reply::Barrier(handle, outcome)) => self.end_all(place, &handle, &outcome),
+            Some(Reply::Doubt(job)) => self.doubt(place, job, true),
+            Some(Reply::Probe | Reply::Option) | None => self.links.event(Event::ServerError { server, error }),
+        }
+    }
+}
+
+/// A decimal number as job servers and workers write it: a fraction is cut, what is no number counts as 0.
+fn number(text: &[u8]) -> u64 {
+    text.iter()
+        .take_while(|digit| digit.is_ascii_digit())
+        .fold(0, |number: u64, &digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+}

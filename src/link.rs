@@ -1,0 +1,288 @@
+//! A job server that we dial: connecting, waiting after a failure, and whether it still lives.
+
+use core::time::Duration;
+
+use crate::address::Address;
+use crate::connection::Connection;
+use crate::error::ConfigError;
+use crate::job::ServerId;
+use crate::machine::ConnId;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// How a client or worker connects to its job servers and finds out that one is dead.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Connecting {
+    /// The most time a connection attempt may take, name resolution included. Default 5 s.
+    pub connect_timeout: Duration,
+    /// The most time a reply may take, such as JOB_CREATED, once its request has been written. Beyond it the connection is
+    /// closed as silent. Default 15 s.
+    pub reply_timeout: Duration,
+    /// A connection on which nothing came for this long is probed with ECHO_REQ, idle or busy. `None`: never. Default 15 s.
+    pub probe_after: Option<Duration>,
+    /// The wait after a first failure; it doubles with each further one. The true wait is random between half of it and
+    /// all of it. Default 100 ms.
+    pub retry_first: Duration,
+    /// The longest such wait. Default 30 s.
+    pub retry_most: Duration,
+    /// How long a server that failed is kept away from while another can be had, counted from the failure on a clock that
+    /// does not go back. After it the server is tried again, with one job at first: a reply makes it as good as the others.
+    /// Where no other can be had, only the waits above count. Default 30 s.
+    pub recover_time: Duration,
+    /// An attempt that takes longer than this lets another server be tried beside it. Default 250 ms.
+    pub patience: Duration,
+}
+
+impl Default for Connecting {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            reply_timeout: Duration::from_secs(15),
+            probe_after: Some(Duration::from_secs(15)),
+            retry_first: Duration::from_millis(100),
+            retry_most: Duration::from_secs(30),
+            recover_time: Duration::from_secs(30),
+            patience: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Connecting {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+        for (what, duration) in [
+            ("connect timeout", self.connect_timeout),
+            ("reply timeout", self.reply_timeout),
+            ("time before a probe", self.probe_after.unwrap_or(Duration::MAX)),
+            ("first wait before a retry", self.retry_first),
+            ("longest wait before a retry", self.retry_most),
+            ("patience with a connection attempt", self.patience),
+        ] {
+            if duration < Duration::from_millis(1) {
+                return Err(ConfigError::BadDuration { what, must_be: "at least 1 ms" });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Connecting { since: Instant, slow: bool },
+    Up,
+    Waiting { until: Instant },
+}
+
+/// What a [`Link`] shows of itself to a balancer and to its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum LinkState {
+    /// Not connected, and nothing speaks against trying.
+    Idle,
+    /// An attempt is under way.
+    Connecting,
+    /// An attempt is under way and takes long.
+    Slow,
+    /// Connected.
+    Up,
+    /// The last attempt failed or the connection was lost: not tried again before its time.
+    Down,
+    /// It is being removed: it gets no more jobs.
+    Draining,
+}
+
+impl LinkState {
+    /// Whether it may get jobs, now or later.
+    pub(crate) const fn takes_jobs(self) -> bool {
+        !matches!(self, Self::Draining)
+    }
+}
+
+/// Whether a server is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    None,
+    /// What it has is finished first.
+    Draining,
+    /// Its place may be given to another.
+    Done,
+}
+
+/// What a link asks of its machine when its time has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    /// Send an ECHO_REQ: nothing was heard for long.
+    Probe,
+    /// The oldest reply never came.
+    Silent,
+    /// The attempt took too long.
+    ConnectTimeout,
+}
+
+#[derive(Debug)]
+pub(crate) struct Link<R> {
+    pub(crate) id: ServerId,
+    pub(crate) address: Address,
+    pub(crate) connection: Connection<R>,
+    index: u32,
+    generation: u32,
+    phase: Phase,
+    failures: u32,
+    /// When it failed last, unless a reply has come since.
+    failed: Option<Instant>,
+    pub(crate) removal: Removal,
+    heard: Instant,
+    /// How many bytes were written when a long upload was last seen to move, and when: it is no silence.
+    written: (u64, Instant),
+}
+
+impl<R> Link<R> {
+    pub(crate) fn new(id: ServerId, address: Address, index: u32) -> Self {
+        Self {
+            id,
+            address,
+            connection: Connection::new(),
+            index,
+            generation: 0,
+            phase: Phase::Idle,
+            failures: 0,
+            failed: None,
+            removal: Removal::None,
+            heard: Instant::EPOCH,
+            written: (0, Instant::EPOCH),
+        }
+    }
+
+    pub(crate) const fn conn(&self) -> ConnId {
+        ConnId::new(self.index, self.generation)
+    }
+
+    /// Whether `conn` is this link's connection, made or being made.
+    pub(crate) fn owns(&self, conn: ConnId) -> bool {
+        conn.generation() == self.generation && matches!(self.phase, Phase::Connecting { .. } | Phase::Up)
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.phase == Phase::Up
+    }
+
+    /// Puts another server in the place of one that has been removed.
+    pub(crate) fn replace(&mut self, id: ServerId, address: Address) {
+        *self = Self { generation: self.generation, ..Self::new(id, address, self.index) };
+    }
+
+    /// Whether it failed so lately that another is to be preferred.
+    pub(crate) fn is_recovering(&self, now: Instant, settings: &Connecting) -> bool {
+        self.failed.is_some_and(|failed| now < failed + settings.recover_time)
+    }
+
+    /// Whether it has failed and not answered since.
+    pub(crate) fn is_on_probation(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// When a connection may be tried again, if that is not yet.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        if let Phase::Waiting { until } = self.phase { Some(until) } else { None }
+    }
+
+    pub(crate) fn state(&self, now: Instant) -> LinkState {
+        match self.phase {
+            _ if self.removal != Removal::None => LinkState::Draining,
+            Phase::Idle => LinkState::Idle,
+            Phase::Connecting { slow: true, .. } => LinkState::Slow,
+            Phase::Connecting { .. } => LinkState::Connecting,
+            Phase::Up => LinkState::Up,
+            Phase::Waiting { until } if until <= now => LinkState::Idle,
+            Phase::Waiting { .. } => LinkState::Down,
+        }
+    }
+
+    /// Begins a connection attempt; its machine tells the driver.
+    pub(crate) fn dial(&mut self, now: Instant) -> ConnId {
+        self.generation = self.generation.wrapping_add(1);
+        self.phase = Phase::Connecting { since: now, slow: false };
+        self.conn()
+    }
+
+    /// The attempt succeeded. False when none was under way.
+    pub(crate) fn connected(&mut self, now: Instant) -> bool {
+        let was_connecting = matches!(self.phase, Phase::Connecting { .. });
+        if was_connecting {
+            self.phase = Phase::Up;
+            self.heard = now;
+            self.written = (0, now);
+        }
+        was_connecting
+    }
+
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// A reply came: the server works, so the next failure is a first one.
+    pub(crate) fn proved(&mut self) {
+        self.failures = 0;
+        self.failed = None;
+    }
+
+    /// The connection is gone or was not made; returns when it may be tried again.
+    pub(crate) fn lost(&mut self, now: Instant, settings: &Connecting, random: &mut Random) -> Instant {
+        let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
+        self.failures = self.failures.saturating_add(1);
+        self.failed = Some(now);
+        let until = now + random.jitter(doubled.min(settings.retry_most)).max(Duration::from_millis(1));
+        self.phase = Phase::Waiting { until };
+        until
+    }
+
+    /// Leaves it unconnected, with nothing to wait for.
+    pub(crate) fn rest(&mut self) {
+        self.phase = Phase::Idle;
+    }
+
+    /// When it must be looked at. `wanted`: whether somebody waits for a connection that is not there.
+    pub(crate) fn deadline(&self, settings: &Connecting, wanted: bool) -> Option<Instant> {
+        match self.phase {
+            Phase::Idle => None,
+            Phase::Waiting { until } => wanted.then_some(until),
+            Phase::Connecting { since, slow: false } if wanted => {
+                Some(since + settings.patience.min(settings.connect_timeout))
+            }
+            Phase::Connecting { since, .. } => Some(since + settings.connect_timeout),
+            Phase::Up => match self.connection.due() {
+                Some((_, since)) => Some((*since).max(self.written.1) + settings.reply_timeout),
+                None => settings.probe_after.map(|quiet| self.heard + quiet),
+            },
+        }
+    }
+
+    /// Looks at it; whatever is due is said once.
+    pub(crate) fn tick(&mut self, now: Instant, settings: &Connecting) -> Due {
+        match self.phase {
+            Phase::Waiting { until } if until <= now => {
+                self.phase = Phase::Idle;
+                Due::Nothing
+            }
+            Phase::Idle | Phase::Waiting { .. } => Due::Nothing,
+            Phase::Connecting { since, .. } if since + settings.connect_timeout <= now => Due::ConnectTimeout,
+            Phase::Connecting { since, .. } => {
+                self.phase = Phase::Connecting { since, slow: since + settings.patience <= now };
+                Due::Nothing
+            }
+            Phase::Up => {
+                let out = &mut self.connection.out;
+                if out.taken() != self.written.0 && (out.take_bulky() || out.waiting() > 0) {
+                    self.written = (out.taken(), now);
+                }
+                match self.deadline(settings, true) {
+                    Some(at) if at <= now && self.connection.due().is_some() => Due::Silent,
+                    Some(at) if at <= now => Due::Probe,
+                    _ => Due::Nothing,
+                }
+            }
+        }
+    }
+}

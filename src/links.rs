@@ -1,0 +1,269 @@
+//! All the job servers that a client or worker dials, and the outputs it owes its driver: what the two machines share.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::address::Address;
+use crate::error::{ConfigError, ProtocolError};
+use crate::job::ServerId;
+use crate::link::{Connecting, Due, Link, LinkState, Removal};
+use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
+use crate::random::{Random, Seed};
+use crate::time::{Instant, earlier};
+use crate::wire::{Packet, PacketType};
+
+/// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
+#[derive(Debug)]
+pub(crate) struct Links<R, E> {
+    list: Vec<Link<R>>,
+    queue: VecDeque<Output<E>>,
+    next_server: u32,
+    /// Connections whose packets wait until the queue is shorter.
+    paused: Vec<ConnId>,
+    pub(crate) settings: Connecting,
+    pub(crate) limits: Limits,
+    pub(crate) random: Random,
+    pub(crate) now: Instant,
+}
+
+impl<R, E> Links<R, E> {
+    pub(crate) fn new(
+        servers: Vec<Address>,
+        settings: Connecting,
+        limits: Limits,
+        seed: &Seed,
+    ) -> Result<Self, ConfigError> {
+        if servers.is_empty() {
+            return Err(ConfigError::NoServers);
+        }
+        settings.check()?;
+        let mut links = Self {
+            list: Vec::with_capacity(servers.len()),
+            queue: VecDeque::new(),
+            next_server: 0,
+            paused: Vec::new(),
+            settings,
+            limits,
+            random: Random::new(seed),
+            now: Instant::EPOCH,
+        };
+        for address in servers {
+            links.add(address)?;
+        }
+        Ok(links)
+    }
+
+    /// Takes up a server; says at which place.
+    pub(crate) fn add(&mut self, address: Address) -> Result<usize, ConfigError> {
+        if self.list.iter().any(|link| link.address == address && link.removal == Removal::None) {
+            return Err(ConfigError::DuplicateServer(address));
+        }
+        let id = ServerId(self.next_server);
+        self.next_server = self.next_server.wrapping_add(1);
+        if let Some(place) = self.list.iter().position(|link| link.removal == Removal::Done) {
+            if let Some(link) = self.list.get_mut(place) {
+                link.replace(id, address);
+            }
+            return Ok(place);
+        }
+        let place = self.list.len();
+        self.list.push(Link::new(id, address, u32::try_from(place).unwrap_or(u32::MAX)));
+        Ok(place)
+    }
+
+    /// Where a server stands that has not been removed.
+    pub(crate) fn place_of_server(&self, server: ServerId) -> Option<usize> {
+        self.list.iter().position(|link| link.id == server && link.removal != Removal::Done)
+    }
+
+    /// Time never goes back for a machine, whatever its driver says.
+    pub(crate) fn advance_clock(&mut self, now: Instant) -> Instant {
+        self.now = self.now.max(now);
+        self.now
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn get(&self, place: usize) -> Option<&Link<R>> {
+        self.list.get(place)
+    }
+
+    pub(crate) fn get_mut(&mut self, place: usize) -> Option<&mut Link<R>> {
+        self.list.get_mut(place)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Link<R>> {
+        self.list.iter()
+    }
+
+    pub(crate) fn is_up(&self, place: usize) -> bool {
+        self.get(place).is_some_and(Link::is_up)
+    }
+
+    /// Whose connection `conn` is, if it lives.
+    pub(crate) fn place_of(&self, conn: ConnId) -> Option<usize> {
+        self.get(conn.index()).filter(|link| link.owns(conn)).map(|_| conn.index())
+    }
+
+    pub(crate) fn event(&mut self, event: E) {
+        self.queue.push_back(Output::Event(event));
+    }
+
+    /// Begins to connect, where nothing speaks against it.
+    pub(crate) fn dial(&mut self, place: usize) {
+        let now = self.now;
+        if let Some(link) = self.list.get_mut(place).filter(|link| link.state(now) == LinkState::Idle) {
+            let (conn, server, within) = (link.dial(now), link.address.clone(), self.settings.connect_timeout);
+            self.queue.push_back(Output::Connect { conn, server, within });
+        }
+    }
+
+    /// Sends a packet, and remembers the reply that is due for it. Does nothing where no connection is.
+    pub(crate) fn send(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        arguments: &[&[u8]],
+        payload: Option<&Bytes>,
+        reply: Option<R>,
+    ) {
+        let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
+        if link.connection.send(kind, arguments, payload) {
+            self.queue.push_back(Output::Transmit(link.conn()));
+        }
+        if let Some(reply) = reply {
+            link.connection.expect(reply, self.now);
+        }
+    }
+
+    /// Sends a line of the text protocol, and remembers the reply that is due for it.
+    pub(crate) fn send_text(&mut self, place: usize, line: &[u8], reply: R) {
+        let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
+        if link.connection.out.text(line) {
+            self.queue.push_back(Output::Transmit(link.conn()));
+        }
+        link.connection.expect(reply, self.now);
+    }
+
+    /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.
+    pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
+        let now = self.now;
+        let Some(place) = self.place_of(conn) else { return false };
+        if self.queue.len() >= self.limits.max_events {
+            if !self.paused.contains(&conn) {
+                self.paused.push(conn);
+            }
+            return false;
+        }
+        self.get_mut(place).into_iter().for_each(|link| link.heard(now));
+        true
+    }
+
+    /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
+    pub(crate) fn receive(
+        &mut self,
+        conn: ConnId,
+        stream: &mut BytesMut,
+    ) -> Option<Result<(usize, Packet), ProtocolError>> {
+        if !self.may_receive(conn) {
+            return None;
+        }
+        let place = conn.index();
+        let link = self.list.get_mut(place)?;
+        match link.connection.receive(stream, self.limits.max_packet) {
+            Ok(packet) => packet.map(|packet| Ok((place, packet))),
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The attempt to connect succeeded; false when none was under way.
+    pub(crate) fn connected(&mut self, place: usize) -> bool {
+        let now = self.now;
+        self.get_mut(place).is_some_and(|link| link.connected(now))
+    }
+
+    /// The connection is gone or was not made: the replies that will not come, and when it may be tried again.
+    pub(crate) fn lost(&mut self, place: usize) -> (Vec<R>, Instant) {
+        match self.list.get_mut(place) {
+            Some(link) => {
+                let retry_at = link.lost(self.now, &self.settings, &mut self.random);
+                (link.connection.end().collect(), retry_at)
+            }
+            None => (Vec::new(), self.now),
+        }
+    }
+
+    /// Tells the driver to close a connection; what that means to the machine is the caller's to do.
+    pub(crate) fn disconnect(&mut self, place: usize) {
+        if let Some(link) = self.get(place) {
+            self.queue.push_back(Output::Disconnect(link.conn()));
+        }
+    }
+
+    /// Closes a connection for good, if there is one.
+    pub(crate) fn close(&mut self, place: usize) -> Vec<R> {
+        let Some(link) = self.list.get_mut(place) else { return Vec::new() };
+        let conn = link.conn();
+        if link.owns(conn) {
+            self.queue.push_back(Output::Disconnect(conn));
+        }
+        link.rest();
+        link.connection.end().collect()
+    }
+
+    /// What a link needs now that time has passed: a probe is sent; why it must be broken off is returned.
+    /// A reply that `may_miss` lets go unanswered is forgotten in the end.
+    pub(crate) fn tick(
+        &mut self,
+        place: usize,
+        probe: Option<R>,
+        may_miss: impl Fn(&R) -> bool,
+    ) -> Option<CloseReason> {
+        let now = self.now;
+        let link = self.list.get_mut(place)?;
+        match link.tick(now, &self.settings) {
+            Due::Nothing => {}
+            Due::ConnectTimeout => return Some(CloseReason::ConnectTimeout),
+            Due::Silent if link.connection.due().is_some_and(|(reply, _)| may_miss(reply)) => {
+                link.connection.take_reply(|_| true, |_| false);
+                return self.tick(place, probe, may_miss);
+            }
+            Due::Silent => return Some(CloseReason::Silent),
+            Due::Probe => self.send(place, PacketType::ECHO_REQ, &[], None, probe),
+        }
+        None
+    }
+
+    /// The next output but for `Wait`.
+    pub(crate) fn output(&mut self) -> Option<Output<E>> {
+        if let Some(output) = self.queue.pop_front() {
+            return Some(output);
+        }
+        while let Some(conn) = self.paused.pop() {
+            if self.place_of(conn).is_some() {
+                return Some(Output::Resume(conn));
+            }
+        }
+        None
+    }
+
+    /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
+    /// waits for that server.
+    pub(crate) fn wait(&self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
+        let deadlines = self.list.iter().enumerate().map(|(place, link)| link.deadline(&self.settings, wanted(place)));
+        Output::Wait(deadlines.fold(other, earlier))
+    }
+
+    pub(crate) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
+        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn));
+        Outgoing::new(link.map(|link| &mut link.connection.out))
+    }
+
+    pub(crate) fn wants_read(&self, conn: ConnId) -> bool {
+        !self.paused.contains(&conn)
+    }
+}

@@ -1,0 +1,673 @@
+//! The worker machine: it grabs jobs from job servers, hands them out to be run, and sends back what comes of them.
+//!
+//! What a worker can do is a wish that outlives its connections: each new one is told the client id and the functions
+//! before it is asked for jobs. Jobs are asked for in turn from all servers that may have some.
+
+mod config;
+mod event;
+mod grab;
+mod packet;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use bytes::{Buf, Bytes};
+use slab::Slab;
+
+pub use self::config::{Config, Counters, Grab};
+pub use self::event::{Assignment, Event, Gone, TaskId};
+use crate::address::Address;
+use crate::error::{ConfigError, Reason, Rejected};
+use crate::job::{Handle, ServerId, check_client_id, check_function};
+use crate::link::{LinkState, Removal};
+use crate::links::Links;
+use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
+use crate::time::Instant;
+use crate::wire::PacketType;
+
+/// What a reply is for.
+#[derive(Debug)]
+enum Reply {
+    Grab,
+    Probe,
+    /// WORK_FAIL behind WORK_EXCEPTION, which Perl's job server needs and gearmand answers with ERROR.
+    SecondEnd,
+    /// The last thing before a connection closes in order: all before it has arrived.
+    Farewell,
+}
+
+#[derive(Debug)]
+struct Function {
+    timeout: Option<Duration>,
+    /// No longer wanted: to be told to each server once no job of it is run for that one.
+    leaving: bool,
+}
+
+/// Whether a server may have a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mood {
+    /// It may: ask before sleeping.
+    Awake,
+    /// It has none any more, but other grabs are still out.
+    Tired,
+    /// PRE_SLEEP was sent.
+    Asleep { since: Instant },
+}
+
+/// The worker's side of one connection.
+#[derive(Debug)]
+struct Side {
+    mood: Mood,
+    grab: Grab,
+    /// Grabs without a reply, and when the oldest of them was sent.
+    grabs: usize,
+    grabbed: Instant,
+    /// How many grabs may be out: grows while the server has jobs.
+    window: usize,
+    /// Functions that this server has been told of and must be told to forget.
+    to_forget: Vec<Bytes>,
+    leaving: bool,
+}
+
+impl Side {
+    const fn new(grab: Grab) -> Self {
+        Self {
+            mood: Mood::Awake,
+            grab,
+            grabs: 0,
+            grabbed: Instant::EPOCH,
+            window: 1,
+            to_forget: Vec::new(),
+            leaving: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Task {
+    place: usize,
+    generation: u32,
+    handle: Handle,
+    function: Bytes,
+    deadline: Option<Instant>,
+    /// The connection is gone or the limit passed: nothing is sent of it any more.
+    gone: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    No,
+    Draining,
+    Closed,
+}
+
+/// The worker machine. See the [module](self).
+#[derive(Debug)]
+pub struct Worker {
+    links: Links<Reply, Event>,
+    sides: Vec<Side>,
+    functions: BTreeMap<Bytes, Function>,
+    tasks: Slab<Task>,
+    /// Jobs that wait for one of the `concurrency` places.
+    waiting: VecDeque<Assignment>,
+    running: usize,
+    /// Whose turn it is to be asked.
+    turn: usize,
+    next_task: u32,
+    counters: Counters,
+    stop: Stop,
+    client_id: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+    concurrency: usize,
+    prefetch: usize,
+    grab: Grab,
+    regrab_after: Option<Duration>,
+    timeout_is_exception: bool,
+}
+
+impl Worker {
+    /// A worker for these job servers. It connects when its first function is registered.
+    ///
+    /// # Errors
+    /// No servers, one twice, no concurrency, a client id that is none, or a duration that is too short.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        if let Some(id) = &config.client_id {
+            check_client_id(id)?;
+        }
+        if config.concurrency == 0 {
+            return Err(ConfigError::Zero("concurrency"));
+        }
+        if config.regrab_after.is_some_and(|after| after < Duration::from_millis(1)) {
+            return Err(ConfigError::BadDuration {
+                what: "time after which a sleeper asks again",
+                must_be: "at least 1 ms",
+            });
+        }
+        let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
+        Ok(Self {
+            sides: (0..links.len()).map(|_| Side::new(config.grab)).collect(),
+            links,
+            functions: BTreeMap::new(),
+            tasks: Slab::new(),
+            waiting: VecDeque::new(),
+            running: 0,
+            turn: 0,
+            next_task: 0,
+            counters: Counters::default(),
+            stop: Stop::No,
+            client_id: config.client_id,
+            namespace: config.namespace,
+            concurrency: config.concurrency,
+            prefetch: config.prefetch,
+            grab: config.grab,
+            regrab_after: config.regrab_after,
+            timeout_is_exception: config.timeout_is_exception,
+        })
+    }
+
+    /// Offers to run `function`, now and on each new connection. With `timeout` (CAN_DO_TIMEOUT, in milliseconds on the
+    /// wire) a job of it that runs longer is failed by this worker shortly before its job server would give it to another;
+    /// gearmand raises limits under 1 s to 1 s.
+    ///
+    /// # Errors
+    /// The name is none, or is registered already; a timeout of zero.
+    pub fn register(
+        &mut self,
+        function: impl Into<Bytes>,
+        timeout: Option<Duration>,
+        now: Instant,
+    ) -> Result<(), ConfigError> {
+        self.links.advance_clock(now);
+        let function = function.into();
+        if function.is_empty() {
+            return Err(ConfigError::EmptyFunction);
+        }
+        let function = self.on_the_wire(function);
+        check_function(&function)?;
+        if timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
+            return Err(ConfigError::BadDuration { what: "timeout of a function", must_be: "at least 1 ms" });
+        }
+        if self.functions.get(&function).is_some_and(|known| !known.leaving) {
+            return Err(ConfigError::DuplicateFunction { function: crate::error::lossy(&function) });
+        }
+        let old = self.functions.insert(function.clone(), Function { timeout, leaving: false });
+        for place in 0..self.sides.len() {
+            let Some(side) = self.sides.get_mut(place) else { break };
+            // A job server wakes nobody for a function that is offered asleep.
+            side.mood = Mood::Awake;
+            let told =
+                side.to_forget.iter().position(|forgotten| *forgotten == function).map(|at| side.to_forget.remove(at));
+            // gearmand counts a function twice that is offered twice.
+            if told.is_none() || old.as_ref().is_none_or(|old| old.timeout != timeout) {
+                self.offer(place, &function, timeout);
+            }
+            if self.stop == Stop::No {
+                self.links.dial(place);
+            }
+        }
+        self.grab_more();
+        Ok(())
+    }
+
+    /// Takes an offer back. Jobs of the function that are in hand are finished first, as a job server would take them away:
+    /// only then is a server told (CANT_DO). Until it has been, jobs of the function may still come.
+    /// [`Event::Unregistered`] says when all have been.
+    ///
+    /// # Errors
+    /// The function is not registered.
+    pub fn unregister(&mut self, function: &[u8], now: Instant) -> Result<(), Rejected<()>> {
+        self.links.advance_clock(now);
+        let name = self.on_the_wire(Bytes::copy_from_slice(function));
+        let Some(known) = self.functions.get_mut(&name).filter(|known| !known.leaving) else {
+            return Err(Rejected::new(Reason::Unknown("function"), ()));
+        };
+        known.leaving = true;
+        for (place, side) in self.sides.iter_mut().enumerate() {
+            if self.links.is_up(place) {
+                side.to_forget.push(name.clone());
+            }
+        }
+        self.forget_functions();
+        self.grab_more();
+        Ok(())
+    }
+
+    /// The functions that are offered, in the order of their names.
+    pub fn functions(&self) -> impl Iterator<Item = Bytes> {
+        self.functions.iter().filter(|(_, function)| !function.leaving).map(|(name, _)| self.plain(name.clone()))
+    }
+
+    /// The job is done and `payload` is its result (WORK_COMPLETE).
+    ///
+    /// # Errors
+    /// The payload comes back when it is over the limit (the job stays in hand) or the job is no longer this worker's.
+    pub fn complete(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
+        self.end(task, PacketType::WORK_COMPLETE, Some(payload), now)
+    }
+
+    /// The job failed (WORK_FAIL).
+    ///
+    /// # Errors
+    /// The job is no longer this worker's.
+    pub fn fail(&mut self, task: TaskId, now: Instant) -> Result<(), Rejected<()>> {
+        self.end(task, PacketType::WORK_FAIL, None, now).map_err(|rejected| Rejected::new(rejected.reason, ()))
+    }
+
+    /// The job threw `payload` (WORK_EXCEPTION, then WORK_FAIL for job servers that need it).
+    ///
+    /// # Errors
+    /// The payload comes back when it is over the limit (the job stays in hand) or the job is no longer this worker's.
+    pub fn exception(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
+        self.end(task, PacketType::WORK_EXCEPTION, Some(payload), now)
+    }
+
+    /// Sends a part of the result (WORK_DATA).
+    ///
+    /// # Errors
+    /// The payload comes back when it is over the limit, too much waits to be written, or the job is no longer this worker's.
+    pub fn data(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
+        self.tell(task, PacketType::WORK_DATA, payload, now)
+    }
+
+    /// Sends a warning (WORK_WARNING).
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn warning(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
+        self.tell(task, PacketType::WORK_WARNING, payload, now)
+    }
+
+    /// Tells how far the job is (WORK_STATUS).
+    ///
+    /// # Errors
+    /// Too much waits to be written, or the job is no longer this worker's.
+    pub fn progress(
+        &mut self,
+        task: TaskId,
+        numerator: u64,
+        denominator: u64,
+        now: Instant,
+    ) -> Result<(), Rejected<()>> {
+        self.links.advance_clock(now);
+        let (place, handle) = self.writable(task).map_err(|reason| Rejected::new(reason, ()))?;
+        let (numerator, denominator) = (numerator.to_string(), denominator.to_string());
+        let arguments: [&[u8]; 3] = [handle.as_bytes(), numerator.as_bytes(), denominator.as_bytes()];
+        self.links.send(place, PacketType::WORK_STATUS, &arguments, None, None);
+        Ok(())
+    }
+
+    /// The connection that a job came on. `None`: the job has been answered, or its connection is gone.
+    #[must_use]
+    pub fn conn_of(&self, task: TaskId) -> Option<ConnId> {
+        let task = self.task(task).filter(|task| !task.gone)?;
+        self.links.get(task.place).map(crate::link::Link::conn)
+    }
+
+    /// Jobs assigned and not answered, waiting ones included.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Each job server and how it stands, in the order they were configured.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
+        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
+        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
+        self.links.advance_clock(now);
+        let place = self.links.add(address)?;
+        match self.sides.get_mut(place) {
+            Some(side) => *side = Side::new(self.grab),
+            None => self.sides.push(Side::new(self.grab)),
+        }
+        if self.stop == Stop::No && !self.functions.is_empty() {
+            self.links.dial(place);
+        }
+        Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
+    }
+
+    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
+    /// [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
+        self.links.advance_clock(now);
+        let Some(place) = self.links.place_of_server(server) else {
+            return Err(Rejected::new(Reason::Unknown("job server"), server));
+        };
+        if let Some(link) = self.links.get_mut(place) {
+            link.removal = Removal::Draining;
+        }
+        if !drain && self.links.is_up(place) {
+            self.break_off(place, CloseReason::Local);
+        }
+        self.leave_if_done();
+        Ok(())
+    }
+
+    /// Plain counts since the worker was made.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
+    /// its job server has got everything, and says [`Event::Closed`].
+    pub fn drain(&mut self, now: Instant) {
+        self.links.advance_clock(now);
+        if self.stop == Stop::No {
+            self.stop = Stop::Draining;
+            self.leave_if_done();
+        }
+    }
+
+    /// Closes at once: jobs in hand are [`Gone`], and their job servers give them to other workers.
+    pub fn close(&mut self, now: Instant) {
+        self.links.advance_clock(now);
+        if self.stop == Stop::Closed {
+            return;
+        }
+        for place in 0..self.links.len() {
+            self.links.close(place);
+            self.orphan(place);
+        }
+        self.stop = Stop::Closed;
+        self.links.event(Event::Closed);
+    }
+
+    /// The name of a function with the namespace before it.
+    fn on_the_wire(&self, function: Bytes) -> Bytes {
+        match &self.namespace {
+            Some(namespace) => [namespace.as_bytes(), &function].concat().into(),
+            None => function,
+        }
+    }
+
+    /// The name of a function without the namespace.
+    fn plain(&self, mut function: Bytes) -> Bytes {
+        if let Some(namespace) = &self.namespace
+            && function.starts_with(namespace.as_bytes())
+        {
+            function.advance(namespace.len());
+        }
+        function
+    }
+
+    fn task(&self, id: TaskId) -> Option<&Task> {
+        self.tasks.get(id.index()).filter(|task| task.generation == id.generation)
+    }
+
+    /// Where the packets of a job go, when any may.
+    fn writable(&self, id: TaskId) -> Result<(usize, Handle), Reason> {
+        let task =
+            self.task(id).filter(|task| !task.gone).ok_or(Reason::Unknown("job: it is no longer this worker's"))?;
+        let limit = self.links.limits.max_outgoing;
+        match self.links.get(task.place) {
+            Some(link) if link.connection.out.waiting() >= limit => {
+                Err(Reason::Full { what: "the bytes queued for a connection", limit })
+            }
+            _ => Ok((task.place, task.handle.clone())),
+        }
+    }
+
+    fn check_size(&self, payload: &Bytes) -> Result<(), ConfigError> {
+        // Handles have at most 64 bytes.
+        let limit = self.links.limits.max_packet.saturating_sub(65);
+        if payload.len() > limit {
+            return Err(ConfigError::TooLong { what: "payload", length: payload.len(), limit });
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, id: TaskId, kind: PacketType, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
+        self.links.advance_clock(now);
+        if let Err(error) = self.check_size(&payload) {
+            return Err(Rejected::new(error, payload));
+        }
+        match self.writable(id) {
+            Ok((place, handle)) => {
+                self.links.send(place, kind, &[handle.as_bytes()], Some(&payload), None);
+                Ok(())
+            }
+            Err(reason) => Err(Rejected::new(reason, payload)),
+        }
+    }
+
+    /// Answers a job, whatever waits to be written: an end is never refused for want of room.
+    fn end(
+        &mut self,
+        id: TaskId,
+        kind: PacketType,
+        payload: Option<Bytes>,
+        now: Instant,
+    ) -> Result<(), Rejected<Bytes>> {
+        self.links.advance_clock(now);
+        if let Some(payload) = &payload
+            && let Err(error) = self.check_size(payload)
+        {
+            return Err(Rejected::new(error, payload.clone()));
+        }
+        if self.task(id).is_none() {
+            return Err(Rejected::new(Reason::Unknown("job: it has been answered"), payload.unwrap_or_default()));
+        }
+        let task = self.tasks.remove(id.index());
+        self.running = self.running.saturating_sub(1);
+        let result = if task.gone {
+            self.counters.dropped += 1;
+            Err(Rejected::new(Reason::Unknown("job: it is no longer this worker's"), payload.unwrap_or_default()))
+        } else {
+            self.counters.answered += 1;
+            self.send_end(task.place, &task.handle, kind, payload.as_ref());
+            Ok(())
+        };
+        self.hand_out();
+        self.forget_functions();
+        self.grab_more();
+        self.leave_if_done();
+        result
+    }
+
+    fn send_end(&mut self, place: usize, handle: &Handle, kind: PacketType, payload: Option<&Bytes>) {
+        self.links.send(place, kind, &[handle.as_bytes()], payload, None);
+        if kind == PacketType::WORK_EXCEPTION {
+            self.links.send(place, PacketType::WORK_FAIL, &[handle.as_bytes()], None, Some(Reply::SecondEnd));
+        }
+    }
+
+    /// Hands out waiting jobs while there are places.
+    fn hand_out(&mut self) {
+        while self.running < self.concurrency
+            && let Some(assignment) = self.waiting.pop_front()
+        {
+            self.running += 1;
+            self.links.event(Event::Assigned(assignment));
+        }
+    }
+
+    /// The connection of these jobs is gone: those that wait were never here, those that run are told.
+    fn orphan(&mut self, place: usize) {
+        let tasks = &mut self.tasks;
+        let server = self.links.get(place).map(|link| link.id);
+        self.waiting.retain(|assignment| {
+            let stays = Some(assignment.server) != server;
+            if !stays {
+                tasks.remove(assignment.task.index());
+            }
+            stays
+        });
+        for (index, task) in self.tasks.iter_mut().filter(|(_, task)| task.place == place && !task.gone) {
+            task.gone = true;
+            task.deadline = None;
+            let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
+            self.links.event(Event::Gone { task: id, reason: Gone::Disconnected });
+        }
+    }
+
+    fn connected(&mut self, place: usize) {
+        if !self.links.connected(place) {
+            return;
+        }
+        if let Some(id) = &self.client_id {
+            self.links.send(place, PacketType::SET_CLIENT_ID, &[id.as_bytes()], None, None);
+        }
+        let offers: Vec<_> = self
+            .functions
+            .iter()
+            .filter(|(_, known)| !known.leaving)
+            .map(|(name, known)| (name.clone(), known.timeout))
+            .collect();
+        for (function, timeout) in offers {
+            self.offer(place, &function, timeout);
+        }
+        if let Some(server) = self.links.get(place).map(|link| link.id) {
+            self.links.event(Event::Connected { server });
+        }
+        self.grab_more();
+        self.leave_if_done();
+    }
+
+    fn link_lost(&mut self, place: usize, reason: CloseReason) {
+        let (_, retry_at) = self.links.lost(place);
+        if let Some(side) = self.sides.get_mut(place) {
+            *side = Side::new(self.grab);
+        }
+        let retry_at = (self.stop == Stop::No).then_some(retry_at);
+        if let Some(server) = self.links.get(place).map(|link| link.id) {
+            self.links.event(Event::Disconnected { server, reason, retry_at });
+        }
+        self.orphan(place);
+        self.forget_functions();
+        self.grab_more();
+        self.leave_if_done();
+    }
+
+    fn break_off(&mut self, place: usize, reason: CloseReason) {
+        self.links.disconnect(place);
+        self.link_lost(place, reason);
+    }
+
+    /// Says farewell to each server that is to be left, once no job of it is in hand or under way.
+    fn leave_if_done(&mut self) {
+        for place in 0..self.sides.len() {
+            let removed = self.links.get(place).is_some_and(|link| link.removal == Removal::Draining);
+            if !removed && self.stop != Stop::Draining {
+                continue;
+            }
+            let in_hand = self.tasks.iter().any(|(_, task)| task.place == place && !task.gone);
+            let Some(side) = self.sides.get_mut(place) else { return };
+            if !self.links.is_up(place) {
+                *side = Side::new(self.grab);
+                self.links.close(place);
+                if let Some(link) = self.links.get_mut(place).filter(|_| removed) {
+                    link.removal = Removal::Done;
+                    let server = link.id;
+                    self.links.event(Event::Removed { server });
+                }
+            } else if side.grabs == 0 && !in_hand && !side.leaving {
+                side.leaving = true;
+                self.links.send(place, PacketType::ECHO_REQ, &[], None, Some(Reply::Farewell));
+            }
+        }
+        let none_up = (0..self.sides.len()).all(|place| !self.links.is_up(place));
+        if self.stop == Stop::Draining && none_up && self.tasks.is_empty() {
+            self.stop = Stop::Closed;
+            self.links.event(Event::Closed);
+        }
+    }
+
+    fn tick(&mut self) {
+        for place in 0..self.sides.len() {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::SecondEnd))
+            {
+                self.break_off(place, reason);
+            }
+            if self.stop == Stop::No {
+                self.links.dial(place);
+            }
+            let now = self.links.now;
+            if let Some(side) = self.sides.get_mut(place)
+                && let (Mood::Asleep { since }, Some(after)) = (side.mood, self.regrab_after)
+                && since + after <= now
+            {
+                side.mood = Mood::Awake;
+            }
+        }
+        self.end_overdue();
+        self.grab_more();
+    }
+
+    /// Ends the jobs that have run too long.
+    fn end_overdue(&mut self) {
+        let now = self.links.now;
+        let overdue: Vec<_> = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.deadline.is_some_and(|at| at <= now))
+            .map(|(index, _)| index)
+            .collect();
+        for index in overdue {
+            let Some(task) = self.tasks.get_mut(index) else { continue };
+            task.gone = true;
+            task.deadline = None;
+            let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
+            let (place, handle) = (task.place, task.handle.clone());
+            self.counters.timed_out += 1;
+            if self.timeout_is_exception {
+                let text = Bytes::from_static(b"the worker's time limit for this function has passed");
+                self.send_end(place, &handle, PacketType::WORK_EXCEPTION, Some(&text));
+            } else {
+                self.send_end(place, &handle, PacketType::WORK_FAIL, None);
+            }
+            self.links.event(Event::Gone { task: id, reason: Gone::TimedOut });
+        }
+        self.forget_functions();
+        self.leave_if_done();
+    }
+}
+
+impl Machine for Worker {
+    type Event = Event;
+
+    fn handle(&mut self, input: Input<'_>, now: Instant) {
+        self.links.advance_clock(now);
+        let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
+            if self.stop != Stop::Closed {
+                self.tick();
+            }
+            return;
+        };
+        let Some(place) = self.links.place_of(*conn) else { return };
+        match input {
+            Input::Connected(_) => self.connected(place),
+            Input::Data(conn, stream) => self.receive(conn, stream),
+            Input::Closed(_, reason) => self.link_lost(place, reason),
+            Input::Tick => {}
+        }
+    }
+
+    fn poll(&mut self) -> Output<Event> {
+        if let Some(output) = self.links.output() {
+            return output;
+        }
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.wait(self.own_deadline(), |_| wanted)
+    }
+
+    fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
+        self.links.outgoing(conn)
+    }
+
+    fn wants_read(&self, conn: ConnId) -> bool {
+        self.links.wants_read(conn)
+    }
+}

@@ -1,0 +1,196 @@
+//! What a worker does with each packet of a job server.
+
+use core::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
+use crate::error::{ProtocolError, lossy};
+use crate::job::{Handle, ServerError};
+use crate::machine::{CloseReason, ConnId};
+use crate::wire::{Packet, PacketType};
+
+impl Worker {
+    pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
+        while let Some(received) = self.links.receive(conn, stream) {
+            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+                stream.clear();
+                return self.break_off(conn.index(), CloseReason::Protocol(error));
+            }
+        }
+    }
+
+    fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+        match packet {
+            Packet::JobAssign(packet) => {
+                let (handle, function) =
+                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
+                self.assigned(
+                    place,
+                    PacketType::JOB_ASSIGN,
+                    handle,
+                    function,
+                    Bytes::new(),
+                    None,
+                    packet.into_payload(),
+                )
+            }
+            Packet::JobAssignUniq(packet) => {
+                let (handle, function) =
+                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
+                let unique = Bytes::copy_from_slice(packet.unique());
+                self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
+            }
+            Packet::JobAssignAll(packet) => {
+                let (handle, function) =
+                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
+                let (unique, reducer) =
+                    (Bytes::copy_from_slice(packet.unique()), Bytes::copy_from_slice(packet.reducer()));
+                let reducer = Some(reducer).filter(|reducer| !reducer.is_empty());
+                self.assigned(
+                    place,
+                    PacketType::JOB_ASSIGN_ALL,
+                    handle,
+                    function,
+                    unique,
+                    reducer,
+                    packet.into_payload(),
+                )
+            }
+            Packet::NoJob(_) => {
+                self.grab_answered(place, PacketType::NO_JOB)?;
+                self.tire(place);
+                self.forget_functions();
+                self.grab_more();
+                self.leave_if_done();
+                Ok(())
+            }
+            Packet::Noop(_) => {
+                if let Some(side) = self.sides.get_mut(place)
+                    && matches!(side.mood, Mood::Asleep { .. })
+                {
+                    side.mood = Mood::Awake;
+                    self.grab_more();
+                }
+                Ok(())
+            }
+            Packet::EchoRes(_) => {
+                let wanted = |reply: &Reply| matches!(reply, Reply::Probe | Reply::Farewell);
+                if let Reply::Farewell = self.reply(place, PacketType::ECHO_RES, wanted)? {
+                    self.links.close(place);
+                    self.leave_if_done();
+                }
+                Ok(())
+            }
+            Packet::Error(packet) => {
+                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                self.server_error(place, error);
+                Ok(())
+            }
+            other => Err(ProtocolError::WrongSide(other.kind())),
+        }
+    }
+
+    fn reply(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        wanted: impl Fn(&Reply) -> bool,
+    ) -> Result<Reply, ProtocolError> {
+        let out_of_order = ProtocolError::OutOfOrder(kind);
+        let link = self.links.get_mut(place).ok_or(out_of_order)?;
+        link.proved();
+        link.connection.take_reply(wanted, |reply| matches!(reply, Reply::SecondEnd)).ok_or(out_of_order)
+    }
+
+    fn grab_answered(&mut self, place: usize, kind: PacketType) -> Result<(), ProtocolError> {
+        self.reply(place, kind, |reply| matches!(reply, Reply::Grab))?;
+        if let Some(side) = self.sides.get_mut(place) {
+            side.grabs = side.grabs.saturating_sub(1);
+            side.grabbed = self.links.now;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the arguments of the widest of three packets")]
+    fn assigned(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        handle: Handle,
+        function: Bytes,
+        unique: Bytes,
+        reducer: Option<Bytes>,
+        payload: Bytes,
+    ) -> Result<(), ProtocolError> {
+        self.grab_answered(place, kind)?;
+        let (Some(side), Some(server)) = (self.sides.get_mut(place), self.links.get(place).map(|link| link.id)) else {
+            return Ok(());
+        };
+        side.mood = Mood::Awake;
+        side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
+        self.counters.assigned += 1;
+        let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
+        self.next_task = self.next_task.wrapping_add(1);
+        let task = Task {
+            place,
+            generation: self.next_task,
+            handle: handle.clone(),
+            function: function.clone(),
+            deadline: limit.map(|limit| self.links.now + limit),
+            gone: false,
+        };
+        let id =
+            TaskId { index: u32::try_from(self.tasks.insert(task)).unwrap_or(u32::MAX), generation: self.next_task };
+        let function = self.plain(function);
+        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server });
+        self.hand_out();
+        self.grab_more();
+        Ok(())
+    }
+
+    fn server_error(&mut self, place: usize, error: ServerError) {
+        let Some(link) = self.links.get_mut(place) else { return };
+        let server = link.id;
+        // These two answer WORK_* packets, which have no reply when all is well: never a grab.
+        if matches!(&*error.code, "JOB_NOT_FOUND" | "not_worker") {
+            if link.connection.take_reply(|reply| matches!(reply, Reply::SecondEnd), |_| false).is_none() {
+                self.links.event(Event::ServerError { server, error });
+            }
+            return;
+        }
+        match link.connection.take_reply(|_| true, |reply| matches!(reply, Reply::SecondEnd)) {
+            Some(Reply::Grab) => self.grab_refused(place, error),
+            Some(Reply::Farewell) => {
+                self.links.close(place);
+                self.leave_if_done();
+            }
+            _ => self.links.event(Event::ServerError { server, error }),
+        }
+    }
+
+    /// The server does not know this form of grab: try a simpler one; where there is none, sleep on it.
+    fn grab_refused(&mut self, place: usize, error: ServerError) {
+        let Some(side) = self.sides.get_mut(place) else { return };
+        side.grabs = side.grabs.saturating_sub(1);
+        let simpler: Option<Grab> = side.grab.simpler();
+        match simpler {
+            Some(simpler) => side.grab = simpler,
+            None => {
+                if let Some(server) = self.links.get(place).map(|link| link.id) {
+                    self.links.event(Event::ServerError { server, error });
+                }
+                self.tire(place);
+            }
+        }
+        self.grab_more();
+        self.leave_if_done();
+    }
+}
+
+/// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
+/// that the job failed, else it is silently given to another.
+fn local_limit(timeout: Duration) -> Duration {
+    let servers = timeout.max(Duration::from_secs(1));
+    timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
+}
