@@ -1,4 +1,331 @@
-//! Drivers: the only place that knows std, sockets, threads and clocks.
-#![allow(clippy::disallowed_types)]
+//! What every driver shares. The only place of the house that knows std.
+#![allow(clippy::disallowed_types, reason = "clocks, sockets and threads live here")]
 
 extern crate std;
+
+#[cfg(feature = "blocking")]
+pub mod blocking;
+pub(crate) mod handles;
+
+use alloc::vec::Vec;
+use core::hash::{BuildHasher, Hasher};
+use core::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+
+use crate::client::RequestError;
+use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
+
+/// The scratch of a reading thread, in bytes: what one read brings at most, unless the machine has made room for more.
+pub(crate) const SCRATCH: usize = 64 << 10;
+/// Room in a connection's buffer from which on a read goes straight into it.
+const STRAIGHT: usize = 16 << 10;
+/// The most that one read straight into a buffer takes: the room is cleared before.
+const STEP: usize = 256 << 10;
+/// What an idle connection keeps of its buffer, and the least that is made at once.
+const KEPT: usize = 1 << 10;
+/// Chunks in one vectored write.
+pub(crate) const CHUNKS: usize = 64;
+/// How long to leave a listener alone when the process has no file descriptor for another connection.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a runtime could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// What was asked for cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The operating system refused.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// It is draining already: the first drain holds.
+    #[error("it is draining already")]
+    Draining,
+    /// The drain came to its deadline: jobs were left, which their job servers give to other workers.
+    #[error("{jobs} jobs were not done by the deadline of the drain")]
+    Unfinished {
+        /// How many.
+        jobs: usize,
+    },
+    /// The request was not taken.
+    #[error(transparent)]
+    Refused(#[from] Reason),
+    /// The request has no reply.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// It has been closed: nothing can be asked of it any more.
+    #[error("it is closed")]
+    Closed,
+}
+
+impl Error {
+    /// For `map_err`: the operating system refused to do `what`.
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Readings of one monotonic clock as a machine wants them. All that drive one machine share one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    epoch: std::time::Instant,
+}
+
+impl Clock {
+    /// A clock that stands at [`Instant::EPOCH`] now.
+    pub(crate) fn start() -> Self {
+        Self { epoch: std::time::Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Instant {
+        Instant::from_epoch(self.epoch.elapsed())
+    }
+
+    /// How long to sleep until `at`, rounded up so that the sleeper does not wake a little early; zero in the past.
+    pub(crate) fn until(self, at: Instant) -> Duration {
+        let left = at.saturating_since(self.now());
+        if left.is_zero() { left } else { left + Duration::from_micros(1) }
+    }
+
+    /// The standard library's name of `at`, for its timers; `None` when that is too far for it.
+    pub(crate) fn to_std(self, at: Instant) -> Option<std::time::Instant> {
+        self.epoch.checked_add(at.since_epoch())
+    }
+}
+
+/// The time since 1970, for machines that take wall time.
+pub(crate) fn unix_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// A seed from the operating system: its randomness keys std's hash tables, and that key hashes a counter here.
+pub(crate) fn seed() -> Seed {
+    let keyed = RandomState::new();
+    let mut seed = Seed::default();
+    for (number, part) in seed.chunks_mut(8).enumerate() {
+        let mut hasher = keyed.build_hasher();
+        hasher.write_usize(number);
+        part.copy_from_slice(&hasher.finish().to_ne_bytes());
+    }
+    seed
+}
+
+/// Why a connection that stood has ended.
+pub(crate) fn close_reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => CloseReason::Ended,
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => CloseReason::Reset,
+        ErrorKind::ConnectionRefused => CloseReason::Refused,
+        // Keepalive, or retransmissions that nobody acknowledged.
+        ErrorKind::TimedOut => CloseReason::Silent,
+        _ => CloseReason::Failed(alloc::format!("{error}").into()),
+    }
+}
+
+/// Why a connection was not made.
+pub(crate) fn connect_reason(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => CloseReason::ConnectTimeout,
+        _ => close_reason(error),
+    }
+}
+
+/// Whether `accept` failed for the connection it was about rather than for all: then the next one may be tried at once,
+/// else the listener is to be left alone for [`ACCEPT_PAUSE`].
+pub(crate) fn accept_goes_on(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted)
+}
+
+/// All addresses of `server` now, the two families in turn, in the order of the resolver. Blocks.
+pub(crate) fn resolve(server: &Address) -> Result<Vec<SocketAddr>, CloseReason> {
+    let found: Vec<_> = match (server.host(), server.port()).to_socket_addrs() {
+        Ok(found) => found.collect(),
+        Err(_) => return Err(CloseReason::Unresolved),
+    };
+    let first_is_v4 = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (a, b): (Vec<_>, Vec<_>) = found.iter().copied().partition(|address| address.is_ipv4() == first_is_v4);
+    let turns = a.len().max(b.len());
+    let addresses: Vec<_> = (0..turns).flat_map(|turn| a.get(turn).into_iter().chain(b.get(turn))).copied().collect();
+    if addresses.is_empty() { Err(CloseReason::Unresolved) } else { Ok(addresses) }
+}
+
+/// What every connection wants of TCP: small packets leave at once, or each answer waits 40 ms for an acknowledgement.
+pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {
+    socket.set_nodelay(true)
+}
+
+/// A peer's address as a server machine wants it, and whether it is on this machine.
+pub(crate) fn peer_name(address: SocketAddr) -> (alloc::string::String, bool) {
+    let ip = match address.ip() {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
+        v4 => v4,
+    };
+    (alloc::format!("{ip}"), ip.is_loopback())
+}
+
+/// Calls `io` again as long as a signal interrupts it.
+pub(crate) fn uninterrupted<T>(mut io: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match io() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// Writes the chunks of `outgoing` by `write`, at most [`CHUNKS`] of them, and tells what was taken. Says how much.
+/// For drivers that own their machine.
+pub(crate) fn write_out(
+    mut outgoing: Outgoing<'_>,
+    write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let taken = write_chunks(outgoing.chunks(), write)?;
+    outgoing.advance(taken);
+    Ok(taken)
+}
+
+/// One vectored write of the first [`CHUNKS`] of `chunks`. Says how many bytes were taken; an error where it was none.
+pub(crate) fn write_chunks<'a>(
+    chunks: impl Iterator<Item = &'a [u8]>,
+    mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); CHUNKS];
+    let mut count = 0;
+    for (slice, chunk) in slices.iter_mut().zip(chunks) {
+        *slice = IoSlice::new(chunk);
+        count += 1;
+    }
+    match slices.get(..count) {
+        None | Some([]) => Ok(0),
+        Some(slices) => match uninterrupted(|| write(slices))? {
+            0 => Err(ErrorKind::WriteZero.into()),
+            taken => Ok(taken),
+        },
+    }
+}
+
+/// The reading end of one connection: what came and what its machine has left of it.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    /// For [`Input::Data`](crate::Input::Data).
+    pub(crate) bytes: BytesMut,
+    /// How much the next read straight into `bytes` takes at most.
+    step: usize,
+    /// The most room that `bytes` had since it was new.
+    room: usize,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self { bytes: BytesMut::new(), step: STRAIGHT, room: 0 }
+    }
+}
+
+impl Incoming {
+    /// Reads once by `read`: into the room that the machine has made in the buffer, else by way of `scratch`.
+    /// Says how many bytes came; none at the end of the stream.
+    pub(crate) fn read(
+        &mut self,
+        scratch: &mut [u8],
+        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let held = self.bytes.len();
+        let room = self.bytes.capacity() - held;
+        if room < STRAIGHT {
+            let came = uninterrupted(|| read(scratch))?;
+            if came > room {
+                self.bytes.reserve(came.max(KEPT));
+                self.room = self.room.max(came);
+            }
+            self.bytes.extend_from_slice(scratch.get(..came).unwrap_or_default());
+            return Ok(came);
+        }
+        self.room = self.room.max(room);
+        let step = room.min(self.step);
+        self.bytes.resize(held + step, 0);
+        let result = uninterrupted(|| read(self.bytes.get_mut(held..).unwrap_or_default()));
+        let came = result.as_ref().map_or(0, |came| *came);
+        self.bytes.truncate(held + came);
+        // Clearing more than what comes is wasted: follow the socket.
+        self.step = if came == step { (step * 2).min(STEP) } else { (came * 2).clamp(STRAIGHT, STEP) };
+        result
+    }
+
+    /// To be called when the machine has taken what it could: an idle connection keeps no large buffer.
+    pub(crate) fn settle(&mut self) {
+        if self.bytes.is_empty() && self.room > KEPT {
+            *self = Self { step: self.step, ..Self::default() };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_reads_share_one_buffer_and_large_ones_do_not_stay() {
+        let mut incoming = Incoming::default();
+        let mut scratch = [0; SCRATCH];
+        let mut places = alloc::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let came = incoming.read(&mut scratch, |place| {
+                place[..50].fill(7);
+                Ok(50)
+            });
+            assert_eq!(came.ok(), Some(50));
+            let packet = incoming.bytes.split().freeze();
+            assert_eq!(packet, [7; 50][..]);
+            places.insert(packet.as_ptr() as usize / KEPT);
+            drop(packet);
+            incoming.settle();
+        }
+        assert!(places.len() <= 2, "{places:?}");
+        assert_eq!(incoming.read(&mut scratch, |place| Ok(place.len())).ok(), Some(SCRATCH));
+        incoming.bytes.clear();
+        incoming.settle();
+        assert_eq!(incoming.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn reserved_room_is_read_into_without_the_scratch() {
+        let mut incoming = Incoming::default();
+        incoming.bytes.reserve(1 << 20);
+        let (mut total, mut reads) = (0, 0);
+        while total < 1 << 20 {
+            let came = incoming.read(&mut [], |place| {
+                place.fill(1);
+                Ok(place.len())
+            });
+            total += came.expect("no error");
+            reads += 1;
+        }
+        assert!(reads < 12, "{reads} reads");
+        assert!(incoming.bytes.iter().all(|&byte| byte == 1));
+        assert_eq!(incoming.bytes.len(), total);
+        assert!(incoming.read(&mut [], |_| Err(ErrorKind::ConnectionReset.into())).is_err());
+        assert_eq!(incoming.bytes.len(), total);
+    }
+
+    #[test]
+    fn seeds_differ() {
+        assert_ne!(seed(), seed());
+    }
+
+    #[test]
+    fn an_address_is_tried_as_it_is() {
+        let found = resolve(&"127.0.0.1:99".parse().expect("an address"));
+        assert_eq!(found, Ok(alloc::vec![([127, 0, 0, 1], 99).into()]));
+        assert_eq!(resolve(&"no-such-host.invalid".parse().expect("an address")), Err(CloseReason::Unresolved));
+    }
+}

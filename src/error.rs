@@ -88,6 +88,12 @@ pub enum ConfigError {
         /// The id.
         id: Box<str>,
     },
+    /// The protocol has no packet for such a job.
+    #[error("there is no such job: {0}")]
+    NoSuchJob(&'static str),
+    /// A job is to start after a delay, and its client has not been told the wall time.
+    #[error("a job with a delay needs the wall time: Client::set_unix_time has not been called")]
+    NoWallTime,
     /// A number that must be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),

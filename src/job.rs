@@ -34,14 +34,24 @@ pub struct Job {
     pub(crate) unique: Unique,
     pub(crate) priority: Priority,
     pub(crate) background: bool,
-    pub(crate) policy: Option<Box<Policy>>,
+    pub(crate) extra: Option<Box<Extra>>,
 }
 
-/// What of a job differs from its client's defaults.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Policy {
+/// What few jobs have: apart, so that a job is small.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extra {
     pub(crate) deadlines: Deadlines,
     pub(crate) retry: Option<Retry>,
+    pub(crate) start: Option<Start>,
+    pub(crate) reducer: Option<Bytes>,
+}
+
+/// Not before when a delayed job is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Since 1970.
+    At(Duration),
+    After(Duration),
 }
 
 impl Job {
@@ -54,7 +64,7 @@ impl Job {
             unique: Unique::None,
             priority: Priority::Normal,
             background: false,
-            policy: None,
+            extra: None,
         }
     }
 
@@ -72,6 +82,21 @@ impl Job {
         self
     }
 
+    /// Lets the job server take the payload for the unique (`-` on the wire): jobs of one function and one payload are
+    /// joined.
+    #[must_use]
+    pub fn payload_unique(self) -> Self {
+        self.unique(&b"-"[..])
+    }
+
+    /// Makes a hash of the payload its unique, as libgearman does for `#`: like [`payload_unique`](Self::payload_unique),
+    /// but the same on every job server, and with [`Balance::ByUnique`](crate::Balance::ByUnique) on the same one.
+    #[must_use]
+    pub fn hashed_unique(self) -> Self {
+        let hash = crate::murmur::payload_hash(&self.payload);
+        self.unique(alloc::format!("{hash}"))
+    }
+
     /// Gives it a random unique of 128 bits, a new one for each attempt.
     #[must_use]
     pub fn generated_unique(mut self) -> Self {
@@ -86,36 +111,60 @@ impl Job {
         self
     }
 
+    /// Makes it a background job that is not run before a time, in whole seconds since 1970 (SUBMIT_JOB_EPOCH); a time in the
+    /// past means at once. It has normal priority.
+    #[must_use]
+    pub fn at(mut self, since_1970: Duration) -> Self {
+        self.extra_mut().start = Some(Start::At(since_1970));
+        self.background()
+    }
+
+    /// Makes it a background job that is not run before `delay` has passed since `submit`, rounded up to a whole second by
+    /// the client's wall clock (SUBMIT_JOB_EPOCH). It has normal priority.
+    #[must_use]
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.extra_mut().start = Some(Start::After(delay));
+        self.background()
+    }
+
+    /// Makes it a map/reduce job (SUBMIT_REDUCE_JOB): a worker that grabs all forms learns the name of the reducer, which it
+    /// is to run on its partial results. It has normal priority.
+    #[must_use]
+    pub fn reducer(mut self, reducer: impl Into<Bytes>) -> Self {
+        self.extra_mut().reducer = Some(reducer.into());
+        self
+    }
+
     /// The most time from `submit` to its end, whatever happens. Default: the client's.
     #[must_use]
     pub fn timeout(mut self, total: Duration) -> Self {
-        self.policy_mut().deadlines.total = Some(total);
+        self.extra_mut().deadlines.total = Some(total);
         self
     }
 
     /// The most time from `submit` to the job server's JOB_CREATED. Default: the client's.
     #[must_use]
     pub fn accept_timeout(mut self, accept: Duration) -> Self {
-        self.policy_mut().deadlines.accept = Some(accept);
+        self.extra_mut().deadlines.accept = Some(accept);
         self
     }
 
     /// The most time without any sign of life from the worker once the job is accepted. Default: the client's.
     #[must_use]
     pub fn idle_timeout(mut self, idle: Duration) -> Self {
-        self.policy_mut().deadlines.idle = Some(idle);
+        self.extra_mut().deadlines.idle = Some(idle);
         self
     }
 
     /// What to do when the job is lost. Default: the client's.
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
-        self.policy_mut().retry = Some(retry);
+        self.extra_mut().retry = Some(retry);
         self
     }
 
-    fn policy_mut(&mut self) -> &mut Policy {
-        self.policy.get_or_insert_default()
+    fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
     /// Its function.
@@ -131,8 +180,11 @@ impl Job {
     }
 
     /// The packet type that submits it.
-    pub(crate) const fn packet(&self) -> PacketType {
+    pub(crate) fn packet(&self) -> PacketType {
         match (self.background, self.priority) {
+            _ if self.start().is_some() => PacketType::SUBMIT_JOB_EPOCH,
+            (false, _) if self.reducer_name().is_some() => PacketType::SUBMIT_REDUCE_JOB,
+            (true, _) if self.reducer_name().is_some() => PacketType::SUBMIT_REDUCE_JOB_BACKGROUND,
             (false, Priority::Normal) => PacketType::SUBMIT_JOB,
             (false, Priority::High) => PacketType::SUBMIT_JOB_HIGH,
             (false, Priority::Low) => PacketType::SUBMIT_JOB_LOW,
@@ -140,6 +192,14 @@ impl Job {
             (true, Priority::High) => PacketType::SUBMIT_JOB_HIGH_BG,
             (true, Priority::Low) => PacketType::SUBMIT_JOB_LOW_BG,
         }
+    }
+
+    pub(crate) fn start(&self) -> Option<Start> {
+        self.extra.as_ref().and_then(|extra| extra.start)
+    }
+
+    pub(crate) fn reducer_name(&self) -> Option<&Bytes> {
+        self.extra.as_ref().and_then(|extra| extra.reducer.as_ref())
     }
 
     pub(crate) fn check(&self, max_packet: usize) -> Result<(), ConfigError> {
@@ -152,6 +212,19 @@ impl Job {
             }
             Unique::Generated => size += 32,
             Unique::None => {}
+        }
+        if self.start().is_some() {
+            if self.priority != Priority::Normal || self.reducer_name().is_some() {
+                return Err(ConfigError::NoSuchJob("a delayed job has normal priority and no reducer"));
+            }
+            size += 21;
+        }
+        if let Some(reducer) = self.reducer_name() {
+            if self.priority != Priority::Normal {
+                return Err(ConfigError::NoSuchJob("a map/reduce job has normal priority"));
+            }
+            ConfigError::check_name("reducer", reducer, MAX_UNIQUE)?;
+            size += reducer.len() + 2;
         }
         let limit = max_packet.saturating_sub(size);
         if self.payload.len() > limit {
@@ -359,6 +432,10 @@ pub enum Outcome {
     TimedOut {
         /// How far it had come.
         phase: Phase,
+        /// The job server that had it, from [`Phase::Sending`] on.
+        server: Option<Address>,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// The connection to its job server was lost, and its [`Retry`] did not allow another attempt.
     Lost {
@@ -368,6 +445,8 @@ pub enum Outcome {
         server: Address,
         /// What became of the connection.
         reason: CloseReason,
+        /// How often it was submitted.
+        attempts: u32,
     },
     /// It was abandoned, or its client closed.
     Cancelled {

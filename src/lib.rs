@@ -10,9 +10,11 @@ pub mod client;
 mod connection;
 mod error;
 mod job;
+mod ketama;
 mod link;
 mod links;
 mod machine;
+mod murmur;
 mod outbox;
 mod random;
 mod time;
@@ -21,7 +23,7 @@ pub mod wire;
 pub mod worker;
 
 pub use address::{Address, DEFAULT_PORT};
-pub use balancer::{Balance, Candidate, Choice, Strategy};
+pub use balancer::{Balance, Candidate, Choice, ServerCounters, Strategy};
 pub use error::{ConfigError, ProtocolError, Reason, Rejected};
 pub use job::{
     Deadlines, Handle, Job, JobId, MAX_CLIENT_ID, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry,
@@ -35,3 +37,5 @@ pub use time::Instant;
 #[cfg(feature = "blocking")]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
+#[cfg(feature = "blocking")]
+pub use runtimes::blocking;

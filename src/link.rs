@@ -26,6 +26,10 @@ pub struct Connecting {
     pub retry_first: Duration,
     /// The longest such wait. Default 30 s.
     pub retry_most: Duration,
+    /// How long a server that failed is kept away from while another can be had, counted from the failure on a clock that
+    /// does not go back. After it the server is tried again, with one job at first: a reply makes it as good as the others.
+    /// Where no other can be had, only the waits above count. Default 30 s.
+    pub recover_time: Duration,
     /// An attempt that takes longer than this lets another server be tried beside it. Default 250 ms.
     pub patience: Duration,
 }
@@ -38,6 +42,7 @@ impl Default for Connecting {
             probe_after: Some(Duration::from_secs(15)),
             retry_first: Duration::from_millis(100),
             retry_most: Duration::from_secs(30),
+            recover_time: Duration::from_secs(30),
             patience: Duration::from_millis(250),
         }
     }
@@ -83,6 +88,25 @@ pub enum LinkState {
     Up,
     /// The last attempt failed or the connection was lost: not tried again before its time.
     Down,
+    /// It is being removed: it gets no more jobs.
+    Draining,
+}
+
+impl LinkState {
+    /// Whether it may get jobs, now or later.
+    pub(crate) const fn takes_jobs(self) -> bool {
+        !matches!(self, Self::Draining)
+    }
+}
+
+/// Whether a server is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    None,
+    /// What it has is finished first.
+    Draining,
+    /// Its place may be given to another.
+    Done,
 }
 
 /// What a link asks of its machine when its time has come.
@@ -106,6 +130,9 @@ pub(crate) struct Link<R> {
     generation: u32,
     phase: Phase,
     failures: u32,
+    /// When it failed last, unless a reply has come since.
+    failed: Option<Instant>,
+    pub(crate) removal: Removal,
     heard: Instant,
     /// How many bytes were written when a long upload was last seen to move, and when: it is no silence.
     written: (u64, Instant),
@@ -121,6 +148,8 @@ impl<R> Link<R> {
             generation: 0,
             phase: Phase::Idle,
             failures: 0,
+            failed: None,
+            removal: Removal::None,
             heard: Instant::EPOCH,
             written: (0, Instant::EPOCH),
         }
@@ -139,8 +168,29 @@ impl<R> Link<R> {
         self.phase == Phase::Up
     }
 
+    /// Puts another server in the place of one that has been removed.
+    pub(crate) fn replace(&mut self, id: ServerId, address: Address) {
+        *self = Self { generation: self.generation, ..Self::new(id, address, self.index) };
+    }
+
+    /// Whether it failed so lately that another is to be preferred.
+    pub(crate) fn is_recovering(&self, now: Instant, settings: &Connecting) -> bool {
+        self.failed.is_some_and(|failed| now < failed + settings.recover_time)
+    }
+
+    /// Whether it has failed and not answered since.
+    pub(crate) fn is_on_probation(&self) -> bool {
+        self.failed.is_some()
+    }
+
+    /// When a connection may be tried again, if that is not yet.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        if let Phase::Waiting { until } = self.phase { Some(until) } else { None }
+    }
+
     pub(crate) fn state(&self, now: Instant) -> LinkState {
         match self.phase {
+            _ if self.removal != Removal::None => LinkState::Draining,
             Phase::Idle => LinkState::Idle,
             Phase::Connecting { slow: true, .. } => LinkState::Slow,
             Phase::Connecting { .. } => LinkState::Connecting,
@@ -175,12 +225,14 @@ impl<R> Link<R> {
     /// A reply came: the server works, so the next failure is a first one.
     pub(crate) fn proved(&mut self) {
         self.failures = 0;
+        self.failed = None;
     }
 
     /// The connection is gone or was not made; returns when it may be tried again.
     pub(crate) fn lost(&mut self, now: Instant, settings: &Connecting, random: &mut Random) -> Instant {
         let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
+        self.failed = Some(now);
         let until = now + random.jitter(doubled.min(settings.retry_most)).max(Duration::from_millis(1));
         self.phase = Phase::Waiting { until };
         until

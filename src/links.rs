@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::address::Address;
 use crate::error::{ConfigError, ProtocolError};
 use crate::job::ServerId;
-use crate::link::{Connecting, Due, Link, LinkState};
+use crate::link::{Connecting, Due, Link, LinkState, Removal};
 use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
@@ -19,6 +19,7 @@ use crate::wire::{Packet, PacketType};
 pub(crate) struct Links<R, E> {
     list: Vec<Link<R>>,
     queue: VecDeque<Output<E>>,
+    next_server: u32,
     /// Connections whose packets wait until the queue is shorter.
     paused: Vec<ConnId>,
     pub(crate) settings: Connecting,
@@ -38,15 +39,43 @@ impl<R, E> Links<R, E> {
             return Err(ConfigError::NoServers);
         }
         settings.check()?;
-        let mut list: Vec<Link<R>> = Vec::with_capacity(servers.len());
-        for (place, address) in (0..).zip(servers) {
-            if list.iter().any(|link| link.address == address) {
-                return Err(ConfigError::DuplicateServer(address));
-            }
-            list.push(Link::new(ServerId(place), address, place));
+        let mut links = Self {
+            list: Vec::with_capacity(servers.len()),
+            queue: VecDeque::new(),
+            next_server: 0,
+            paused: Vec::new(),
+            settings,
+            limits,
+            random: Random::new(seed),
+            now: Instant::EPOCH,
+        };
+        for address in servers {
+            links.add(address)?;
         }
-        let random = Random::new(seed);
-        Ok(Self { list, queue: VecDeque::new(), paused: Vec::new(), settings, limits, random, now: Instant::EPOCH })
+        Ok(links)
+    }
+
+    /// Takes up a server; says at which place.
+    pub(crate) fn add(&mut self, address: Address) -> Result<usize, ConfigError> {
+        if self.list.iter().any(|link| link.address == address && link.removal == Removal::None) {
+            return Err(ConfigError::DuplicateServer(address));
+        }
+        let id = ServerId(self.next_server);
+        self.next_server = self.next_server.wrapping_add(1);
+        if let Some(place) = self.list.iter().position(|link| link.removal == Removal::Done) {
+            if let Some(link) = self.list.get_mut(place) {
+                link.replace(id, address);
+            }
+            return Ok(place);
+        }
+        let place = self.list.len();
+        self.list.push(Link::new(id, address, u32::try_from(place).unwrap_or(u32::MAX)));
+        Ok(place)
+    }
+
+    /// Where a server stands that has not been removed.
+    pub(crate) fn place_of_server(&self, server: ServerId) -> Option<usize> {
+        self.list.iter().position(|link| link.id == server && link.removal != Removal::Done)
     }
 
     /// Time never goes back for a machine, whatever its driver says.

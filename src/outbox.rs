@@ -3,15 +3,17 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::wire::frame::put_header;
 use crate::wire::{HEADER, Magic, PacketType};
 
 /// A payload up to this size is copied behind its header: cheaper than a chunk of its own.
 const COPIED: usize = 2 << 10;
-/// What an idle connection keeps of its buffer at most.
+/// What a connection keeps of its buffer when all is written and it needed less than that.
 const KEPT: usize = 4 << 10;
+/// What a busy connection keeps of it at most.
+const KEPT_BUSY: usize = 128 << 10;
 /// More than this cannot be taken for written at once.
 const BULKY: usize = 256 << 10;
 
@@ -20,6 +22,10 @@ const BULKY: usize = 256 << 10;
 pub(crate) struct Outbox {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
+    /// The most that `tail` has held since the outbox was empty.
+    peak: usize,
+    /// The most that `tail` has held since it was made.
+    room: usize,
     waiting: usize,
     taken: u64,
     bulky: bool,
@@ -29,6 +35,7 @@ impl Outbox {
     /// Appends a packet of `arguments` joined by NULs, the last of them `payload` where there is one.
     /// Says whether the outbox was empty: then its driver must be told ([`Output::Transmit`](crate::Output::Transmit)).
     #[must_use]
+    #[inline]
     pub(crate) fn packet(
         &mut self,
         magic: Magic,
@@ -40,23 +47,19 @@ impl Outbox {
         let separators = (arguments.len() + usize::from(payload.is_some())).saturating_sub(1);
         let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
         let size = joined + payload.map_or(0, Bytes::len);
-        self.tail.reserve(
-            HEADER + joined + payload.map_or(0, |payload| if payload.len() <= COPIED { payload.len() } else { 0 }),
-        );
+        let apart = payload.filter(|payload| payload.len() > COPIED);
+        let copied = if apart.is_some() { &[] } else { payload.map_or(&[][..], |payload| payload) };
         put_header(&mut self.tail, magic, kind, size);
         for (index, argument) in arguments.iter().enumerate() {
             self.tail.extend_from_slice(argument);
             if index < separators {
-                self.tail.extend_from_slice(&[0]);
+                self.tail.put_u8(0);
             }
         }
-        match payload {
-            Some(payload) if payload.len() > COPIED => {
-                self.freeze_tail();
-                self.chunks.push_back(payload.clone());
-            }
-            Some(payload) => self.tail.extend_from_slice(payload),
-            None => {}
+        self.tail.extend_from_slice(copied);
+        if let Some(apart) = apart {
+            self.freeze_tail();
+            self.chunks.push_back(apart.clone());
         }
         self.waiting += HEADER + size;
         self.bulky |= self.waiting > BULKY;
@@ -94,6 +97,7 @@ impl Outbox {
 
     fn freeze_tail(&mut self) {
         if !self.tail.is_empty() {
+            self.peak = self.peak.max(self.tail.len());
             self.chunks.push_back(self.tail.split().freeze());
         }
     }
@@ -110,10 +114,25 @@ impl Outbox {
             left -= first.len();
             self.chunks.pop_front();
         }
+        self.peak = self.peak.max(self.tail.len());
         self.tail.advance(left);
-        if self.waiting == 0 && self.tail.capacity() > KEPT {
-            self.tail = BytesMut::new();
+        if self.waiting == 0 {
+            self.tidy();
         }
+    }
+
+    /// A busy connection writes again into the same room; one that has become quiet gives it back.
+    fn tidy(&mut self) {
+        self.room = self.room.max(self.peak);
+        let kept = if self.peak > KEPT { KEPT_BUSY } else { KEPT };
+        if self.room > kept {
+            self.tail = BytesMut::new();
+            self.room = 0;
+        } else {
+            // Now that it is empty, what has been written in front of it comes back without moving a byte.
+            let _ = self.tail.try_reclaim(self.room);
+        }
+        self.peak = 0;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Config {
     /// Whether job servers are asked to send exceptions (OPTION_REQ `exceptions`); else a job that throws just fails.
     /// Default true.
     pub exceptions: bool,
+    /// What stands before the name of every function: a namespace of the client's own. Default none.
+    pub namespace: Option<Box<str>>,
     /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
     pub client_id: Option<Box<str>>,
     /// What it may hold.
@@ -47,6 +49,7 @@ impl Config {
             deadlines: Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None },
             retry: Retry::Unsent,
             exceptions: true,
+            namespace: None,
             client_id: None,
             limits: Limits::default(),
             seed,

@@ -24,6 +24,16 @@ pub enum Event {
         /// Not before this time is it tried again, and only when somebody needs it.
         retry_at: Instant,
     },
+    /// Jobs wait, and none of the job servers can be had. Said once, until one can.
+    AllDown {
+        /// When the first of them is tried again; `None` when there are none.
+        retry_at: Option<Instant>,
+    },
+    /// A job server has been removed, as [`remove_server`](super::Client::remove_server) asked.
+    Removed {
+        /// Which one.
+        server: ServerId,
+    },
     /// JOB_CREATED: a job server has taken a foreground job. It may come again after a retry.
     Created {
         /// The job.

@@ -27,7 +27,8 @@ pub(super) enum Stage {
 /// submissions of its unique. So the server is asked, at growing intervals, whether it still knows it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doubt {
-    pub(super) at: Instant,
+    /// When the server is asked next; `None` while its answer is awaited.
+    pub(super) ask_at: Option<Instant>,
     pub(super) interval: Duration,
     pub(super) unknown: bool,
 }
@@ -71,12 +72,12 @@ impl Entry {
     }
 
     pub(super) fn retry(&self, default: Retry) -> Retry {
-        self.job.policy.as_ref().and_then(|policy| policy.retry).unwrap_or(default)
+        self.job.extra.as_ref().and_then(|extra| extra.retry).unwrap_or(default)
     }
 
     /// When one of its deadlines passes.
     pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
-        let own = self.job.policy.as_ref().map(|policy| policy.deadlines).unwrap_or_default();
+        let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
         let total = own.total.or(defaults.total).map(|total| self.submitted + total);
         let other = match self.stage {
             Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),
@@ -88,7 +89,7 @@ impl Entry {
     fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
-            Stage::Accepted { doubt, .. } => doubt.map(|doubt| doubt.at),
+            Stage::Accepted { doubt, .. } => doubt.and_then(|doubt| doubt.ask_at),
             Stage::Parked | Stage::Sent { .. } => None,
         };
         earlier(self.deadline(defaults), other)

@@ -7,21 +7,27 @@ mod config;
 mod event;
 mod jobs;
 mod packet;
+mod requests;
+mod servers;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::ToString;
 use alloc::vec::Vec;
+use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 pub use self::config::{Config, Counters};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
+use self::requests::Ask;
+use self::servers::candidate;
 use crate::address::Address;
-use crate::balancer::{Balance, Candidate};
+use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Deadlines, Handle, Job, JobId, Outcome, Phase, Retry, ServerId, Unique};
-use crate::link::{Link, LinkState};
+use crate::job::{Deadlines, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
+use crate::link::Link;
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -43,18 +49,12 @@ enum Reply {
     Barrier(Handle, Outcome),
 }
 
-#[derive(Debug)]
-enum Ask {
-    Status(Handle),
-    StatusUnique(Bytes),
-    Echo(Bytes),
-}
-
 /// The client machine. See the [module](self).
 #[derive(Debug)]
 pub struct Client {
     config: Settings,
     links: Links<Reply, Event>,
+    balancer: Balancer,
     /// What the strategy sees of the links, place by place.
     candidates: Vec<Candidate>,
     /// Requests that wait for a connection, place by place.
@@ -63,17 +63,21 @@ pub struct Client {
     requests: u64,
     open_requests: usize,
     counters: Counters,
+    /// The time since 1970, and when it was so.
+    unix_time: Option<(Duration, Instant)>,
+    /// Whether the user knows that no server can be had.
+    all_down: bool,
     closed: bool,
 }
 
 /// What of its configuration a client needs all its life.
 #[derive(Debug)]
 struct Settings {
-    balance: Balance,
     deadlines: Deadlines,
     retry: Retry,
     exceptions: bool,
     client_id: Option<Box<str>>,
+    namespace: Option<Box<str>>,
 }
 
 impl Client {
@@ -86,16 +90,10 @@ impl Client {
             crate::job::check_client_id(id)?;
         }
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
-        let candidates: Vec<_> = links
-            .iter()
-            .map(|link| Candidate {
-                server: link.id,
-                address: link.address.clone(),
-                state: LinkState::Idle,
-                outstanding: 0,
-            })
-            .collect();
+        let candidates: Vec<_> = links.iter().map(candidate).collect();
         Ok(Self {
+            balancer: Balancer::new(config.balance),
+            all_down: false,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
             links,
@@ -103,13 +101,14 @@ impl Client {
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
+            unix_time: None,
             closed: false,
             config: Settings {
-                balance: config.balance,
                 deadlines: config.deadlines,
                 retry: config.retry,
                 exceptions: config.exceptions,
                 client_id: config.client_id,
+                namespace: config.namespace,
             },
         })
     }
@@ -124,11 +123,11 @@ impl Client {
         if let Err(reason) = self.room_for(1) {
             return Err(Rejected::new(reason, job));
         }
-        if let Err(error) = job.check(self.links.limits.max_packet) {
+        if let Err(error) = self.check(&job) {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
-        let choice = self.config.balance.choose(&job.function, unique_of(&job), &self.candidates);
+        let choice = self.balancer.choose(&job.function, unique_of(&job), &self.candidates);
         if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
             let limit = self.links.limits.max_outgoing;
             if link.connection.out.waiting() >= limit {
@@ -136,7 +135,7 @@ impl Client {
             }
         }
         self.counters.submitted += 1;
-        let id = self.jobs.insert(job, now);
+        let id = self.jobs.insert(self.ready(job), now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
             self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
@@ -165,77 +164,6 @@ impl Client {
     pub fn conn_of(&self, job: JobId) -> Option<ConnId> {
         let entry = self.jobs.entry(job).filter(|entry| entry.is_placed())?;
         self.links.get(entry.link).map(Link::conn)
-    }
-
-    /// Asks how an outstanding job is (GET_STATUS). The answer is an [`Event::Status`].
-    ///
-    /// # Errors
-    /// The job is over or has no handle yet, a limit is reached, or the client is closed.
-    pub fn status(&mut self, job: JobId, now: Instant) -> Result<RequestId, Rejected<JobId>> {
-        match self.jobs.entry(job) {
-            Some(jobs::Entry { stage: Stage::Accepted { handle, .. }, link, .. }) => {
-                let (handle, place) = (handle.clone(), *link);
-                self.ask(place, Ask::Status(handle), now).map_err(|reason| Rejected::new(reason, job))
-            }
-            _ => Err(Rejected::new(Reason::Unknown("job, or a job that has no handle yet"), job)),
-        }
-    }
-
-    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
-    ///
-    /// # Errors
-    /// The server is unknown, a limit is reached, or the client is closed.
-    pub fn status_of(&mut self, server: ServerId, handle: Handle, now: Instant) -> Result<RequestId, Rejected<Handle>> {
-        match self.place_of(server) {
-            Some(place) => {
-                self.ask(place, Ask::Status(handle.clone()), now).map_err(|reason| Rejected::new(reason, handle))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), handle)),
-        }
-    }
-
-    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
-    ///
-    /// # Errors
-    /// The unique is no unique, the server is unknown, a limit is reached, or the client is closed.
-    pub fn status_unique(
-        &mut self,
-        server: ServerId,
-        unique: Bytes,
-        now: Instant,
-    ) -> Result<RequestId, Rejected<Bytes>> {
-        if let Err(error) = ConfigError::check_name("unique", &unique, crate::job::MAX_UNIQUE) {
-            return Err(Rejected::new(error, unique));
-        }
-        match self.place_of(server) {
-            Some(place) => {
-                self.ask(place, Ask::StatusUnique(unique.clone()), now).map_err(|reason| Rejected::new(reason, unique))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), unique)),
-        }
-    }
-
-    /// Sends `payload` to a job server and back (ECHO_REQ). The answer is an [`Event::Echo`].
-    ///
-    /// # Errors
-    /// The payload is over the limit, the server is unknown, a limit is reached, or the client is closed.
-    pub fn echo(&mut self, server: ServerId, payload: Bytes, now: Instant) -> Result<RequestId, Rejected<Bytes>> {
-        let limit = self.links.limits.max_packet;
-        if payload.len() > limit {
-            return Err(Rejected::new(ConfigError::TooLong { what: "payload", length: payload.len(), limit }, payload));
-        }
-        match self.place_of(server) {
-            Some(place) => {
-                self.ask(place, Ask::Echo(payload.clone()), now).map_err(|reason| Rejected::new(reason, payload))
-            }
-            None => Err(Rejected::new(Reason::Unknown("job server"), payload)),
-        }
-    }
-
-    /// The job servers as they stand, in the order they were configured.
-    #[must_use]
-    pub fn servers(&self) -> &[Candidate] {
-        &self.candidates
     }
 
     /// Jobs that have not ended.
@@ -280,6 +208,37 @@ impl Client {
             && self.asks.iter().all(VecDeque::is_empty)
     }
 
+    /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
+    /// clock has been set.
+    pub fn set_unix_time(&mut self, since_1970: Duration, now: Instant) {
+        self.unix_time = Some((since_1970, self.links.advance_clock(now)));
+    }
+
+    fn check(&self, job: &Job) -> Result<(), ConfigError> {
+        let prefix = self.config.namespace.as_ref().map_or(0, |namespace| namespace.len());
+        job.check(self.links.limits.max_packet.saturating_sub(prefix))?;
+        let length = prefix + job.function.len();
+        if length > MAX_FUNCTION {
+            return Err(ConfigError::TooLong { what: "function with its namespace", length, limit: MAX_FUNCTION });
+        }
+        match job.start() {
+            Some(Start::After(_)) if self.unix_time.is_none() => Err(ConfigError::NoWallTime),
+            _ => Ok(()),
+        }
+    }
+
+    /// The job as it goes to any server: in its namespace, and with a time where it has a delay.
+    fn ready(&self, mut job: Job) -> Job {
+        if let Some(namespace) = &self.config.namespace {
+            job.function = [namespace.as_bytes(), &job.function].concat().into();
+        }
+        if let (Some(Start::After(delay)), Some((unix, then))) = (job.start(), self.unix_time) {
+            let start = unix + self.links.now.saturating_since(then) + delay;
+            return job.at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
+        }
+        job
+    }
+
     fn room_for(&self, more: usize) -> Result<(), Reason> {
         let limit = self.links.limits.max_jobs;
         match self.jobs.len() + self.open_requests + more {
@@ -288,16 +247,6 @@ impl Client {
                 Err(Reason::Full { what: "the number of outstanding jobs and requests", limit })
             }
             _ => Ok(()),
-        }
-    }
-
-    fn place_of(&self, server: ServerId) -> Option<usize> {
-        self.candidates.iter().position(|candidate| candidate.server == server)
-    }
-
-    fn look_at_links(&mut self) {
-        for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
-            candidate.state = link.state(self.links.now);
         }
     }
 
@@ -327,11 +276,21 @@ impl Client {
             }
             _ => unique_of(&entry.job),
         };
-        let arguments: [&[u8]; 2] = [&entry.job.function, unique];
-        self.links.send(place, entry.job.packet(), &arguments, Some(&entry.job.payload), Some(Reply::Created(id)));
+        let (job, reply) = (&entry.job, Some(Reply::Created(id)));
+        let (kind, payload) = (job.packet(), Some(&job.payload));
+        match (job.start(), job.reducer_name()) {
+            (Some(Start::At(time)), _) => {
+                let seconds = time.as_secs().to_string();
+                self.links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
+            }
+            // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
+            (_, Some(reducer)) => self.links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply),
+            _ => self.links.send(place, kind, &[&job.function, unique], payload, reply),
+        }
         let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding += 1;
+            candidate.counters.sent += 1;
         }
         self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
         true
@@ -346,89 +305,27 @@ impl Client {
         let parked: Vec<_> = self.jobs.parked().collect();
         for id in parked {
             let Some(entry) = self.jobs.entry(id) else { continue };
-            let choice = self.config.balance.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
+            let choice = self.balancer.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
             self.dial(choice.dial);
             if let Some(place) = choice.send {
                 self.place(id, place);
             }
         }
-    }
-
-    fn ask(&mut self, place: usize, ask: Ask, now: Instant) -> Result<RequestId, Reason> {
-        self.links.advance_clock(now);
-        self.room_for(1)?;
-        self.requests += 1;
-        self.open_requests += 1;
-        let request = RequestId(self.requests);
-        if let Some(asks) = self.asks.get_mut(place) {
-            asks.push_back((request, ask));
-        }
-        self.links.dial(place);
-        self.send_asks(place);
-        Ok(request)
-    }
-
-    fn send_asks(&mut self, place: usize) {
-        let Some(asks) = self.asks.get_mut(place).filter(|_| self.links.is_up(place)) else { return };
-        for (request, ask) in asks.drain(..) {
-            match ask {
-                Ask::Status(handle) => {
-                    let reply = Some(Reply::Status(request));
-                    self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
-                }
-                Ask::StatusUnique(unique) => {
-                    let reply = Some(Reply::StatusUnique(request));
-                    self.links.send(place, PacketType::GET_STATUS_UNIQUE, &[&unique], None, reply);
-                }
-                Ask::Echo(payload) => {
-                    self.links.send(place, PacketType::ECHO_REQ, &[], Some(&payload), Some(Reply::Echo(request)));
-                }
-            }
+        if self.jobs.has_parked() && self.none_can_be_had() && !core::mem::replace(&mut self.all_down, true) {
+            let retry_at = self.links.iter().filter_map(Link::retry_at).min();
+            self.links.event(Event::AllDown { retry_at });
         }
     }
 
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
-        if entry.is_placed() {
-            self.leave(entry.link);
-        }
+        let finished =
+            matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
         self.links.event(Event::Done { job: id, outcome });
-    }
-
-    fn leave(&mut self, place: usize) {
-        if let Some(candidate) = self.candidates.get_mut(place) {
-            candidate.outstanding = candidate.outstanding.saturating_sub(1);
-        }
-    }
-
-    fn answer_status(&mut self, request: RequestId, result: Result<Status, RequestError>) {
-        self.open_requests -= 1;
-        self.links.event(Event::Status { request, result });
-    }
-
-    fn answer_echo(&mut self, request: RequestId, result: Result<Bytes, RequestError>) {
-        self.open_requests -= 1;
-        self.links.event(Event::Echo { request, result });
-    }
-
-    /// Ends the requests that wait for the connection at `place`, or for `replies` that will not come.
-    fn end_requests(&mut self, place: usize, replies: Vec<Reply>, error: &RequestError) {
-        for (request, ask) in self.asks.get_mut(place).map(core::mem::take).unwrap_or_default() {
-            match ask {
-                Ask::Echo(_) => self.answer_echo(request, Err(error.clone())),
-                Ask::Status(_) | Ask::StatusUnique(_) => self.answer_status(request, Err(error.clone())),
-            }
-        }
-        for reply in replies {
-            match reply {
-                Reply::Echo(request) => self.answer_echo(request, Err(error.clone())),
-                Reply::Status(request) | Reply::StatusUnique(request) => {
-                    self.answer_status(request, Err(error.clone()))
-                }
-                Reply::Created(_) | Reply::Probe | Reply::Option | Reply::Doubt(_) | Reply::Barrier(..) => {}
-            }
+        if entry.is_placed() {
+            self.leave(entry.link, finished);
         }
     }
 
@@ -437,6 +334,9 @@ impl Client {
         let Some(link) = self.links.get(place) else { return };
         let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
         let (replies, retry_at) = self.links.lost(place);
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.failed += 1;
+        }
         self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
         let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
         let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
@@ -445,6 +345,7 @@ impl Client {
             self.lose(job, taken, &address, reason);
         }
         self.end_requests(place, replies, &RequestError::Lost(reason.clone()));
+        self.remove_if_done(place);
         self.place_parked();
     }
 
@@ -461,10 +362,15 @@ impl Client {
                     until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
                 }
             }
-            _ => return self.finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone() }),
+            _ => {
+                return self.finish(
+                    id,
+                    Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts: entry.attempts },
+                );
+            }
         };
-        self.leave(place);
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        self.leave(place, false);
     }
 
     fn connected(&mut self, place: usize) {
@@ -477,7 +383,10 @@ impl Client {
         if self.config.exceptions {
             self.links.send(place, PacketType::OPTION_REQ, &[b"exceptions"], None, Some(Reply::Option));
         }
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
+        if let Some(candidate) = self.candidates.get_mut(place) {
+            candidate.counters.connected += 1;
+            self.all_down = false;
+            let server = candidate.server;
             self.links.event(Event::Connected { server });
         }
         self.send_asks(place);
@@ -508,16 +417,19 @@ impl Client {
         let Some(phase) = self.phase(id) else { return };
         let Some(entry) = self.jobs.entry_mut(id) else { return };
         if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
-            return self.finish(id, Outcome::TimedOut { phase });
+            let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
+            let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
+            return self.finish(id, Outcome::TimedOut { phase, server, attempts });
         }
         let place = entry.link;
         match &mut entry.stage {
             Stage::Delayed { until } if *until <= self.links.now => {
                 return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
             }
-            Stage::Accepted { handle, doubt: Some(doubt), .. } if doubt.at <= self.links.now => {
-                doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
-                doubt.at = self.links.now + doubt.interval;
+            Stage::Accepted { handle, doubt: Some(doubt), .. }
+                if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
+            {
+                doubt.ask_at = None;
                 self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, Some(Reply::Doubt(id)));
             }
             _ => {}

@@ -113,7 +113,7 @@ impl Client {
         entry.alive = self.links.now;
         let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
             let interval = self.links.settings.retry_first.saturating_mul(2);
-            Doubt { at: self.links.now + interval, interval, unknown: false }
+            Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false }
         });
         if !matches!(entry.retry(self.config.retry), Retry::Idempotent { .. }) {
             // It is never submitted again, so what it was made of is no longer needed.
@@ -165,8 +165,12 @@ impl Client {
     fn doubt(&mut self, place: usize, job: JobId, known: bool) {
         let Some(entry) = self.jobs.entry_mut(job) else { return };
         let Stage::Accepted { doubt: Some(doubt), .. } = &mut entry.stage else { return };
-        if !core::mem::replace(&mut doubt.unknown, !known) || known {
-            return;
+        let lost = doubt.unknown && !known;
+        doubt.unknown = !known;
+        doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
+        doubt.ask_at = Some(self.links.now + doubt.interval);
+        if !lost {
+            return self.jobs.set_timer(job, &self.config.deadlines);
         }
         if let Some(address) = self.links.get(place).map(|link| link.address.clone()) {
             self.lose(job, u64::MAX, &address, &CloseReason::Forgotten);
@@ -184,7 +188,7 @@ impl Client {
             }
             Some(Reply::Echo(request)) => self.answer_echo(request, Err(RequestError::Rejected(error))),
             Some(Reply::Barrier(handle, outcome)) => self.end_all(place, &handle, &outcome),
-            Some(Reply::Doubt(_)) => {}
+            Some(Reply::Doubt(job)) => self.doubt(place, job, true),
             Some(Reply::Probe | Reply::Option) | None => self.links.event(Event::ServerError { server, error }),
         }
     }

@@ -1,6 +1,6 @@
 //! The 12-byte header, and a stream split into packets without copying.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::HEADER;
 use super::table::PacketType;
@@ -27,10 +27,13 @@ impl Magic {
         }
     }
 
+    #[inline]
     const fn from_bytes(bytes: [u8; 4]) -> Option<Self> {
-        match &bytes {
-            b"\0REQ" => Some(Self::Request),
-            b"\0RES" => Some(Self::Response),
+        const REQUEST: u32 = u32::from_ne_bytes(Magic::Request.bytes());
+        const RESPONSE: u32 = u32::from_ne_bytes(Magic::Response.bytes());
+        match u32::from_ne_bytes(bytes) {
+            REQUEST => Some(Self::Request),
+            RESPONSE => Some(Self::Response),
             _ => None,
         }
     }
@@ -70,35 +73,45 @@ pub enum FrameError {
 /// Splits the first packet off `stream`. `None`: it is not all there yet, and room for more of it has been made.
 ///
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
+#[inline]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
-    let Some(&header) = stream.first_chunk::<HEADER>() else { return Ok(None) };
-    let [m0, m1, m2, m3, t0, t1, t2, t3, s0, s1, s2, s3] = header;
-    let magic = Magic::from_bytes([m0, m1, m2, m3]).ok_or(FrameError::BadMagic([m0, m1, m2, m3]))?;
-    let kind = PacketType::new(u32::from_be_bytes([t0, t1, t2, t3]));
-    let size = usize::try_from(u32::from_be_bytes([s0, s1, s2, s3])).unwrap_or(usize::MAX);
+    let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let [magic, kind, size] = fields(header);
+    let magic = Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
+    let kind = PacketType::new(u32::from_be_bytes(kind));
+    let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
     if size > limit {
         return Err(FrameError::TooLarge { kind, size, limit });
     }
-    let whole = HEADER + size;
-    if stream.len() < whole {
-        let missing = whole - stream.len();
-        stream.reserve(missing.min(stream.len().max(FIRST_ROOM)));
+    if rest.len() < size {
+        make_room(stream, size);
         return Ok(None);
     }
-    let mut packet = stream.split_to(whole);
-    packet.advance(HEADER);
-    Ok(Some(Frame { magic, kind, body: packet.freeze() }))
+    let mut body = stream.split_to(HEADER + size).freeze();
+    body.advance(HEADER);
+    Ok(Some(Frame { magic, kind, body }))
+}
+
+#[inline]
+const fn fields(header: &[u8; HEADER]) -> [[u8; 4]; 3] {
+    let [m0, m1, m2, m3, k0, k1, k2, k3, s0, s1, s2, s3] = *header;
+    [[m0, m1, m2, m3], [k0, k1, k2, k3], [s0, s1, s2, s3]]
+}
+
+/// Room is made as bytes come, never more than twice what has come, so that a header alone claims nothing.
+#[cold]
+fn make_room(stream: &mut BytesMut, size: usize) {
+    let missing = (HEADER + size).saturating_sub(stream.len());
+    if stream.len() >= FIRST_ROOM {
+        stream.reserve(missing.min(stream.len()));
+    }
 }
 
 /// Appends the header of a packet whose body has `size` bytes.
-pub(crate) fn put_header(out: &mut BytesMut, magic: Magic, kind: PacketType, size: usize) {
-    let mut header = [0; HEADER];
-    let (front, back) = header.split_at_mut(4);
-    front.copy_from_slice(&magic.bytes());
-    let size = u32::try_from(size).unwrap_or(u32::MAX);
-    (&mut *back).put_u32(kind.number());
-    if let Some(place) = back.get_mut(4..) {
-        place.copy_from_slice(&size.to_be_bytes());
-    }
-    out.extend_from_slice(&header);
+#[inline]
+pub fn put_header(out: &mut BytesMut, magic: Magic, kind: PacketType, size: usize) {
+    let [m0, m1, m2, m3] = magic.bytes();
+    let [k0, k1, k2, k3] = kind.number().to_be_bytes();
+    let [s0, s1, s2, s3] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
+    out.extend_from_slice(&[m0, m1, m2, m3, k0, k1, k2, k3, s0, s1, s2, s3]);
 }

@@ -2,8 +2,6 @@
 
 use core::fmt;
 
-use memchr::memchr;
-
 use super::table::PacketType;
 
 /// Who may send a packet type.
@@ -78,22 +76,81 @@ impl fmt::Display for PacketType {
 }
 
 /// The places of the first `N` NULs. `Err`: how many there were instead.
+#[inline]
 pub(super) fn separators<const N: usize>(body: &[u8]) -> Result<[u32; N], usize> {
     let mut ends = [0; N];
-    let mut start = 0;
+    let mut nuls = Nuls::new(body);
     for (found, end) in ends.iter_mut().enumerate() {
-        let length = body.get(start..).and_then(|rest| memchr(0, rest)).ok_or(found)?;
-        *end = u32::try_from(start + length).map_err(|_| found)?;
-        start += length + 1;
+        *end = nuls.next().ok_or(found)?;
     }
     Ok(ends)
 }
 
+/// Finds NULs eight bytes at a time: names are short, so that a call of a vectorised search costs more than it finds.
+struct Nuls<'a> {
+    ahead: &'a [u8],
+    /// Where `ahead` begins.
+    start: u32,
+    /// The top bit of each NUL in the eight bytes before `ahead`, from the lowest.
+    seen: u64,
+}
+
+impl<'a> Nuls<'a> {
+    #[inline]
+    fn new(body: &'a [u8]) -> Self {
+        Self { ahead: body.get(..u32::MAX as usize - 8).unwrap_or(body), start: 0, seen: 0 }
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        while self.seen == 0 {
+            match self.ahead.split_first_chunk() {
+                Some((word, rest)) => {
+                    self.seen = zero_bytes(*word);
+                    self.ahead = rest;
+                }
+                None => self.last_bytes()?,
+            }
+            self.start += 8;
+        }
+        let place = self.start - 8 + self.seen.trailing_zeros() / 8;
+        self.seen &= self.seen - 1;
+        Some(place)
+    }
+
+    #[cold]
+    fn last_bytes(&mut self) -> Option<()> {
+        let mut word = [1; 8];
+        word.iter_mut().zip(self.ahead).for_each(|(place, byte)| *place = *byte);
+        self.ahead = &[];
+        self.seen = zero_bytes(word);
+        if self.seen == 0 { None } else { Some(()) }
+    }
+}
+
+/// The top bit of each byte that is zero, in the order of the bytes from the lowest.
+#[inline]
+const fn zero_bytes(word: [u8; 8]) -> u64 {
+    const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    let word = u64::from_le_bytes(word);
+    !(((word & LOW) + LOW) | word | LOW)
+}
+
 /// The bytes of argument `index`, given where the NULs before the last argument lie.
+#[inline]
 pub(super) fn argument<'a>(body: &'a [u8], ends: &[u32], index: usize) -> &'a [u8] {
     let start = index.checked_sub(1).and_then(|before| ends.get(before)).map_or(0, |&end| end as usize + 1);
-    let end = ends.get(index).map_or(body.len(), |&end| end as usize);
-    body.get(start..end).unwrap_or_default()
+    let found = match ends.get(index) {
+        Some(&end) => body.get(start..end as usize),
+        None => body.get(start..),
+    };
+    found.unwrap_or_else(nothing)
+}
+
+/// Apart, so that the way which is never taken costs a branch and no more.
+#[cold]
+const fn nothing<'a>() -> &'a [u8] {
+    &[]
 }
 
 macro_rules! packets {
@@ -180,6 +237,7 @@ macro_rules! packets {
                 }
 
                 /// The packet whose body is `body`. Surplus NULs belong to the last argument.
+                #[inline]
                 pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
                     match separators(&body) {
                         Ok(ends) => Ok(Self { body, ends }),
@@ -211,6 +269,7 @@ macro_rules! packets {
 
         impl Packet {
             /// The packet of type `kind` whose body is `body`.
+            #[inline]
             pub fn decode(kind: PacketType, body: Bytes) -> Result<Self, DecodeError> {
                 match kind {
                     $(PacketType::$NAME => $Type::decode(body).map(Self::$Type),)+
@@ -226,6 +285,15 @@ macro_rules! packets {
                 }
             }
 
+            /// Its arguments in the order of the table, for whoever shows or passes on packets of any type.
+            pub fn arguments(&self) -> impl Iterator<Item = &[u8]> {
+                let (body, ends): (&[u8], &[u32]) = match self {
+                    $(Self::$Type(packet) => (&packet.body, &packet.ends),)+
+                };
+                let count = self.kind().info().map_or(0, |info| info.arguments.len());
+                (0..count).map(move |index| argument(body, ends, index))
+            }
+
             /// Appends the packet, header and all.
             pub fn encode(&self, magic: Magic, out: &mut BytesMut) {
                 match self {
@@ -238,6 +306,7 @@ macro_rules! packets {
     (@accessors $index:expr; $arg:ident $($rest:ident)*) => {
         #[doc = concat!("The argument `", stringify!($arg), "`.")]
         #[must_use]
+        #[inline]
         pub fn $arg(&self) -> &[u8] {
             argument(&self.body, &self.ends, $index)
         }

@@ -18,6 +18,8 @@ pub struct Config {
     pub servers: Vec<Address>,
     /// The name under which job servers list the worker (SET_CLIENT_ID), without white space.
     pub client_id: Option<Box<str>>,
+    /// What stands before the name of every function on the wire: a namespace of the worker's own. Default none.
+    pub namespace: Option<Box<str>>,
     /// Jobs run at once, over all servers together. Default 1.
     pub concurrency: usize,
     /// Jobs that may wait here while `concurrency` others run: one round trip less a job, but they are kept from other
@@ -45,6 +47,7 @@ impl Config {
         Self {
             servers: Vec::new(),
             client_id: None,
+            namespace: None,
             concurrency: 1,
             prefetch: 0,
             grab: Grab::Unique,

@@ -51,6 +51,7 @@ impl Worker {
             .collect();
         for function in gone {
             self.functions.remove(&function);
+            let function = self.plain(function);
             self.links.event(Event::Unregistered { function });
         }
     }

@@ -14,7 +14,7 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use slab::Slab;
 
 pub use self::config::{Config, Counters, Grab};
@@ -106,6 +106,7 @@ pub struct Worker {
     counters: Counters,
     stop: Stop,
     client_id: Option<Box<str>>,
+    namespace: Option<Box<str>>,
     concurrency: usize,
     prefetch: usize,
     grab: Grab,
@@ -153,6 +154,7 @@ impl Worker {
             counters: Counters::default(),
             stop: Stop::No,
             client_id: config.client_id,
+            namespace: config.namespace,
             concurrency: config.concurrency,
             prefetch: config.prefetch,
             grab: config.grab,
@@ -175,6 +177,10 @@ impl Worker {
     ) -> Result<(), ConfigError> {
         self.links.advance_clock(now);
         let function = function.into();
+        if function.is_empty() {
+            return Err(ConfigError::EmptyFunction);
+        }
+        let function = self.on_the_wire(function);
         check_function(&function)?;
         if timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
             return Err(ConfigError::BadDuration { what: "timeout of a function", must_be: "at least 1 ms" });
@@ -209,12 +215,11 @@ impl Worker {
     /// The function is not registered.
     pub fn unregister(&mut self, function: &[u8], now: Instant) -> Result<(), Rejected<()>> {
         self.links.advance_clock(now);
-        let Some((name, known)) = self.functions.iter_mut().find(|(name, known)| *name == function && !known.leaving)
-        else {
+        let name = self.on_the_wire(Bytes::copy_from_slice(function));
+        let Some(known) = self.functions.get_mut(&name).filter(|known| !known.leaving) else {
             return Err(Rejected::new(Reason::Unknown("function"), ()));
         };
         known.leaving = true;
-        let name = name.clone();
         for (place, side) in self.sides.iter_mut().enumerate() {
             if self.links.is_up(place) {
                 side.to_forget.push(name.clone());
@@ -226,8 +231,8 @@ impl Worker {
     }
 
     /// The functions that are offered, in the order of their names.
-    pub fn functions(&self) -> impl Iterator<Item = &Bytes> {
-        self.functions.iter().filter(|(_, function)| !function.leaving).map(|(name, _)| name)
+    pub fn functions(&self) -> impl Iterator<Item = Bytes> {
+        self.functions.iter().filter(|(_, function)| !function.leaving).map(|(name, _)| self.plain(name.clone()))
     }
 
     /// The job is done and `payload` is its result (WORK_COMPLETE).
@@ -335,6 +340,24 @@ impl Worker {
         }
         self.stop = Stop::Closed;
         self.links.event(Event::Closed);
+    }
+
+    /// The name of a function with the namespace before it.
+    fn on_the_wire(&self, function: Bytes) -> Bytes {
+        match &self.namespace {
+            Some(namespace) => [namespace.as_bytes(), &function].concat().into(),
+            None => function,
+        }
+    }
+
+    /// The name of a function without the namespace.
+    fn plain(&self, mut function: Bytes) -> Bytes {
+        if let Some(namespace) = &self.namespace
+            && function.starts_with(namespace.as_bytes())
+        {
+            function.advance(namespace.len());
+        }
+        function
     }
 
     fn task(&self, id: TaskId) -> Option<&Task> {

@@ -142,6 +142,7 @@ impl Worker {
         };
         let id =
             TaskId { index: u32::try_from(self.tasks.insert(task)).unwrap_or(u32::MAX), generation: self.next_task };
+        let function = self.plain(function);
         self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server });
         self.hand_out();
         self.grab_more();

@@ -1,0 +1,430 @@
+//! The client's handles.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::task::Waker;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post};
+use super::super::{Clock, Error};
+use super::driver::{Driven, Driver, Look, Sink, Source};
+use crate::client::{Client as Machine, Counters, Event, RequestId, Status};
+use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+
+/// Outcomes that a [`JobSet`] keeps for its owner at most.
+const MAX_OUTCOMES: usize = 1_000_000;
+
+impl Driven for Machine {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+}
+
+impl Sink<Event> for Post {
+    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
+        self.deliver(event, wake)
+    }
+}
+
+type Shared = Arc<Driver<Machine, Post>>;
+
+/// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
+///
+/// It connects when the first job is submitted. When the last clone and the last job are dropped, it closes: what is to be
+/// written is written for at most a second, and its threads end.
+#[derive(Clone)]
+pub struct Client(Shared);
+
+impl ClientBuilder<Client> {
+    /// Makes the client. It does not connect yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there
+    /// is no thread to be had.
+    pub fn build(self) -> Result<Client, Error> {
+        let (machine, listener) = self.machine()?;
+        let driver = Driver::start(machine, Post::default(), Clock::start(), listener);
+        Ok(Client(Arc::new(driver.map_err(Error::io("start a thread"))?)))
+    }
+}
+
+impl Client {
+    /// Describes a client.
+    pub fn builder() -> ClientBuilder<Self> {
+        ClientBuilder::new()
+    }
+
+    /// Submits a job. Returns when it is on its way, or will be once a job server can be had; it never waits for one.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        let (job, mailbox) = self.0.call(|client, post, now| {
+            let job = client.submit(job, now)?;
+            let mailbox = post.open(false);
+            post.expect(job, mailbox);
+            Ok::<_, Rejected<Job>>((job, mailbox))
+        })?;
+        Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
+    }
+
+    /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
+    #[must_use]
+    pub fn set(&self) -> JobSet {
+        self.open_set(true)
+    }
+
+    /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
+    #[must_use]
+    pub fn set_with_events(&self) -> JobSet {
+        self.open_set(false)
+    }
+
+    fn open_set(&self, ends_only: bool) -> JobSet {
+        let mailbox = self.0.call(|_, post, _| post.open(ends_only));
+        JobSet { shared: self.0.clone(), mailbox }
+    }
+
+    /// Asks how an outstanding job is (GET_STATUS), and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: the job is over or has no handle yet, or the client is closed. [`Error::Request`]: no answer came.
+    pub fn status(&self, job: JobId) -> Result<Status, Error> {
+        self.ask_status(|client, now| client.status(job, now).map_err(|refused| refused.reason))
+    }
+
+    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_of(&self, server: ServerId, handle: Handle) -> Result<Status, Error> {
+        self.ask_status(|client, now| client.status_of(server, handle, now).map_err(|refused| refused.reason))
+    }
+
+    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_unique(&self, server: ServerId, unique: impl Into<Bytes>) -> Result<Status, Error> {
+        let unique = unique.into();
+        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason))
+    }
+
+    /// Sends `payload` to a job server and waits until it is back (ECHO_REQ).
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn echo(&self, server: ServerId, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
+        let payload = payload.into();
+        match self.ask(|client, now| client.echo(server, payload, now).map_err(|refused| refused.reason))? {
+            Answer::Echo(result) => Ok(result?),
+            Answer::Status(_) => Err(Error::Refused(Reason::Unknown("request"))),
+        }
+    }
+
+    /// The job servers as they stand, in the order they were given.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Candidate> {
+        self.0.call(|client, _, _| client.servers().cloned().collect())
+    }
+
+    /// Plain counts since the client was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.call(|client, _, _| client.counters())
+    }
+
+    /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.
+    /// To close in order, wait for the jobs first.
+    pub fn close(&self) {
+        self.0.call(|client, _, now| client.close(now));
+    }
+
+    fn ask_status(
+        &self,
+        ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>,
+    ) -> Result<Status, Error> {
+        match self.ask(ask)? {
+            Answer::Status(result) => Ok(result?),
+            Answer::Echo(_) => Err(Error::Refused(Reason::Unknown("request"))),
+        }
+    }
+
+    fn ask(&self, ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>) -> Result<Answer, Error> {
+        let request = self.0.call(|client, post, now| {
+            let request = ask(client, now)?;
+            post.ask(request);
+            Ok::<_, Reason>(request)
+        })?;
+        let answer = self.0.wait(None, |client, post, waker| {
+            if let Some(answer) = post.answer(request) {
+                return Look::Found(answer);
+            }
+            waker.into_iter().for_each(|waker| post.register_request(request, waker));
+            Look::Missing(any_of(client))
+        });
+        answer.ok_or(Error::Closed)
+    }
+}
+
+/// Where something comes from that may come from any server of a client.
+fn any_of(client: &Machine) -> Source {
+    if client.servers().nth(1).is_none() { Source::Sole } else { Source::Any }
+}
+
+/// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
+/// but what still comes of it is dropped. A background job runs all the same.
+#[must_use = "dropping it abandons the job"]
+pub struct Pending {
+    shared: Shared,
+    job: JobId,
+    mailbox: Mailbox,
+    /// The mailbox is closed.
+    ended: bool,
+}
+
+impl Pending {
+    /// The job's name in its client.
+    #[must_use]
+    pub const fn id(&self) -> JobId {
+        self.job
+    }
+
+    /// Waits for the result. A background job has none: it ends, with no bytes, when a job server has queued it.
+    ///
+    /// # Errors
+    /// How else the job ended.
+    pub fn wait(self) -> Result<Bytes, JobError> {
+        JobError::check(self.outcome())
+    }
+
+    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back.
+    ///
+    /// # Errors
+    /// Time is up; else as [`wait`](Self::wait).
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Bytes, JobError>, Self> {
+        let deadline = self.shared.now() + timeout;
+        self.outcome_until(Some(deadline)).map(JobError::check).ok_or(self)
+    }
+
+    /// Waits until the job has ended.
+    #[must_use]
+    pub fn outcome(mut self) -> Outcome {
+        match self.outcome_until(None) {
+            Some(outcome) => outcome,
+            // Unreachable: a job without a deadline here ends once.
+            None => Outcome::Failed,
+        }
+    }
+
+    /// Waits until a job server has taken the job, and returns the handle. Works for foreground and background jobs; use
+    /// it before the first [`next_event`](Self::next_event). After it, a background job has ended.
+    ///
+    /// # Errors
+    /// How the job ended instead.
+    pub fn accepted(&mut self) -> Result<Handle, JobError> {
+        loop {
+            match self.next_event() {
+                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued(handle))) => return Ok(handle),
+                Some(JobEvent::Done(outcome)) => {
+                    return Err(JobError::check(outcome).err().unwrap_or(JobError::Failed));
+                }
+                Some(_) => {}
+                None => return Err(JobError::Failed),
+            }
+        }
+    }
+
+    /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
+    pub fn next_event(&mut self) -> Option<JobEvent> {
+        if self.ended {
+            return None;
+        }
+        let (job, mailbox) = (self.job, self.mailbox);
+        let (_, event) =
+            self.shared.wait(None, |client, post, waker| look(client, post, waker, job, mailbox, Post::next))?;
+        if matches!(event, JobEvent::Done(_)) {
+            self.leave(false);
+        }
+        Some(event)
+    }
+
+    /// Gives the job up, as dropping does.
+    pub fn abandon(self) {}
+
+    fn outcome_until(&mut self, deadline: Option<Instant>) -> Option<Outcome> {
+        let (job, mailbox) = (self.job, self.mailbox);
+        if self.ended {
+            return None;
+        }
+        let (_, outcome) = self.shared.wait(deadline, |client, post, waker| {
+            post.want_ends(mailbox);
+            let found = look(client, post, waker, job, mailbox, Post::next_end);
+            if matches!(found, Look::Found(_)) {
+                post.close(mailbox);
+            }
+            found
+        })?;
+        self.ended = true;
+        Some(outcome)
+    }
+
+    fn leave(&mut self, abandon: bool) {
+        if !core::mem::replace(&mut self.ended, true) {
+            self.shared.call(|client, post, now| {
+                if abandon {
+                    client.abandon(self.job, now);
+                }
+                post.close(self.mailbox);
+            });
+        }
+    }
+}
+
+fn look<T>(
+    client: &Machine,
+    post: &mut Post,
+    waker: Option<&Waker>,
+    job: JobId,
+    mailbox: Mailbox,
+    next: fn(&mut Post, Mailbox) -> Option<T>,
+) -> Look<T> {
+    if let Some(found) = next(post, mailbox) {
+        return Look::Found(found);
+    }
+    waker.into_iter().for_each(|waker| post.register(mailbox, waker));
+    Look::Missing(Source::Conn(client.conn_of(job)))
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.leave(true);
+    }
+}
+
+/// Many jobs at once, whose outcomes are taken as they come. Cheap: no thread, no channel and no allocation a job.
+///
+/// While outcomes wait to be taken, jobs submitted for those that were taken are not written one by one but together when
+/// none is left, or after 10 ms. Dropping it abandons its jobs.
+///
+/// ```
+/// # use gearwheel::{Job, blocking::{Client, Server, Worker}};
+/// # let server = Server::bind("127.0.0.1:0")?;
+/// # let worker = Worker::builder().server(server.local_addr()).function("f", |task| Ok(task.payload().clone())).spawn()?;
+/// # let client = Client::builder().server(server.local_addr()).build()?;
+/// let mut set = client.set();
+/// for number in 0..100 {
+///     set.submit(Job::new("f", number.to_string()))?;
+/// }
+/// for (job, outcome) in &mut set {
+///     println!("{job:?}: {outcome:?}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "dropping it abandons its jobs"]
+pub struct JobSet {
+    shared: Shared,
+    mailbox: Mailbox,
+}
+
+impl JobSet {
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
+    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        let mailbox = self.mailbox;
+        let submit = |client: &mut Machine, post: &mut Post, now| {
+            if post.waiting(mailbox) >= MAX_OUTCOMES {
+                return Err(Rejected::new(
+                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
+                    job,
+                ));
+            }
+            let job = client.submit(job, now)?;
+            post.expect(job, mailbox);
+            Ok(job)
+        };
+        self.shared.call_lazily(submit, |post| post.waiting(mailbox) > 0)
+    }
+
+    /// Waits for the next job that ends. `None`: all have.
+    #[expect(clippy::should_implement_trait, reason = "it is the same as that of its iterator")]
+    pub fn next(&mut self) -> Option<(JobId, Outcome)> {
+        self.wait(None, Post::next_end)
+    }
+
+    /// Like [`next`](Self::next), for `timeout` at most. `None`: all have ended, or time is up.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<(JobId, Outcome)> {
+        self.wait(Some(self.shared.now() + timeout), Post::next_end)
+    }
+
+    /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
+    /// ([`Client::set_with_events`]). `None`: all jobs have ended.
+    pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
+        self.wait(None, Post::next)
+    }
+
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.shared.call_lazily(|_, post, _| post.outstanding(self.mailbox), |_| true)
+    }
+
+    /// Gives a job up: it ends as [`Outcome::Cancelled`].
+    pub fn abandon(&mut self, job: JobId) {
+        self.shared.call(|client, _, now| client.abandon(job, now));
+    }
+
+    fn wait<T>(&self, deadline: Option<Instant>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Option<T> {
+        let mailbox = self.mailbox;
+        self.shared.wait(deadline, |client, post, waker| {
+            let found = next(post, mailbox);
+            if found.is_some() || post.outstanding(mailbox) == 0 {
+                return Look::Found(found);
+            }
+            waker.into_iter().for_each(|waker| post.register(mailbox, waker));
+            Look::Missing(any_of(client))
+        })?
+    }
+}
+
+impl Iterator for &mut JobSet {
+    type Item = (JobId, Outcome);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        JobSet::next(self)
+    }
+}
+
+impl Drop for JobSet {
+    fn drop(&mut self) {
+        self.shared.call(|client, post, now| {
+            for job in post.jobs_of(self.mailbox) {
+                client.abandon(job, now);
+            }
+            post.close(self.mailbox);
+        });
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.servers()).finish()
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.job).finish()
+    }
+}
+
+impl fmt::Debug for JobSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobSet").field("outstanding", &self.outstanding()).finish()
+    }
+}

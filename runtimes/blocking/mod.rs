@@ -1,0 +1,34 @@
+//! Gearman on threads and blocking sockets, with no dependency beyond the core's.
+//!
+//! ```
+//! use gearwheel::Job;
+//! use gearwheel::blocking::{Client, Server, Worker};
+//!
+//! let server = Server::bind("127.0.0.1:0")?;
+//! let worker = Worker::builder()
+//!     .server(server.local_addr())
+//!     .function("reverse", |task| Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>()))
+//!     .spawn()?;
+//! let client = Client::builder().server(server.local_addr()).build()?;
+//! assert_eq!(client.submit(Job::new("reverse", "hello"))?.wait()?, "olleh");
+//! worker.drain(core::time::Duration::from_secs(5))?;
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
+//!
+//! # Threads
+//!
+//! Each client, worker and server has one thread for its clock, one for each connection and one for each listener, none for
+//! a job. A caller who waits alone on a connection reads it himself: one job after another then costs no switch between
+//! threads. At rest all of them sleep, and nothing wakes them but bytes and deadlines. A connection whose peer does not read
+//! has one more thread until it does: whoever wrote to it goes on.
+
+mod client;
+mod driver;
+mod worker;
+
+pub use self::client::{Client, JobSet, Pending};
+pub use self::worker::{Running, Worker};
+pub use super::Error;
+pub use super::handles::{
+    ClientBuilder, Fail, HandlerError, JobError, JobEvent, Task, Throw, ToAddress, WorkerBuilder, servers_from_env,
+};

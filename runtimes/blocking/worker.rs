@@ -1,0 +1,330 @@
+//! The worker's handles.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::fmt;
+use core::task::Waker;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::handles::{Desk, HandlerError, Port, Task, WorkerBuilder, panic_text};
+use super::super::std::panic::{self, AssertUnwindSafe};
+use super::super::std::thread;
+use super::super::{Clock, Error};
+use super::driver::{Driven, Driver, Look, Sink, Source, with_own_waker};
+use crate::worker::{Counters, Event, Worker as Machine};
+use crate::{Instant, Rejected};
+
+impl Driven for Machine {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+}
+
+impl Sink<Event> for Desk {
+    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
+        self.deliver(event, wake)
+    }
+}
+
+impl Port for Driver<Machine, Desk> {
+    fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
+        let may_wait = Cell::new(false);
+        let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
+        self.call_lazily(act, |desk| may_wait.get() && !desk.tasks.is_empty());
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Desk)) {
+        self.call_lazily(|_, desk, _| look(desk), |_| true);
+    }
+}
+
+/// What runs the jobs of one function.
+type Handler = Box<dyn Fn(&mut Task) -> Result<Bytes, HandlerError> + Send + Sync>;
+
+/// A worker for one or more job servers. Cheap to clone: to stop it from elsewhere, say.
+///
+/// Either [`run`](Self::run) runs the handlers, or [`next`](Self::next) gives out one job after another. When the last clone,
+/// the last [`Task`] and the last [`Running`] are dropped, it closes: what is to be written is written for at most a second,
+/// and its threads end.
+#[derive(Clone)]
+pub struct Worker(Arc<Inside>);
+
+struct Inside {
+    driver: Arc<Driver<Machine, Desk>>,
+    handlers: BTreeMap<Bytes, Handler>,
+    concurrency: usize,
+    /// Jobs come from one server only.
+    sole: bool,
+    panics_fail: bool,
+}
+
+impl WorkerBuilder<Worker, Handler> {
+    /// Offers `function` (CAN_DO), to be run by `handler`.
+    ///
+    /// What it returns is the result. An error is sent as WORK_EXCEPTION with its text, but for [`Fail`](super::Fail) and
+    /// [`Throw`](super::Throw); a panic likewise.
+    pub fn function<R: Into<Bytes>>(
+        self,
+        function: impl Into<Bytes>,
+        handler: impl Fn(&mut Task) -> Result<R, HandlerError> + Send + Sync + 'static,
+    ) -> Self {
+        self.handler(function.into(), None, Box::new(move |task| handler(task).map(Into::into)))
+    }
+
+    /// Offers `function` with a time limit (CAN_DO_TIMEOUT). A job that takes longer is failed, and its task
+    /// [cancelled](Task::is_cancelled); the handler is not interrupted. gearmand raises limits under 1 s to 1 s.
+    pub fn function_timeout<R: Into<Bytes>>(
+        self,
+        function: impl Into<Bytes>,
+        timeout: Duration,
+        handler: impl Fn(&mut Task) -> Result<R, HandlerError> + Send + Sync + 'static,
+    ) -> Self {
+        self.handler(function.into(), Some(timeout), Box::new(move |task| handler(task).map(Into::into)))
+    }
+
+    /// Makes the worker. It connects at once.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no job server, an address that is none, a function that is none or is given twice, or another
+    /// setting that cannot be. [`Error::Io`]: there is no thread to be had.
+    pub fn build(mut self) -> Result<Worker, Error> {
+        let machine = self.machine()?;
+        let driver = Driver::start(machine, Desk::default(), Clock::start(), self.listener);
+        let handlers = self.functions.into_iter().filter_map(|(name, _, handler)| Some((name, handler?)));
+        Ok(Worker(Arc::new(Inside {
+            driver: Arc::new(driver.map_err(Error::io("start a thread"))?),
+            handlers: handlers.collect(),
+            concurrency: self.config.concurrency,
+            sole: self.config.servers.len() == 1,
+            panics_fail: self.panics_fail,
+        })))
+    }
+
+    /// Makes the worker and runs it here until it is drained or closed, which its job servers cannot do: for a program that
+    /// is a worker and nothing else.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn run(self) -> Result<(), Error> {
+        self.build()?.run();
+        Ok(())
+    }
+
+    /// Makes the worker and runs it on threads of its own, as many as its concurrency.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn spawn(self) -> Result<Running, Error> {
+        self.build()?.spawn()
+    }
+}
+
+impl Worker {
+    /// Describes a worker.
+    pub fn builder() -> WorkerBuilder<Self, Handler> {
+        WorkerBuilder::new()
+    }
+
+    /// Waits for a job to run. `None`: the worker is drained or closed.
+    ///
+    /// As many jobs as its concurrency says may be in hand at once; any number of threads may wait here.
+    #[must_use]
+    pub fn next(&self) -> Option<Task> {
+        self.next_until(None)?
+    }
+
+    /// Like [`next`](Self::next), for `timeout` at most. `None`: the worker is drained or closed, or time is up.
+    #[must_use]
+    pub fn next_timeout(&self, timeout: Duration) -> Option<Task> {
+        self.next_until(Some(self.0.driver.now() + timeout))?
+    }
+
+    fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
+        let driver = &self.0.driver;
+        let source = if self.0.sole { Source::Sole } else { Source::Any };
+        let found = driver.wait(deadline, |_, desk, waker| {
+            if let Some(waker) = waker {
+                desk.wakers.push(waker.clone());
+            } else if !desk.wakers.is_empty() {
+                with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
+            }
+            match desk.tasks.pop_front() {
+                Some(assignment) => Look::Found(Some(assignment)),
+                None if desk.closed => Look::Found(None),
+                None => Look::Missing(source),
+            }
+        });
+        let port = || -> Arc<dyn Port> { self.0.driver.clone() };
+        Some(found?.map(|assignment| Task::new(assignment, port(), driver.now())))
+    }
+
+    /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks
+    /// for.
+    pub fn run(&self) {
+        thread::scope(|scope| {
+            for _ in 1..self.0.concurrency {
+                // With fewer threads it is slower, no worse.
+                let _ = thread::Builder::new().name("gearwheel-run".into()).spawn_scoped(scope, || self.run_one());
+            }
+            self.run_one();
+        });
+    }
+
+    fn run_one(&self) {
+        while let Some(mut task) = self.next() {
+            if task.is_cancelled() {
+                continue;
+            }
+            let Some(handler) = self.0.handlers.get(task.function()) else {
+                task.answer(Err("this worker has no handler for the function".into()));
+                continue;
+            };
+            match panic::catch_unwind(AssertUnwindSafe(|| handler(&mut task))) {
+                Ok(result) => task.answer(result),
+                Err(_) if self.0.panics_fail => drop(task.fail()),
+                Err(panic) => drop(task.exception(Bytes::copy_from_slice(panic_text(&*panic).as_bytes()))),
+            }
+        }
+    }
+
+    /// Runs it on threads of its own, as many as its concurrency.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: there is no thread to be had.
+    pub fn spawn(self) -> Result<Running, Error> {
+        let worker = self.clone();
+        let thread = thread::Builder::new().name("gearwheel-run".into()).spawn(move || worker.run());
+        Ok(Running { worker: self, thread: Some(thread.map_err(Error::io("start a thread"))?) })
+    }
+
+    /// Offers another function. Its jobs come out of [`next`](Self::next), or go to the handler that it was built with.
+    ///
+    /// # Errors
+    /// The name is none, or is registered already; a timeout of zero.
+    pub fn register(&self, function: impl Into<Bytes>, timeout: Option<Duration>) -> Result<(), Error> {
+        Ok(self.0.driver.call(|worker, _, now| worker.register(function, timeout, now))?)
+    }
+
+    /// Takes an offer back. Jobs of the function that are in hand are finished; until each job server knows, more may come.
+    ///
+    /// # Errors
+    /// The function is not registered.
+    pub fn unregister(&self, function: &[u8]) -> Result<(), Rejected<()>> {
+        self.0.driver.call(|worker, _, now| worker.unregister(function, now))
+    }
+
+    /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at
+    /// most: then the worker is closed, and its job servers give what is left to other workers.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
+    pub fn drain(&self, within: Duration) -> Result<(), Error> {
+        let driver = &self.0.driver;
+        let deadline = driver.now() + within;
+        driver.call(|worker, desk, now| {
+            if core::mem::replace(&mut desk.draining, true) {
+                return Err(Error::Draining);
+            }
+            worker.drain(now);
+            Ok(())
+        })?;
+        let drained = driver.wait(Some(deadline), |_, desk, waker| {
+            if desk.closed {
+                return Look::Found(());
+            }
+            desk.drainer = waker.cloned();
+            Look::Missing(Source::Any)
+        });
+        if drained.is_some() {
+            return Ok(());
+        }
+        let jobs = driver.call(|worker, _, now| {
+            let jobs = worker.in_hand();
+            worker.close(now);
+            jobs
+        });
+        Err(Error::Unfinished { jobs })
+    }
+
+    /// Closes it at once: jobs in hand are cancelled, and their job servers give them to other workers.
+    pub fn close(&self) {
+        self.0.driver.call(|worker, _, now| worker.close(now));
+    }
+
+    /// Plain counts since the worker was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.driver.call(|worker, _, _| worker.counters())
+    }
+}
+
+/// A worker that runs on threads of its own. Dropping it closes the worker at once, as [`stop`](Self::stop) does, and waits
+/// for the handlers that run.
+#[must_use = "dropping it stops the worker"]
+pub struct Running {
+    worker: Worker,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Running {
+    /// The worker itself, to be asked and drained from elsewhere.
+    #[must_use]
+    pub const fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Asks for no more jobs, and waits until those in hand are answered, for `within` at most. A handler that still runs
+    /// then keeps its thread; nobody waits for it.
+    ///
+    /// # Errors
+    /// As [`Worker::drain`].
+    pub fn drain(mut self, within: Duration) -> Result<(), Error> {
+        let drained = self.worker.drain(within);
+        match &drained {
+            Ok(()) => self.join_thread(),
+            Err(_) => self.thread = None,
+        }
+        drained
+    }
+
+    /// Closes the worker at once, and waits for the handlers that run.
+    pub fn stop(self) {}
+
+    /// Waits until the worker has been drained or closed from elsewhere.
+    pub fn join(mut self) {
+        self.join_thread();
+    }
+
+    fn join_thread(&mut self) {
+        if let Some(thread) = self.thread.take().filter(|handle| handle.thread().id() != thread::current().id()) {
+            // Handlers' panics are caught: there is none.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            self.worker.close();
+            self.join_thread();
+        }
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Worker").field(&self.counters()).finish()
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Running").field(&self.worker).finish()
+    }
+}

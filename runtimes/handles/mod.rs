@@ -1,0 +1,344 @@
+//! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
+
+mod post;
+mod task;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use bytes::Bytes;
+
+pub(crate) use self::post::{Answer, Mailbox, Post};
+pub use self::post::{JobError, JobEvent};
+pub(crate) use self::task::{Desk, Port, panic_text};
+pub use self::task::{Fail, HandlerError, Task, Throw};
+use super::std::env;
+use super::{Error, seed};
+use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
+
+/// The user's function for events that belong to no one job.
+pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
+
+/// What names a job server: an [`Address`], a socket address, or a text as `host`, `host:port` or `[v6]:port`.
+pub trait ToAddress {
+    /// The address.
+    ///
+    /// # Errors
+    /// It is none.
+    fn to_address(&self) -> Result<Address, ConfigError>;
+}
+
+impl<A: ToAddress + ?Sized> ToAddress for &A {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        (**self).to_address()
+    }
+}
+
+impl ToAddress for Address {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        Ok(self.clone())
+    }
+}
+
+impl ToAddress for str {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        self.parse()
+    }
+}
+
+impl ToAddress for String {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        self.parse()
+    }
+}
+
+impl ToAddress for SocketAddr {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        match self {
+            Self::V6(v6) if v6.scope_id() != 0 => {
+                Address::new(&alloc::format!("{}%{}", v6.ip(), v6.scope_id()), self.port())
+            }
+            _ => Address::new(&alloc::format!("{}", self.ip()), self.port()),
+        }
+    }
+}
+
+impl ToAddress for (&str, u16) {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        Address::new(self.0, self.1)
+    }
+}
+
+impl ToAddress for (IpAddr, u16) {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        SocketAddr::from(*self).to_address()
+    }
+}
+
+/// The job servers that the environment variable `GEARMAN_SERVERS` names, parted by commas or blanks; none when it is unset.
+///
+/// # Errors
+/// One of them is no address.
+pub fn servers_from_env() -> Result<Vec<Address>, ConfigError> {
+    let list = env::var_os("GEARMAN_SERVERS").unwrap_or_default();
+    let list = list.to_string_lossy();
+    list.split([',', ' ', '\t', '\n']).filter(|text| !text.is_empty()).map(str::parse).collect()
+}
+
+/// Describes a client. What is wrong with it is said by `build`.
+#[must_use]
+pub struct ClientBuilder<C> {
+    pub(crate) config: client::Config,
+    pub(crate) listener: Option<Listener<client::Event>>,
+    error: Option<ConfigError>,
+    builds: PhantomData<fn() -> C>,
+}
+
+impl<C> ClientBuilder<C> {
+    pub(crate) fn new() -> Self {
+        Self { config: client::Config::new(seed()), listener: None, error: None, builds: PhantomData }
+    }
+
+    /// Adds a job server.
+    pub fn server(mut self, server: impl ToAddress) -> Self {
+        add(&mut self.config.servers, &mut self.error, &server);
+        self
+    }
+
+    /// Adds job servers.
+    pub fn servers<A: ToAddress>(self, servers: impl IntoIterator<Item = A>) -> Self {
+        servers.into_iter().fold(self, Self::server)
+    }
+
+    /// Which job server gets a job. Default: the first that can be had.
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.config.balance = balance;
+        self
+    }
+
+    /// The name under which job servers list this client.
+    pub fn client_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.config.client_id = Some(id.into());
+        self
+    }
+
+    /// Whether exceptions of workers are wanted; else a job that throws just fails. Default true.
+    pub fn exceptions(mut self, exceptions: bool) -> Self {
+        self.config.exceptions = exceptions;
+        self
+    }
+
+    /// The most time from `submit` to the end of a job that does not say so itself. Default: none.
+    pub fn timeout(mut self, total: Duration) -> Self {
+        self.config.deadlines.total = Some(total);
+        self
+    }
+
+    /// The most time a connection attempt may take. Default 5 s.
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.config.connecting.connect_timeout = within;
+        self
+    }
+
+    /// What happens to lost jobs that do not say so themselves. Default: [`Retry::Unsent`].
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.config.retry = retry;
+        self
+    }
+
+    /// What it may hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// Where its randomness comes from, for runs that repeat. Default: the operating system.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.config.seed = seed;
+        self
+    }
+
+    /// Changes whatever else there is.
+    pub fn configure(mut self, change: impl FnOnce(&mut client::Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Calls `listener` for each event that belongs to no one job: [`Connected`](client::Event::Connected),
+    /// [`Disconnected`](client::Event::Disconnected), [`ServerError`](client::Event::ServerError),
+    /// [`Closed`](client::Event::Closed).
+    ///
+    /// It is called by one thread at a time and may call the client. When it blocks, further events wait, up to 4,096.
+    pub fn on_event(mut self, listener: impl FnMut(client::Event) + Send + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// The machine of it all.
+    pub(crate) fn machine(self) -> Result<(client::Client, Option<Listener<client::Event>>), Error> {
+        match self.error {
+            Some(error) => Err(error.into()),
+            None => Ok((client::Client::new(self.config)?, self.listener)),
+        }
+    }
+}
+
+impl<C> fmt::Debug for ClientBuilder<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Describes a worker. What is wrong with it is said by `build`.
+///
+/// `H` is the kind of handler that its runtime takes.
+#[must_use]
+pub struct WorkerBuilder<W, H> {
+    pub(crate) config: worker::Config,
+    pub(crate) listener: Option<Listener<worker::Event>>,
+    pub(crate) functions: Vec<(Bytes, Option<Duration>, Option<H>)>,
+    pub(crate) panics_fail: bool,
+    error: Option<ConfigError>,
+    builds: PhantomData<fn() -> W>,
+}
+
+impl<W, H> WorkerBuilder<W, H> {
+    pub(crate) fn new() -> Self {
+        Self {
+            config: worker::Config::new(seed()),
+            listener: None,
+            functions: Vec::new(),
+            panics_fail: false,
+            error: None,
+            builds: PhantomData,
+        }
+    }
+
+    /// Adds a job server.
+    pub fn server(mut self, server: impl ToAddress) -> Self {
+        add(&mut self.config.servers, &mut self.error, &server);
+        self
+    }
+
+    /// Adds job servers.
+    pub fn servers<A: ToAddress>(self, servers: impl IntoIterator<Item = A>) -> Self {
+        servers.into_iter().fold(self, Self::server)
+    }
+
+    /// Offers `function` (CAN_DO) without a handler: its jobs come out of `next`.
+    pub fn can_do(mut self, function: impl Into<Bytes>) -> Self {
+        self.functions.push((function.into(), None, None));
+        self
+    }
+
+    /// Offers `function` (CAN_DO_TIMEOUT) without a handler. A job that takes longer than `timeout` is failed; gearmand
+    /// raises limits under 1 s to 1 s.
+    pub fn can_do_timeout(mut self, function: impl Into<Bytes>, timeout: Duration) -> Self {
+        self.functions.push((function.into(), Some(timeout), None));
+        self
+    }
+
+    /// The name under which job servers list this worker.
+    pub fn client_id(mut self, id: impl Into<Box<str>>) -> Self {
+        self.config.client_id = Some(id.into());
+        self
+    }
+
+    /// Jobs run at once, at least 1. Default 1.
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.config.concurrency = jobs;
+        self
+    }
+
+    /// Jobs that may wait here while others run: a round trip less for each, but they are kept from other workers. Counts
+    /// as 0 while any function has a timeout. Default 0.
+    pub fn prefetch(mut self, jobs: usize) -> Self {
+        self.config.prefetch = jobs;
+        self
+    }
+
+    /// What becomes of a job whose handler panics: WORK_FAIL if true, else WORK_EXCEPTION with the text of the panic, the
+    /// default. The worker goes on either way.
+    pub fn panics_fail(mut self, fail: bool) -> Self {
+        self.panics_fail = fail;
+        self
+    }
+
+    /// The most time a connection attempt may take. Default 5 s.
+    pub fn connect_timeout(mut self, within: Duration) -> Self {
+        self.config.connecting.connect_timeout = within;
+        self
+    }
+
+    /// What it may hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// Where its randomness comes from, for runs that repeat. Default: the operating system.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.config.seed = seed;
+        self
+    }
+
+    /// Changes whatever else there is.
+    pub fn configure(mut self, change: impl FnOnce(&mut worker::Config)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
+    /// Calls `listener` for each event that belongs to no one job: [`Connected`](worker::Event::Connected),
+    /// [`Disconnected`](worker::Event::Disconnected), [`ServerError`](worker::Event::ServerError),
+    /// [`Closed`](worker::Event::Closed).
+    ///
+    /// It is called by one thread at a time and may call the worker. When it blocks, further events wait, up to 4,096.
+    pub fn on_event(mut self, listener: impl FnMut(worker::Event) + Send + 'static) -> Self {
+        self.listener = Some(Box::new(listener));
+        self
+    }
+
+    /// Adds a function with a handler.
+    pub(crate) fn handler(mut self, function: Bytes, timeout: Option<Duration>, handler: H) -> Self {
+        self.functions.push((function, timeout, Some(handler)));
+        self
+    }
+
+    /// The machine of it all, with its functions registered.
+    pub(crate) fn machine(&mut self) -> Result<worker::Worker, Error> {
+        if let Some(error) = self.error.take() {
+            return Err(error.into());
+        }
+        let mut machine = worker::Worker::new(self.config.clone())?;
+        for (function, timeout, _) in &self.functions {
+            machine.register(function.clone(), *timeout, crate::Instant::EPOCH)?;
+        }
+        Ok(machine)
+    }
+}
+
+impl<W, H> fmt::Debug for WorkerBuilder<W, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("config", &self.config)
+            .field("error", &self.error)
+            .finish_non_exhaustive()
+    }
+}
+
+fn add(servers: &mut Vec<Address>, error: &mut Option<ConfigError>, server: &dyn ToAddress) {
+    match server.to_address() {
+        Ok(address) => servers.push(address),
+        Err(found) => {
+            error.get_or_insert(found);
+        }
+    }
+}

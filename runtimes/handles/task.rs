@@ -1,0 +1,261 @@
+//! A worker's jobs: where they wait, and the job in the hand of whoever runs it.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::fmt;
+use core::task::Waker;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
+use crate::{Handle, Instant, Reason, Rejected, ServerId};
+
+/// A job done so fast leaves its result to be written with those of the jobs that wait here already.
+const QUICK: Duration = Duration::from_millis(1);
+
+/// What a handler may fail with: any error. What the job server is told is WORK_EXCEPTION with its text, but for [`Fail`]
+/// and [`Throw`].
+pub type HandlerError = Box<dyn core::error::Error + Send + Sync>;
+
+/// The error of a handler that wants WORK_FAIL sent, and no exception.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job failed")]
+#[expect(clippy::exhaustive_structs, reason = "there is nothing to be said with it")]
+pub struct Fail;
+
+/// The error of a handler that wants exactly these bytes sent as WORK_EXCEPTION.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the job threw an exception: {}", String::from_utf8_lossy(.0))]
+#[expect(clippy::exhaustive_structs, reason = "it is what it holds")]
+pub struct Throw(pub Bytes);
+
+/// The text of a panic.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("the handler panicked")
+}
+
+/// How a [`Task`] reaches its worker.
+pub(crate) trait Port: Send + Sync {
+    /// Does something to the worker, then what the worker wants done. Where `act` says so, what is to be written may wait
+    /// until the jobs have been run that wait on the [`Desk`].
+    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool);
+
+    /// Looks at the desk.
+    fn look(&self, look: &mut dyn FnMut(&Desk));
+}
+
+/// Where jobs wait for somebody to run them.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    pub(crate) tasks: VecDeque<Assignment>,
+    /// Whom to wake, one for each job that comes.
+    pub(crate) wakers: Vec<Waker>,
+    /// Jobs in hand that are no longer this worker's.
+    gone: Vec<(TaskId, Gone)>,
+    pub(crate) closed: bool,
+    pub(crate) draining: bool,
+    /// Whom to wake when the worker has closed.
+    pub(crate) drainer: Option<Waker>,
+}
+
+impl Desk {
+    /// Puts an event of the worker where it belongs, and tells whom to wake. One that belongs to no one job comes back.
+    pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
+        match event {
+            Event::Assigned(assignment) => {
+                self.tasks.push_back(assignment);
+                wake.extend(self.wakers.pop());
+            }
+            Event::Gone { task, reason } => self.gone.push((task, reason)),
+            Event::Closed => {
+                self.closed = true;
+                wake.append(&mut self.wakers);
+                wake.extend(self.drainer.take());
+                return Some(Event::Closed);
+            }
+            other => return Some(other),
+        }
+        None
+    }
+}
+
+/// A job to run. It is answered once, by [`complete`](Self::complete), [`fail`](Self::fail) or
+/// [`exception`](Self::exception); dropped unanswered, it is failed.
+#[must_use]
+pub struct Task {
+    assignment: Assignment,
+    port: Arc<dyn Port>,
+    since: Instant,
+    answered: bool,
+}
+
+impl Task {
+    pub(crate) fn new(assignment: Assignment, port: Arc<dyn Port>, since: Instant) -> Self {
+        Self { assignment, port, since, answered: false }
+    }
+
+    /// Its function.
+    #[must_use]
+    pub fn function(&self) -> &[u8] {
+        &self.assignment.function
+    }
+
+    /// Its payload.
+    #[must_use]
+    pub fn payload(&self) -> &Bytes {
+        &self.assignment.payload
+    }
+
+    /// Its unique; empty when it has none or the job server does not tell.
+    #[must_use]
+    pub fn unique(&self) -> &[u8] {
+        &self.assignment.unique
+    }
+
+    /// The job server's name for it.
+    #[must_use]
+    pub fn handle(&self) -> &Handle {
+        &self.assignment.handle
+    }
+
+    /// The reducer of a map/reduce job; only with [`Grab::All`](crate::worker::Grab::All).
+    #[must_use]
+    pub fn reducer(&self) -> Option<&[u8]> {
+        self.assignment.reducer.as_deref()
+    }
+
+    /// The job server that it came from.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.assignment.server
+    }
+
+    /// Why it is no longer this worker's, if so: whatever is said of it is dropped, and there is no use in going on.
+    #[must_use]
+    pub fn cancelled(&self) -> Option<Gone> {
+        let mut found = None;
+        self.port.look(&mut |desk| {
+            found = desk.gone.iter().find(|(task, _)| *task == self.assignment.task).map(|(_, reason)| reason.clone());
+        });
+        found
+    }
+
+    /// Whether it is no longer this worker's.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled().is_some()
+    }
+
+    /// Sends a part of the result (WORK_DATA).
+    ///
+    /// # Errors
+    /// The part comes back when it is over the limit, when too much waits to be written, or when the job is no longer this
+    /// worker's.
+    pub fn data(&self, part: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        let mut part = Some(part.into());
+        self.act(|worker, task, now| worker.data(task, part.take().unwrap_or_default(), now))
+    }
+
+    /// Sends a warning (WORK_WARNING).
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn warning(&self, warning: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        let mut warning = Some(warning.into());
+        self.act(|worker, task, now| worker.warning(task, warning.take().unwrap_or_default(), now))
+    }
+
+    /// Tells how far the job is (WORK_STATUS).
+    ///
+    /// # Errors
+    /// Too much waits to be written, or the job is no longer this worker's.
+    pub fn progress(&self, numerator: u64, denominator: u64) -> Result<(), Rejected<()>> {
+        self.act(|worker, task, now| worker.progress(task, numerator, denominator, now))
+    }
+
+    /// The job is done, and this is its result (WORK_COMPLETE).
+    ///
+    /// # Errors
+    /// The result comes back when it is over the limit (then the job is failed) or the job is no longer this worker's.
+    pub fn complete(mut self, result: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        let mut result = Some(result.into());
+        self.end(|worker, task, now| worker.complete(task, result.take().unwrap_or_default(), now))
+    }
+
+    /// The job failed (WORK_FAIL).
+    ///
+    /// # Errors
+    /// The job is no longer this worker's.
+    pub fn fail(mut self) -> Result<(), Rejected<()>> {
+        self.end(|worker, task, now| worker.fail(task, now))
+    }
+
+    /// The job threw this (WORK_EXCEPTION).
+    ///
+    /// # Errors
+    /// As [`complete`](Self::complete).
+    pub fn exception(mut self, thrown: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        let mut thrown = Some(thrown.into());
+        self.end(|worker, task, now| worker.exception(task, thrown.take().unwrap_or_default(), now))
+    }
+
+    /// Answers it as its handler said. That it is no longer this worker's is not the handler's business.
+    pub(crate) fn answer(self, result: Result<Bytes, HandlerError>) {
+        match result {
+            Ok(result) => drop(self.complete(result)),
+            Err(error) => match error.downcast::<Throw>() {
+                Ok(thrown) => drop(self.exception(thrown.0)),
+                Err(error) if error.is::<Fail>() => drop(self.fail()),
+                Err(error) => drop(self.exception(error.to_string())),
+            },
+        }
+    }
+
+    fn act<T>(
+        &self,
+        mut act: impl FnMut(&mut Worker, TaskId, Instant) -> Result<(), Rejected<T>>,
+    ) -> Result<(), Rejected<T>> {
+        let mut result = Ok(());
+        self.port.act(&mut |worker, _, now| {
+            result = act(worker, self.assignment.task, now);
+            false
+        });
+        result
+    }
+
+    fn end<T>(
+        &mut self,
+        mut act: impl FnMut(&mut Worker, TaskId, Instant) -> Result<(), Rejected<T>>,
+    ) -> Result<(), Rejected<T>> {
+        let mut result = Ok(());
+        let (id, since) = (self.assignment.task, self.since);
+        self.port.act(&mut |worker, desk, now| {
+            result = act(worker, id, now);
+            desk.gone.retain(|(task, _)| *task != id);
+            now.saturating_since(since) < QUICK
+        });
+        // A result that cannot be sent leaves the job in hand.
+        self.answered = !matches!(&result, Err(Rejected { reason: Reason::Invalid(_), .. }));
+        result
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if !self.answered {
+            let _ = self.end(|worker, task, now| worker.fail(task, now));
+        }
+    }
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Task").field(&self.assignment).finish()
+    }
+}
