@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use gearwheel::blocking::{Client, Server, Worker};
+use gearwheel::blocking::{Client, Running, Server, Worker};
 use peers::Gearmand;
 
 #[path = "interop/bad_input.rs"]
@@ -52,7 +52,7 @@ fn client(server: SocketAddr) -> Client {
 }
 
 /// Our worker, which reverses payloads.
-fn reversing_worker(server: SocketAddr) -> Worker {
+fn reversing_worker(server: SocketAddr) -> Running {
     let worker = Worker::builder()
         .server(server)
         .function("reverse", |task| Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>()))
