@@ -41,6 +41,8 @@ pub(crate) trait Net {
     fn accept(&mut self, listener: &Self::Listener, cx: &mut Context<'_>) -> io::Result<(Self::Stream, SocketAddr)>;
     /// Begins to look a host up. [`ErrorKind::WouldBlock`]: [`Sockets::resolved`] will be called.
     fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>>;
+    /// What has been looked up since, after the place of a connection was woken.
+    fn found(&mut self) -> Vec<(ConnId, io::Result<Vec<SocketAddr>>)>;
     fn connect(&mut self, address: SocketAddr, slot: usize) -> io::Result<Self::Connecting>;
     fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Self::Stream>;
     /// A stream is up: its options, and its registration where accepting did none.
@@ -52,13 +54,21 @@ pub(crate) trait Net {
     -> io::Result<usize>;
 }
 
-/// Whose socket a waker wakes.
+/// Whom a waker wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// The connection with this index.
     Slot(usize),
     /// The listener with this number.
     Door(usize),
+    /// The clock of a driver that has no other way to be told the time.
+    Clock,
+    /// One of a worker's jobs.
+    Job(usize),
+    /// The clock of a driver that has no other way to be told the time.
+    Clock,
+    /// One of a worker's jobs.
+    Job(usize),
 }
 
 /// All sockets of one machine.
@@ -93,6 +103,8 @@ struct Slot<N: Net> {
     dirty: bool,
     /// A read may bring something.
     readable: bool,
+    /// The peer has closed it.
+    ending: bool,
     /// A write was refused, and no wake has come since.
     blocked: bool,
     /// Nothing can be written any more. What the peer had sent before is still read.
@@ -157,13 +169,14 @@ impl<N: Net> Sockets<N> {
         self.doors.clear();
     }
 
-    /// A socket may be ready.
-    pub(crate) fn wake(&mut self, place: Place) {
+    /// A socket may be ready; with `ending` its peer has closed it, which only a read that brings nothing will show.
+    pub(crate) fn wake(&mut self, place: Place, ending: bool) {
         match place {
             Place::Slot(index) => {
                 if let Some(Some(slot)) = self.slots.get_mut(index) {
                     slot.readable = true;
                     slot.blocked = false;
+                    slot.ending |= ending;
                     queue(&mut slot.queued, index, &mut self.ready);
                 }
             }
@@ -172,6 +185,8 @@ impl<N: Net> Sockets<N> {
                     door.ready = true;
                 }
             }
+            Place::Clock | Place::Job(_) => {}
+            Place::Clock | Place::Job(_) => {}
         }
     }
 
@@ -251,6 +266,11 @@ impl<N: Net> Sockets<N> {
         self.doors.iter().fold(at, |at, door| earlier(at, door.until))
     }
 
+    /// Whether all that the machine had for connections that stand has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
+    }
+
     /// Does one thing that is due while the machine is idle. False: the turn is over.
     fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
         match self.left {
@@ -292,7 +312,11 @@ impl<N: Net> Sockets<N> {
         let Some(Some(slot)) = self.slots.get_mut(index) else { return };
         slot.queued = false;
         match slot.state {
-            State::Resolving => {}
+            State::Resolving => {
+                for (conn, addresses) in self.net.found() {
+                    self.resolved(machine, conn, addresses);
+                }
+            }
             State::Dialling(_) => self.dial(index, machine),
             State::Up(_) => {
                 if !slot.blocked && !slot.dirty && !machine.outgoing(slot.conn).is_empty() {
@@ -327,7 +351,7 @@ impl<N: Net> Sockets<N> {
                 Ok(count) => {
                     machine.handle(Input::Data(slot.conn, &mut slot.incoming.bytes), now);
                     slot.incoming.settle();
-                    slot.readable = count == asked || net.readable(stream, &mut cx);
+                    slot.readable = count == asked || slot.ending || net.readable(stream, &mut cx);
                     left = left.saturating_sub(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
@@ -485,19 +509,20 @@ impl<N: Net> Sockets<N> {
         let readable = self.net.readable(&stream, &mut Context::from_waker(&waker));
         self.insert(conn, State::Up(stream), waker);
         if readable {
-            self.wake(Place::Slot(index));
+            self.wake(Place::Slot(index), false);
         }
         true
     }
 
-    fn insert(&mut self, conn: ConnId, state: State<N>, waker: Waker) -> &mut Slot<N> {
+    fn insert(&mut self, conn: ConnId, state: State<N>, waker: Waker) {
         let index = conn.index();
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
         let incoming = Incoming::default();
-        let (queued, dirty, readable, blocked, broken) = (false, false, false, false, None);
-        self.slots[index].insert(Slot { conn, state, waker, incoming, queued, dirty, readable, blocked, broken })
+        let (queued, dirty, readable, ending, blocked, broken) = (false, false, false, false, false, None);
+        self.slots[index] =
+            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, broken });
     }
 
     fn slot(&mut self, conn: ConnId) -> Option<&mut Slot<N>> {

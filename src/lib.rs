@@ -44,3 +44,9 @@ pub use time::Instant;
 mod runtimes;
 #[cfg(feature = "blocking")]
 pub use runtimes::blocking;
+#[cfg(feature = "mio")]
+pub use runtimes::mio;
+#[cfg(feature = "smol")]
+pub use runtimes::smol;
+#[cfg(feature = "tokio")]
+pub use runtimes::tokio;
