@@ -36,6 +36,8 @@ struct State<M, S> {
     /// When it is to be closed, come what may.
     deadline: Option<Instant>,
     draining: bool,
+    /// No connection is accepted any more.
+    shut: bool,
     /// No handle is left.
     orphan: bool,
     /// Jobs that were left when the deadline came.
@@ -63,6 +65,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             wakers: Vec::new(),
             deadline: None,
             draining: false,
+            shut: false,
             orphan: false,
             unfinished: 0,
             ended: false,
@@ -120,9 +123,16 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             return Err(Error::Draining);
         }
         state.deadline = earlier(state.deadline, Some(now + within));
+        state.shut = true;
         drop(state);
         self.call(|machine, _, now| machine.drain(now));
         Ok(())
+    }
+
+    /// Closes it at once.
+    pub(crate) fn close(&self) {
+        self.lock().shut = true;
+        self.call(|machine, _, now| machine.close(now));
     }
 
     /// How the drain went, once the machine has closed.
@@ -135,13 +145,18 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
 
     /// Lets `sockets` do all that is due, and puts the events where they belong; those for the user's listener into `heard`.
     pub(crate) fn turn<N: Net>(&self, sockets: &mut Sockets<N>, heard: &mut Vec<M::Event>) -> Turn {
-        let mut state = self.lock();
-        (state.driver, state.stirred) = (None, false);
-        let State { machine, sink, wakers, .. } = &mut *state;
+        let mut guard = self.lock();
+        (guard.driver, guard.stirred) = (None, false);
+        let state = &mut *guard;
+        let State { machine, sink, wakers, .. } = state;
         let mut ended = false;
         while let Some(event) = sockets.next(machine) {
             ended |= M::is_last(&event);
+            state.shut |= M::shuts_doors(&event);
             heard.extend(sink.take(event, wakers));
+        }
+        if state.shut {
+            sockets.shut_doors();
         }
         if state.orphan && state.deadline.is_some() && sockets.is_flushed() {
             state.deadline = Some(Instant::EPOCH);
@@ -157,7 +172,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         let next = if state.stirred { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
         state.ended |= ended;
         let ended = state.ended;
-        self.wake(state);
+        self.wake(guard);
         Turn { next, ended }
     }
 

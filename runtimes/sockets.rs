@@ -65,10 +65,6 @@ pub(crate) enum Place {
     Clock,
     /// One of a worker's jobs.
     Job(usize),
-    /// The clock of a driver that has no other way to be told the time.
-    Clock,
-    /// One of a worker's jobs.
-    Job(usize),
 }
 
 /// All sockets of one machine.
@@ -185,7 +181,6 @@ impl<N: Net> Sockets<N> {
                     door.ready = true;
                 }
             }
-            Place::Clock | Place::Job(_) => {}
             Place::Clock | Place::Job(_) => {}
         }
     }

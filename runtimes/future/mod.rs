@@ -9,6 +9,6 @@ mod worker;
 pub use self::client::{Client, JobSet, Pending};
 pub(crate) use self::driver::{Driver, Reactor};
 pub use self::driver::Runtime;
-pub use self::server::{Server, ServerBuilder};
+pub use self::server::Server;
 pub(crate) use self::wakes::Wakes;
-pub use self::worker::{Handler, Worker};
+pub use self::worker::Worker;

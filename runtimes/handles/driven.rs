@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::task::Waker;
 
 use super::{Desk, Post};
-use crate::{Instant, Machine, client, worker};
+use crate::{Instant, Machine, client, server, worker};
 
 /// A machine that a driver can end.
 pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
@@ -19,6 +19,12 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
 
     /// Whether nothing comes after this event.
     fn is_last(event: &Self::Event) -> bool;
+
+    /// Whether it wants no connections accepted from now on.
+    fn shuts_doors(event: &Self::Event) -> bool {
+        let _ = event;
+        false
+    }
 }
 
 impl Driven for client::Client {
@@ -58,6 +64,29 @@ impl Driven for worker::Worker {
     }
 }
 
+impl Driven for server::Server {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        Self::drain(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        let counters = self.counters();
+        counters.running.max(counters.waiting)
+    }
+
+    fn is_last(event: &server::Event) -> bool {
+        matches!(event, server::Event::Closed)
+    }
+
+    fn shuts_doors(event: &server::Event) -> bool {
+        matches!(event, server::Event::Shutdown { .. })
+    }
+}
+
 /// Where a machine's events go.
 pub(crate) trait Sink<E>: Send + 'static {
     /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
@@ -73,5 +102,12 @@ impl Sink<client::Event> for Post {
 impl Sink<worker::Event> for Desk {
     fn take(&mut self, event: worker::Event, wake: &mut Vec<Waker>) -> Option<worker::Event> {
         self.deliver(event, wake)
+    }
+}
+
+/// All a server's events are for its listener.
+impl Sink<server::Event> for () {
+    fn take(&mut self, event: server::Event, _: &mut Vec<Waker>) -> Option<server::Event> {
+        Some(event)
     }
 }

@@ -2,6 +2,7 @@
 
 mod driven;
 mod post;
+mod server;
 mod task;
 
 use alloc::boxed::Box;
@@ -17,6 +18,9 @@ use bytes::Bytes;
 pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
+pub use self::server::ServerBuilder;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+pub(crate) use self::server::bind;
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
