@@ -146,8 +146,8 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    pub(crate) fn now(&self) -> Instant {
-        self.clock.now()
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
     }
 
     /// Accepts connections from a non-blocking `listener`.
@@ -182,6 +182,16 @@ impl<N: Net> Sockets<N> {
                 }
             }
             Place::Clock | Place::Job(_) => {}
+        }
+    }
+
+    /// Some host may have been looked up, where nothing tells which.
+    #[cfg(feature = "mio")]
+    pub(crate) fn wake_dialling(&mut self) {
+        for index in &self.dialling {
+            if let Some(Some(slot)) = self.slots.get_mut(*index) {
+                queue(&mut slot.queued, *index, &mut self.ready);
+            }
         }
     }
 
@@ -271,7 +281,7 @@ impl<N: Net> Sockets<N> {
         match self.left {
             None => {
                 self.left = Some(self.ready.len());
-                let now = self.now();
+                let now = self.clock.now();
                 if self.wait.is_some_and(|at| at <= now) {
                     machine.handle(Input::Tick, now);
                 }
@@ -392,7 +402,7 @@ impl<N: Net> Sockets<N> {
     }
 
     fn resume<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
-        let now = self.now();
+        let now = self.clock.now();
         if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
             && slot.conn == conn
         {
@@ -429,7 +439,7 @@ impl<N: Net> Sockets<N> {
 
     /// Looks at the attempts of a connection and begins another when none is left or the last one takes long.
     fn dial<M: Machine>(&mut self, index: usize, machine: &mut M) {
-        let now = self.now();
+        let now = self.clock.now();
         let Some(Some(slot)) = self.slots.get_mut(index) else { return };
         let State::Dialling(dial) = &mut slot.state else { return };
         let mut cx = Context::from_waker(&slot.waker);
@@ -494,7 +504,7 @@ impl<N: Net> Sockets<N> {
         let index = conn.index();
         if let Err(error) = self.net.opened(&mut stream, index, accepted) {
             self.remove(index);
-            machine.handle(Input::Closed(conn, close_reason(&error)), self.now());
+            machine.handle(Input::Closed(conn, close_reason(&error)), self.clock.now());
             return false;
         }
         let waker = match self.slot(conn) {
@@ -534,7 +544,7 @@ impl<N: Net> Sockets<N> {
 
     fn close<M: Machine>(&mut self, index: usize, reason: CloseReason, machine: &mut M) {
         if let Some(conn) = self.remove(index) {
-            machine.handle(Input::Closed(conn, reason), self.now());
+            machine.handle(Input::Closed(conn, reason), self.clock.now());
         }
     }
 }
