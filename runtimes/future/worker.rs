@@ -372,7 +372,7 @@ impl<R: Runtime> Run<R> {
             if let Some((waker, running)) = self.jobs.get_mut(index)
                 && running.as_mut().poll(&mut Context::from_waker(waker)).is_ready()
             {
-                self.jobs.remove(index);
+                drop(self.jobs.remove(index));
             }
         }
     }
