@@ -92,6 +92,9 @@ impl Client {
                 }
             }
         }
+        self.changed |= self.shown.iter().copied().ne(self.candidates.iter().map(|candidate| candidate.state));
+        self.shown.clear();
+        self.shown.extend(self.candidates.iter().map(|candidate| candidate.state));
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {

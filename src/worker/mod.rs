@@ -217,9 +217,12 @@ impl Worker {
     /// [`Event::Unregistered`] says when all have been.
     ///
     /// # Errors
-    /// The function is not registered.
+    /// The function is not registered, or the worker has closed.
     pub fn unregister(&mut self, function: &[u8], now: Instant) -> Result<(), Rejected<()>> {
         self.links.advance_clock(now);
+        if self.stop == Stop::Closed {
+            return Err(Rejected::new(Reason::Closed, ()));
+        }
         let name = self.on_the_wire(Bytes::copy_from_slice(function));
         let Some(known) = self.functions.get_mut(&name).filter(|known| !known.leaving) else {
             return Err(Rejected::new(Reason::Unknown("function"), ()));
@@ -381,6 +384,13 @@ impl Worker {
             self.links.close(place);
             self.orphan(place);
         }
+        self.end_of_all();
+    }
+
+    /// No connection is left, so each function that was to be forgotten is.
+    fn end_of_all(&mut self) {
+        self.sides.iter_mut().for_each(|side| side.to_forget.clear());
+        self.forget_functions();
         self.stop = Stop::Closed;
         self.links.event(Event::Closed);
     }
@@ -580,8 +590,7 @@ impl Worker {
         }
         let none_up = (0..self.sides.len()).all(|place| !self.links.is_up(place));
         if self.stop == Stop::Draining && none_up && self.tasks.is_empty() {
-            self.stop = Stop::Closed;
-            self.links.event(Event::Closed);
+            self.end_of_all();
         }
     }
 
