@@ -242,8 +242,11 @@ impl Machine for Admin {
     }
 
     fn poll(&mut self) -> Output<Event> {
+        if let Some(output) = self.links.output() {
+            return output;
+        }
         let wanted = !self.waiting.is_empty();
-        self.links.poll(None, |_| wanted)
+        self.links.wait(None, |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

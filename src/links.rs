@@ -238,16 +238,22 @@ impl<R, E> Links<R, E> {
         None
     }
 
-    /// The next output. `other`: when the machine itself has something due; `wanted`: whether it waits for that server.
-    pub(crate) fn poll(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
+    /// The next output but for `Wait`.
+    pub(crate) fn output(&mut self) -> Option<Output<E>> {
         if let Some(output) = self.queue.pop_front() {
-            return output;
+            return Some(output);
         }
         while let Some(conn) = self.paused.pop() {
             if self.place_of(conn).is_some() {
-                return Output::Resume(conn);
+                return Some(Output::Resume(conn));
             }
         }
+        None
+    }
+
+    /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
+    /// waits for that server.
+    pub(crate) fn wait(&self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
         let deadlines = self.list.iter().enumerate().map(|(place, link)| link.deadline(&self.settings, wanted(place)));
         Output::Wait(deadlines.fold(other, earlier))
     }

@@ -319,7 +319,7 @@ impl Client {
 
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
-        let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
+        let Some(entry) = self.jobs.remove(id) else { return };
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
@@ -475,9 +475,12 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
+        if let Some(output) = self.links.output() {
+            return output;
+        }
         let parked = self.jobs.has_parked();
-        let asks = &self.asks;
-        self.links.poll(self.jobs.first_timer(), |place| parked || asks.get(place).is_some_and(|asks| !asks.is_empty()))
+        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+        self.links.wait(self.jobs.first_timer(), |place| parked || asked(place))
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -656,9 +656,11 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        let own = self.own_deadline();
+        if let Some(output) = self.links.output() {
+            return output;
+        }
         let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.poll(own, |_| wanted)
+        self.links.wait(self.own_deadline(), |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
