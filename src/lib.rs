@@ -12,6 +12,7 @@ mod connection;
 #[cfg(feature = "encoding")]
 pub mod encoding;
 mod error;
+pub mod guide;
 mod job;
 #[cfg(feature = "json")]
 pub mod json;
