@@ -65,6 +65,8 @@ struct Side {
     /// Grabs without a reply, and when the oldest of them was sent.
     grabs: usize,
     grabbed: Instant,
+    /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
+    slow: bool,
     /// How many grabs may be out: grows while the server has jobs.
     window: usize,
     /// Functions that this server has been told of and must be told to forget.
@@ -79,6 +81,7 @@ impl Side {
             grab,
             grabs: 0,
             grabbed: Instant::EPOCH,
+            slow: false,
             window: 1,
             to_forget: Vec::new(),
             leaving: false,
@@ -612,7 +615,11 @@ impl Worker {
             if self.stop == Stop::No {
                 self.links.dial(place);
             }
+            let patience = self.links.settings.patience;
             let now = self.links.now;
+            if let Some(side) = self.sides.get_mut(place) {
+                side.slow |= side.grabs > 0 && side.grabbed + patience <= now;
+            }
             if let Some(side) = self.sides.get_mut(place)
                 && let (Mood::Asleep { since }, Some(after)) = (side.mood, self.regrab_after)
                 && since + after <= now

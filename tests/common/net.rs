@@ -1032,6 +1032,10 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                 assert!(later, "an input that means nothing moved the next deadline from {:?} to {at:?}", self.wait);
                 self.arm(net, at);
             }
+            Output::Transmit(conn) => {
+                let bytes: Vec<u8> = self.machine.outgoing(conn).chunks().flatten().copied().collect();
+                panic!("an input that means nothing made the machine send {}", bytes.escape_ascii());
+            }
             other => panic!("an input that means nothing made the machine say {other:?}"),
         }
     }
