@@ -168,6 +168,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let shared = &self.0;
         let mut core = shared.lock();
         let (mut from, mut may_read) = (None, true);
+        let mut read_at = None;
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
             from = match look(machine, sink, None) {
@@ -176,7 +177,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let now = shared.clock.now();
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
             if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
@@ -194,7 +195,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 && let Some((socket, reading)) = core.take_role(conn)
             {
                 drop(core);
-                (core, may_read) = shared.read(conn, &socket, reading, Some(patience));
+                let now;
+                (core, may_read, now) = shared.read(conn, &socket, reading, Some(patience));
+                read_at = Some(now);
                 continue;
             }
             let Core { machine, sink, .. } = &mut *core;
