@@ -686,6 +686,18 @@ impl World {
         self.look_at_client(place);
     }
 
+    /// Gives a client the servers that it has not.
+    fn give_servers(&mut self, place: usize) {
+        let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let Some(driver) = &mut self.clients[place].driver else { return };
+        driver.act(&mut self.net, |client, now| {
+            for address in addresses {
+                // One that is there, or is being removed, is refused.
+                let _ = client.add_server(address, now);
+            }
+        });
+    }
+
     /// Takes the events of a client, and compares them with what is known.
     fn look_at_client(&mut self, place: usize) {
         self.read_what_was_written();
@@ -715,6 +727,7 @@ impl World {
                     assert!(slot.asked.is_empty(), "Closed before {:?} are answered", slot.asked);
                     slot.closed = true;
                 }
+                client::Event::Removed { .. } if self.calm => self.give_servers(place),
                 _ => {}
             }
         }
@@ -932,6 +945,10 @@ impl World {
         self.calm = true;
         for place in 0..self.servers.len() {
             self.start_server(place);
+        }
+        for place in 0..self.clients.len() {
+            self.give_servers(place);
+            self.look_at_client(place);
         }
         for place in 0..self.workers.len() {
             self.start_worker(place);
