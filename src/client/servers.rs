@@ -43,7 +43,7 @@ impl Client {
     }
 
     /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
-    /// and go by their [`Retry`]. [`Event::Removed`] says when it is gone.
+    /// and go by their [`Retry`](crate::Retry). [`Event::Removed`] says when it is gone.
     ///
     /// # Errors
     /// There is no such server.

@@ -241,6 +241,15 @@ impl Worker {
         Ok(())
     }
 
+    /// Takes all offers back, each as [`unregister`](Self::unregister) does.
+    pub fn unregister_all(&mut self, now: Instant) {
+        let names: Vec<_> = self.functions().collect();
+        for name in names {
+            // It is offered, so that this cannot fail.
+            let _ = self.unregister(&name, now);
+        }
+    }
+
     /// The functions that are offered, in the order of their names.
     pub fn functions(&self) -> impl Iterator<Item = Bytes> {
         self.functions.iter().filter(|(_, function)| !function.leaving).map(|(name, _)| self.plain(name.clone()))
