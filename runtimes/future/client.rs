@@ -179,8 +179,7 @@ impl<R> Client<R> {
     /// As [`status`](Self::status).
     pub async fn status_unique(&self, server: ServerId, unique: impl Into<Bytes>) -> Result<Status, Error> {
         let unique = unique.into();
-        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason))
-            .await
+        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason)).await
     }
 
     /// Sends `payload` to a job server and waits until it is back (ECHO_REQ).
@@ -243,10 +242,7 @@ impl<R> Client<R> {
         }
     }
 
-    async fn ask(
-        &self,
-        ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>,
-    ) -> Result<Answer, Error> {
+    async fn ask(&self, ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>) -> Result<Answer, Error> {
         let id = self.shared.call(|client, post, now| {
             let request = ask(client, now)?;
             post.ask(request);

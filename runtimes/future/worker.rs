@@ -76,7 +76,10 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
     }
 
     /// Hands each running handler of the functions added so far to `spawn`, say to use more than one thread.
-    pub fn spawn_with(mut self, spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static) -> Self {
+    pub fn spawn_with(
+        mut self,
+        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    ) -> Self {
         let spawn: Arc<dyn Fn(Running) + Send + Sync> = Arc::new(spawn);
         for (_, _, handler) in &mut self.functions {
             handler.iter_mut().for_each(|handler| handler.spawn = Some(spawn.clone()));
@@ -287,7 +290,8 @@ impl<R: Runtime> Run<R> {
             return false;
         }
         let mut any = false;
-        while let Some(assignment) = self.driver.hub().look(|_, desk| desk.tasks.pop_front()) {
+        while let Some((assignment, next)) = self.driver.hub().look(|_, desk| desk.take()) {
+            next.into_iter().for_each(Waker::wake);
             any = true;
             self.begin_one(assignment);
         }

@@ -24,6 +24,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) links: Vec<Option<Link>>,
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
+    /// When the clock's thread writes them, where that was put off.
+    pub(super) flush_at: Option<Instant>,
     /// Spare room for a writer.
     pub(super) chunks: Vec<Bytes>,
     pub(super) wakers: Vec<Waker>,
@@ -50,6 +52,8 @@ pub(super) struct Link {
     pub(super) socket: Option<Arc<TcpStream>>,
     /// Why nothing can be written any more. What the peer has sent before is still read.
     pub(super) broken: Option<CloseReason>,
+    /// It has ended while somebody wrote, who will say so.
+    pub(super) ended: Option<CloseReason>,
     pub(super) writing: bool,
     /// The reading role: absent while somebody reads.
     pub(super) reading: Option<Reading>,
@@ -57,7 +61,6 @@ pub(super) struct Link {
     pub(super) callers: Vec<Waker>,
     /// No caller has read or waited since the thread looked last.
     pub(super) quiet: bool,
-    pub(super) napping: bool,
     pub(super) rouse: Arc<Condvar>,
 }
 
@@ -80,13 +83,6 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn sole(&self) -> Option<ConnId> {
         let mut all = self.links.iter().flatten();
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
-    }
-
-    /// Whether each connection that has something to write will be looked at soon.
-    pub(super) fn may_defer(&self) -> bool {
-        let napping =
-            |conn: &ConnId| self.links.get(conn.index()).and_then(Option::as_ref).is_some_and(|link| link.napping);
-        self.due.iter().all(napping)
     }
 
     pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<TcpStream>, Reading)> {
@@ -121,11 +117,11 @@ impl<M: Machine, S> Core<M, S> {
                 id: conn,
                 socket,
                 broken: None,
+                ended: None,
                 writing: false,
                 reading: Some(Reading::default()),
                 callers: Vec::new(),
                 quiet: true,
-                napping: false,
                 rouse: Arc::default(),
             });
         }
@@ -146,6 +142,7 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(link) = self.link(conn) {
             link.broken = Some(reason);
+            link.writing = false;
             link.rouse.notify_one();
             link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
         }
@@ -153,11 +150,16 @@ impl<M: Machine, S> Core<M, S> {
 
     /// The connection has ended, or was not made.
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
-        if let Some(link) = self.link(conn) {
-            let reason = link.broken.take().unwrap_or(reason);
-            self.remove(conn);
-            self.machine.handle(Input::Closed(conn, reason), now);
+        let Some(link) = self.link(conn) else { return };
+        let reason = link.broken.take().unwrap_or(reason);
+        if link.writing {
+            // What is being written must be known as taken before the machine hears of the end.
+            link.ended = Some(reason);
+            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            return;
         }
+        self.remove(conn);
+        self.machine.handle(Input::Closed(conn, reason), now);
     }
 
     /// Forgets a connection. Whoever reads it, writes it or waits for it finds out.
