@@ -382,8 +382,8 @@ impl Libgearman {
     pub(crate) fn build() -> Option<Self> {
         static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
         let built = BUILT.get_or_init(|| {
-            let there =
-                Command::new("cc").args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
+            let mut compiler = Command::new("cc");
+            let there = compiler.args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
             if !there.output().is_ok_and(|said| said.status.success()) {
                 return None;
             }
