@@ -362,7 +362,8 @@ impl<N: Net> Sockets<N> {
                 Ok(count) => {
                     machine.handle(Input::Data(slot.conn, &mut slot.incoming.bytes), now);
                     slot.incoming.settle();
-                    slot.readable = count == asked || slot.ending || net.readable(stream, &mut cx);
+                    let to_the_end = slot.ending || slot.broken.is_some();
+                    slot.readable = count == asked || to_the_end || net.readable(stream, &mut cx);
                     left = left.saturating_sub(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
@@ -604,3 +605,6 @@ fn prepare(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
+
+#[cfg(test)]
+mod tests;
