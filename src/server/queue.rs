@@ -699,6 +699,11 @@ impl Queue {
         self.running == 0 && self.waiters.is_empty()
     }
 
+    pub(super) fn sleepers_beside_work(&self) -> usize {
+        let has_work = |ability: &Ability| self.functions[ability.function].queues.iter().any(|queue| !queue.is_empty());
+        self.abilities.iter().filter(|(_, ability)| self.party(ability.peer).asleep && has_work(ability)).count()
+    }
+
     /// Panics where the lists and counts do not agree.
     pub(super) fn audit(&self) {
         self.jobs.audit();
