@@ -700,7 +700,8 @@ impl Queue {
     }
 
     pub(super) fn sleepers_beside_work(&self) -> usize {
-        let has_work = |ability: &Ability| self.functions[ability.function].queues.iter().any(|queue| !queue.is_empty());
+        let has_work =
+            |ability: &Ability| self.functions[ability.function].queues.iter().any(|queue| !queue.is_empty());
         self.abilities.iter().filter(|(_, ability)| self.party(ability.peer).asleep && has_work(ability)).count()
     }
 

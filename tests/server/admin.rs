@@ -9,13 +9,21 @@ fn lists_show_functions_jobs_and_connections() {
     let mut net = Net::new();
     let worker = net.peer(&["CAN_DO a", "CAN_DO b", "SET_CLIENT_ID id with blank"]);
     let epoch = format!("SUBMIT_JOB_EPOCH b|ep|{}|z", UNIX.as_secs() + 100);
-    let client =
-        net.peer(&["SUBMIT_JOB a|u1|d", "SUBMIT_JOB_BG a||d", "SUBMIT_JOB_HIGH_BG a||d", "SUBMIT_JOB_LOW a||d", &epoch]);
+    let client = net.peer(&[
+        "SUBMIT_JOB a|u1|d",
+        "SUBMIT_JOB_BG a||d",
+        "SUBMIT_JOB_HIGH_BG a||d",
+        "SUBMIT_JOB_LOW a||d",
+        &epoch,
+    ]);
     net.send(worker, &["GRAB_JOB"]);
     let admin = net.connect();
     assert_eq!(net.text(admin, "status\n"), "a\t4\t1\t1\nb\t1\t0\t1\n.\n");
     assert_eq!(net.text(admin, "prioritystatus\n"), "a\t0\t2\t1\t1\nb\t0\t1\t0\t1\n.\n");
-    assert_eq!(net.text(admin, "workers\r\n"), "2 127.0.0.1 - :\n1 127.0.0.1 - :\n0 127.0.0.1 id with blank : b a\n.\n");
+    assert_eq!(
+        net.text(admin, "workers\r\n"),
+        "2 127.0.0.1 - :\n1 127.0.0.1 - :\n0 127.0.0.1 id with blank : b a\n.\n"
+    );
     let jobs = "H:lap:1\t0\t0\t0\nH:lap:2\t0\t0\t1\nH:lap:3\t0\t0\t1\nH:lap:4\t0\t0\t0\nH:lap:5\t0\t0\t1\n.\n";
     assert_eq!(net.text(admin, "show jobs\n"), jobs);
     assert_eq!(net.text(admin, "show unique jobs\n"), "u1\n\n\n\nep\n.\n");

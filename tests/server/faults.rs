@@ -156,7 +156,8 @@ fn a_timer_does_not_fire_on_a_finished_job() {
 fn each_job_has_a_timer_of_its_own() {
     let mut net = Net::new();
     let watcher = net.peer(&["SUBMIT_JOB_BG f||1", "SUBMIT_JOB_BG g||2", "SUBMIT_JOB_BG f||3"]);
-    let worker = net.peer(&["CAN_DO_TIMEOUT f|2000", "CAN_DO g", "GRAB_JOB"]);
+    net.take(watcher);
+    let worker = net.peer(&["CAN_DO g", "CAN_DO_TIMEOUT f|2000", "GRAB_JOB"]);
     net.pass(secs(1));
     net.send(worker, &["GRAB_JOB", "GRAB_JOB", "PRE_SLEEP"]);
     assert_eq!(net.server.counters().running, 3);

@@ -12,7 +12,8 @@ fn a_job_goes_to_a_worker_and_everything_it_sends_to_the_client() {
     assert_eq!(net.take(client), ["JOB_CREATED H:lap:1"]);
     assert_eq!(net.take(worker), ["NOOP"]);
     assert_eq!(net.ask(worker, &["GRAB_JOB"]), ["JOB_ASSIGN H:lap:1|f|in"]);
-    let sent = ["WORK_DATA H:lap:1|d", "WORK_WARNING H:lap:1|w", "WORK_STATUS H:lap:1|1|x", "WORK_COMPLETE H:lap:1|out"];
+    let sent =
+        ["WORK_DATA H:lap:1|d", "WORK_WARNING H:lap:1|w", "WORK_STATUS H:lap:1|1|x", "WORK_COMPLETE H:lap:1|out"];
     assert_eq!(net.ask(worker, &sent), [""; 0]);
     assert_eq!(net.take(client), sent);
     assert_eq!(net.ask(worker, &["GRAB_JOB"]), ["NO_JOB"]);
@@ -61,10 +62,10 @@ fn one_connection_holds_many_jobs_and_is_client_and_worker_at_once() {
     let expected =
         ["JOB_CREATED H:lap:1", "JOB_CREATED H:lap:2", "JOB_ASSIGN H:lap:1|f|a", "JOB_ASSIGN H:lap:2|f|b", "NO_JOB"];
     assert_eq!(net.take(both), expected);
-    assert_eq!(net.ask(both, &["WORK_COMPLETE H:lap:2|B", "WORK_FAIL H:lap:1"]), [
-        "WORK_COMPLETE H:lap:2|B",
-        "WORK_FAIL H:lap:1"
-    ]);
+    assert_eq!(
+        net.ask(both, &["WORK_COMPLETE H:lap:2|B", "WORK_FAIL H:lap:1"]),
+        ["WORK_COMPLETE H:lap:2|B", "WORK_FAIL H:lap:1"]
+    );
 }
 
 #[test]
@@ -174,9 +175,10 @@ fn an_exception_ends_the_job_and_goes_to_those_who_asked_for_it() {
     assert_eq!(net.ask(asked, &["OPTION_REQ exceptions"]), ["JOB_CREATED H:lap:1", "OPTION_RES exceptions"]);
     net.take(not_asked);
     net.take(worker);
-    assert_eq!(net.ask(worker, &["WORK_EXCEPTION H:lap:1|boom", "WORK_FAIL H:lap:1"]), [
-        "ERROR JOB_NOT_FOUND|Job given in work result not found"
-    ]);
+    assert_eq!(
+        net.ask(worker, &["WORK_EXCEPTION H:lap:1|boom", "WORK_FAIL H:lap:1"]),
+        ["ERROR JOB_NOT_FOUND|Job given in work result not found"]
+    );
     assert_eq!(net.take(asked), ["WORK_EXCEPTION H:lap:1|boom"]);
     assert_eq!(net.take(not_asked), ["WORK_FAIL H:lap:1"]);
     net.close(worker);
@@ -209,15 +211,23 @@ fn status_is_known_running_and_how_far() {
     assert_eq!(net.ask(client, &ask), ["STATUS_RES H:lap:1|1|0|0|0", "STATUS_RES_UNIQUE u|1|0|0|0|2"]);
     net.close(other);
     assert_eq!(net.ask(client, &ask[1..]), ["STATUS_RES_UNIQUE u|1|0|0|0|1"]);
-    let unknown = ["GET_STATUS H:lap:2", "GET_STATUS nonsense", "GET_STATUS ", "GET_STATUS_UNIQUE ", "GET_STATUS_UNIQUE v"];
-    assert_eq!(net.ask(client, &unknown), [
-        "STATUS_RES H:lap:2|0|0|0|0",
-        "STATUS_RES nonsense|0|0|0|0",
-        "STATUS_RES |0|0|0|0",
-        "STATUS_RES_UNIQUE |0|0|0|0|0",
-        "STATUS_RES_UNIQUE v|0|0|0|0|0",
-    ]);
-    assert_eq!(net.ask(client, &["GET_STATUS H:lap:1|"]), ["STATUS_RES H:lap:1|1|0|0|0"], "a trailing NUL is no matter");
+    let unknown =
+        ["GET_STATUS H:lap:2", "GET_STATUS nonsense", "GET_STATUS ", "GET_STATUS_UNIQUE ", "GET_STATUS_UNIQUE v"];
+    assert_eq!(
+        net.ask(client, &unknown),
+        [
+            "STATUS_RES H:lap:2|0|0|0|0",
+            "STATUS_RES nonsense|0|0|0|0",
+            "STATUS_RES |0|0|0|0",
+            "STATUS_RES_UNIQUE |0|0|0|0|0",
+            "STATUS_RES_UNIQUE v|0|0|0|0|0",
+        ]
+    );
+    assert_eq!(
+        net.ask(client, &["GET_STATUS H:lap:1|"]),
+        ["STATUS_RES H:lap:1|1|0|0|0"],
+        "a trailing NUL is no matter"
+    );
 }
 
 #[test]
@@ -371,9 +381,10 @@ fn a_job_that_takes_too_long_is_requeued_in_silence() {
     assert_eq!(net.take(other), ["NOOP"]);
     assert_eq!((net.take(client).len(), net.take(slow).len()), (0, 0));
     assert_eq!(net.ask(client, &["GET_STATUS H:lap:1"]), ["STATUS_RES H:lap:1|1|0|0|0"]);
-    assert_eq!(net.ask(slow, &["WORK_COMPLETE H:lap:1|late"]), [
-        "ERROR JOB_NOT_FOUND|Job given in work result not found"
-    ]);
+    assert_eq!(
+        net.ask(slow, &["WORK_COMPLETE H:lap:1|late"]),
+        ["ERROR JOB_NOT_FOUND|Job given in work result not found"]
+    );
     assert_eq!(net.ask(other, &["GRAB_JOB"]), ["JOB_ASSIGN H:lap:1|f|x"]);
     assert_eq!(net.wait, None, "the other has no limit");
 }
@@ -442,17 +453,24 @@ fn when_one_of_two_clients_leaves_the_other_gets_the_result() {
 fn options_and_echo_are_answered_and_an_echo_of_zero_too() {
     let mut net = Net::new();
     let client = net.connect();
-    assert_eq!(net.ask(client, &["ECHO_REQ a|b", "ECHO_REQ ", "ECHO_REQ 0"]), ["ECHO_RES a|b", "ECHO_RES", "ECHO_RES 0"]);
-    assert_eq!(net.ask(client, &["OPTION_REQ EXCEPTIONS", "OPTION_REQ exceptions|", "OPTION_REQ nope"]), [
-        "OPTION_RES EXCEPTIONS",
-        "OPTION_RES exceptions|",
-        "ERROR UNKNOWN_OPTION|Server does not recognize given option",
-    ]);
+    assert_eq!(
+        net.ask(client, &["ECHO_REQ a|b", "ECHO_REQ ", "ECHO_REQ 0"]),
+        ["ECHO_RES a|b", "ECHO_RES", "ECHO_RES 0"]
+    );
+    assert_eq!(
+        net.ask(client, &["OPTION_REQ EXCEPTIONS", "OPTION_REQ exceptions|", "OPTION_REQ nope"]),
+        [
+            "OPTION_RES EXCEPTIONS",
+            "OPTION_RES exceptions|",
+            "ERROR UNKNOWN_OPTION|Server does not recognize given option",
+        ]
+    );
 }
 
 #[test]
 fn any_split_of_the_stream_gives_the_same_answers() {
-    let lines = ["CAN_DO f", "SUBMIT_JOB f|u|payload", "GRAB_JOB_ALL", "ECHO_REQ x", "WORK_COMPLETE H:lap:1|r", "GET_STATUS y"];
+    let lines =
+        ["CAN_DO f", "SUBMIT_JOB f|u|payload", "GRAB_JOB_ALL", "ECHO_REQ x", "WORK_COMPLETE H:lap:1|r", "GET_STATUS y"];
     let mut bytes: Vec<u8> = lines.iter().flat_map(|line| crate::net::request(line)).collect();
     bytes.splice(0..0, *b"version\n");
     bytes.extend_from_slice(b"status\r\n");

@@ -140,13 +140,17 @@ fn background_jobs_come_back_in_another_server_as_they_were() {
     net.server.close(net.now);
     net.run();
     let kept: Vec<QueuedJob> = net.server.queued().collect();
-    let facts: Vec<_> = kept.iter().map(|job| (&job.function[..], &job.payload[..], job.priority, job.not_before)).collect();
-    assert_eq!(facts, [
-        (&b"f"[..], &b"one"[..], Priority::Normal, None),
-        (b"g", b"two", Priority::High, None),
-        (b"f", b"three", Priority::Normal, Some(at)),
-        (b"f", b"four", Priority::Normal, None),
-    ]);
+    let facts: Vec<_> =
+        kept.iter().map(|job| (&job.function[..], &job.payload[..], job.priority, job.not_before)).collect();
+    assert_eq!(
+        facts,
+        [
+            (&b"f"[..], &b"one"[..], Priority::Normal, None),
+            (b"g", b"two", Priority::High, None),
+            (b"f", b"three", Priority::Normal, Some(at)),
+            (b"f", b"four", Priority::Normal, None),
+        ]
+    );
     let mut net = Net::new();
     for job in &kept {
         let handle = net.server.restore(job.clone()).expect("restored");
@@ -156,8 +160,12 @@ fn background_jobs_come_back_in_another_server_as_they_were() {
     let client = net.peer(&["SUBMIT_JOB f|u|joins", "SUBMIT_JOB_BG f||new"]);
     assert_eq!(net.take(client), ["JOB_CREATED H:lap:2", "JOB_CREATED H:lap:6"]);
     let worker = net.peer(&["CAN_DO f", "GRAB_JOB_ALL", "GRAB_JOB_ALL", "GRAB_JOB_ALL", "GRAB_JOB_ALL", "PRE_SLEEP"]);
-    let expected =
-        ["JOB_ASSIGN_UNIQ H:lap:2|f|u|one", "JOB_ASSIGN_ALL H:lap:5|f||red|four", "JOB_ASSIGN_UNIQ H:lap:6|f||new", "NO_JOB"];
+    let expected = [
+        "JOB_ASSIGN_UNIQ H:lap:2|f|u|one",
+        "JOB_ASSIGN_ALL H:lap:5|f||red|four",
+        "JOB_ASSIGN_UNIQ H:lap:6|f||new",
+        "NO_JOB",
+    ];
     assert_eq!(net.take(worker), expected);
     net.pass(secs(101));
     assert_eq!(net.take(worker), ["NOOP"]);
@@ -166,7 +174,9 @@ fn background_jobs_come_back_in_another_server_as_they_were() {
 #[test]
 fn a_restored_job_gets_a_new_handle_where_its_own_is_of_another_server_or_taken() {
     let mut net = Net::new();
-    for (handle, expected) in [("H:lap:7", "H:lap:7"), ("H:lap:7", "H:lap:8"), ("H:else:7", "H:lap:9"), ("x", "H:lap:10")] {
+    for (handle, expected) in
+        [("H:lap:7", "H:lap:7"), ("H:lap:7", "H:lap:8"), ("H:else:7", "H:lap:9"), ("x", "H:lap:10")]
+    {
         let mut job = QueuedJob::new("f", "x");
         job.handle = Some(Handle::from_wire(handle.as_bytes()));
         assert_eq!(net.server.restore(job).expect("restored").as_bytes(), expected.as_bytes());

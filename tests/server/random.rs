@@ -57,8 +57,19 @@ fn fitting() -> impl Strategy<Value = (u32, String)> {
 
 fn step() -> impl Strategy<Value = Step> {
     let texts = vec![
-        "status\n", "workers\n", "show jobs\n", "show unique jobs\r\n", "prioritystatus\n", "cancel job H:lap:1\n",
-        "cancel job H:lap:5\n", "maxqueue f 2\n", "maxqueue f\n", "drop function g\n", "create function new\n", "x", "\n",
+        "status\n",
+        "workers\n",
+        "show jobs\n",
+        "show unique jobs\r\n",
+        "prioritystatus\n",
+        "cancel job H:lap:1\n",
+        "cancel job H:lap:5\n",
+        "maxqueue f 2\n",
+        "maxqueue f\n",
+        "drop function g\n",
+        "create function new\n",
+        "x",
+        "\n",
     ];
     prop_oneof![
         2 => Just(Step::Connect),
@@ -127,7 +138,7 @@ fn never_asleep_beside_work(net: &Net) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_conversations_leave_nothing_behind(steps in prop::collection::vec(step(), 0..150)) {
