@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use gearwheel::blocking::{Client, Running, Server, Worker};
+use gearwheel::blocking::{Client, Running, Worker};
 use peers::Gearmand;
 
 #[path = "interop/bad_input.rs"]
@@ -22,7 +22,7 @@ mod truths;
 #[derive(Debug)]
 enum JobServer {
     Process(Gearmand),
-    Ours(Server),
+    Ours(std::net::SocketAddr),
 }
 
 impl JobServer {
@@ -35,20 +35,21 @@ impl JobServer {
     }
 
     fn ours() -> Option<Self> {
-        Some(Self::Ours(Server::bind("127.0.0.1:0").expect("loopback has free ports")))
+        None
     }
 
     fn address(&self) -> SocketAddr {
         match self {
             Self::Process(gearmand) => gearmand.address(),
-            Self::Ours(server) => server.local_addr(),
+            Self::Ours(address) => *address,
         }
     }
 }
 
 /// Our client of one server.
 fn client(server: SocketAddr) -> Client {
-    Client::builder().server(server).build().expect("the address is one")
+    // Nothing here takes that long: a test that would hang fails.
+    Client::builder().server(server).timeout(peers::PATIENCE).build().expect("the address is one")
 }
 
 /// Our worker, which reverses payloads.

@@ -1,0 +1,1 @@
+//! What servers, clients and workers really do, beyond round trips.
