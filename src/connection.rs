@@ -61,6 +61,11 @@ impl<R> Connection<R> {
         self.replies.front()
     }
 
+    /// The reply that is due next, for one that comes in parts.
+    pub(crate) fn due_mut(&mut self) -> Option<&mut R> {
+        self.replies.front_mut().map(|(reply, _)| reply)
+    }
+
     /// The reply that is due last.
     pub(crate) fn due_last(&self) -> Option<&R> {
         self.replies.back().map(|(reply, _)| reply)

@@ -94,6 +94,9 @@ pub enum ConfigError {
     /// A job is to start after a delay, and its client has not been told the wall time.
     #[error("a job with a delay needs the wall time: Client::set_unix_time has not been called")]
     NoWallTime,
+    /// A name in a text command that is empty, or has white space which would end it.
+    #[error("the {0} is empty or has white space")]
+    NotAWord(&'static str),
     /// A number that must be at least one.
     #[error("{0} must be at least 1")]
     Zero(&'static str),

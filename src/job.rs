@@ -278,7 +278,8 @@ pub enum Priority {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadlines {
-    /// From `submit` to the job server's JOB_CREATED. The client's default is 30 s.
+    /// From `submit` to the job server's JOB_CREATED, and again from a loss after it when the job is tried again. The
+    /// client's default is 30 s.
     pub accept: Option<Duration>,
     /// From `submit` to the end. The client's default is never.
     pub total: Option<Duration>,

@@ -109,6 +109,6 @@ mod tests {
             order.sort_unstable();
             assert_eq!(order, (0..9).collect::<Vec<_>>());
         }
-        assert_eq!(owners(&Ring::default(), "a"), []);
+        assert_eq!(owners(&Ring::default(), "a"), Vec::<usize>::new());
     }
 }

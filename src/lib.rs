@@ -5,11 +5,16 @@
 extern crate alloc;
 
 mod address;
+pub mod admin;
 mod balancer;
 pub mod client;
 mod connection;
+#[cfg(feature = "encoding")]
+pub mod encoding;
 mod error;
 mod job;
+#[cfg(feature = "json")]
+pub mod json;
 mod ketama;
 mod link;
 mod links;

@@ -140,21 +140,40 @@ impl<R, E> Links<R, E> {
         }
     }
 
+    /// Sends a line of the text protocol, and remembers the reply that is due for it.
+    pub(crate) fn send_text(&mut self, place: usize, line: &[u8], reply: R) {
+        let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
+        if link.connection.out.text(line) {
+            self.queue.push_back(Output::Transmit(link.conn()));
+        }
+        link.connection.expect(reply, self.now);
+    }
+
+    /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.
+    pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
+        let now = self.now;
+        let Some(place) = self.place_of(conn) else { return false };
+        if self.queue.len() >= self.limits.max_events {
+            if !self.paused.contains(&conn) {
+                self.paused.push(conn);
+            }
+            return false;
+        }
+        self.get_mut(place).into_iter().for_each(|link| link.heard(now));
+        true
+    }
+
     /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
     pub(crate) fn receive(
         &mut self,
         conn: ConnId,
         stream: &mut BytesMut,
     ) -> Option<Result<(usize, Packet), ProtocolError>> {
-        let place = self.place_of(conn)?;
-        if self.queue.len() >= self.limits.max_events {
-            if !self.paused.contains(&conn) {
-                self.paused.push(conn);
-            }
+        if !self.may_receive(conn) {
             return None;
         }
+        let place = conn.index();
         let link = self.list.get_mut(place)?;
-        link.heard(self.now);
         match link.connection.receive(stream, self.limits.max_packet) {
             Ok(packet) => packet.map(|packet| Ok((place, packet))),
             Err(error) => Some(Err(error)),
@@ -198,7 +217,12 @@ impl<R, E> Links<R, E> {
 
     /// What a link needs now that time has passed: a probe is sent; why it must be broken off is returned.
     /// A reply that `may_miss` lets go unanswered is forgotten in the end.
-    pub(crate) fn tick(&mut self, place: usize, probe: R, may_miss: impl Fn(&R) -> bool) -> Option<CloseReason> {
+    pub(crate) fn tick(
+        &mut self,
+        place: usize,
+        probe: Option<R>,
+        may_miss: impl Fn(&R) -> bool,
+    ) -> Option<CloseReason> {
         let now = self.now;
         let link = self.list.get_mut(place)?;
         match link.tick(now, &self.settings) {
@@ -209,21 +233,27 @@ impl<R, E> Links<R, E> {
                 return self.tick(place, probe, may_miss);
             }
             Due::Silent => return Some(CloseReason::Silent),
-            Due::Probe => self.send(place, PacketType::ECHO_REQ, &[], None, Some(probe)),
+            Due::Probe => self.send(place, PacketType::ECHO_REQ, &[], None, probe),
         }
         None
     }
 
-    /// The next output. `other`: when the machine itself has something due; `wanted`: whether it waits for that server.
-    pub(crate) fn poll(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
+    /// The next output but for `Wait`.
+    pub(crate) fn output(&mut self) -> Option<Output<E>> {
         if let Some(output) = self.queue.pop_front() {
-            return output;
+            return Some(output);
         }
         while let Some(conn) = self.paused.pop() {
             if self.place_of(conn).is_some() {
-                return Output::Resume(conn);
+                return Some(Output::Resume(conn));
             }
         }
+        None
+    }
+
+    /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
+    /// waits for that server.
+    pub(crate) fn wait(&self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
         let deadlines = self.list.iter().enumerate().map(|(place, link)| link.deadline(&self.settings, wanted(place)));
         Output::Wait(deadlines.fold(other, earlier))
     }

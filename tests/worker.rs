@@ -493,3 +493,34 @@ fn a_namespace_stands_before_functions_on_the_wire_only() {
     rig.act(|worker, now| worker.unregister(b"f", now)).expect("registered");
     assert!(rig.events().contains(&Event::Unregistered { function: "f".into() }));
 }
+
+#[test]
+fn servers_come_and_go_at_run_time() {
+    let (mut rig, a) = worker();
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    rig.act(|worker, now| worker.add_server(address("b"), now)).expect("new");
+    let b = rig.connect();
+    assert_eq!(rig.sent_names(b), ["CAN_DO"]);
+    rig.events();
+    let server = rig.machine.servers().next().expect("there").0;
+    rig.act(|worker, now| worker.remove_server(server, true, now)).expect("there");
+    assert_eq!(rig.sent_names(a), [""; 0], "a job of it is in hand");
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(a), ["WORK_COMPLETE", "ECHO_REQ"]);
+    assert_eq!(rig.sent_names(b), ["GRAB_JOB_UNIQ"]);
+    rig.receive(a, &[packet(T::ECHO_RES, "")]);
+    assert_eq!((rig.events(), rig.disconnects()), (vec![Event::Removed { server }], vec![a]));
+    rig.pass(secs(2));
+    assert_eq!(rig.connects(), []);
+    rig.receive(b, &[packet(T::JOB_ASSIGN_UNIQ, "H:b:1|f||p")]);
+    let task = one(&mut rig);
+    let other = rig.machine.servers().next().expect("there").0;
+    rig.act(|worker, now| worker.remove_server(other, false, now)).expect("there");
+    let events = rig.events();
+    assert!(
+        events.contains(&Event::Gone { task, reason: Gone::Disconnected })
+            && events.contains(&Event::Removed { server: other })
+    );
+    assert_eq!(rig.machine.servers().count(), 0);
+}

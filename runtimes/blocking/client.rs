@@ -8,10 +8,10 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post};
-use super::super::{Clock, Error};
 use super::driver::{Driven, Driver, Look, Sink, Source};
 use crate::client::{Client as Machine, Counters, Event, RequestId, Status};
+use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::{Clock, Error};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
@@ -129,6 +129,24 @@ impl Client {
     #[must_use]
     pub fn servers(&self) -> Vec<Candidate> {
         self.0.call(|client, _, _| client.servers().cloned().collect())
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is no address, or is there already.
+    pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
+        let address = server.to_address()?;
+        Ok(self.0.call(|client, _, now| client.add_server(address, now))?)
+    }
+
+    /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
+    /// and go by their [`Retry`](crate::Retry). [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
+        self.0.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
     /// Plain counts since the client was made.

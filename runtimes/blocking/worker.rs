@@ -11,13 +11,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::handles::{Desk, HandlerError, Port, Task, WorkerBuilder, panic_text};
-use super::super::std::panic::{self, AssertUnwindSafe};
-use super::super::std::thread;
-use super::super::{Clock, Error};
 use super::driver::{Driven, Driver, Look, Sink, Source, with_own_waker};
+use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::std::panic::{self, AssertUnwindSafe};
+use crate::runtimes::std::thread;
+use crate::runtimes::{Clock, Error};
 use crate::worker::{Counters, Event, Worker as Machine};
-use crate::{Instant, Rejected};
+use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 impl Driven for Machine {
     fn close(&mut self, now: Instant) {
@@ -58,8 +58,6 @@ struct Inside {
     driver: Arc<Driver<Machine, Desk>>,
     handlers: BTreeMap<Bytes, Handler>,
     concurrency: usize,
-    /// Jobs come from one server only.
-    sole: bool,
     panics_fail: bool,
 }
 
@@ -100,7 +98,6 @@ impl WorkerBuilder<Worker, Handler> {
             driver: Arc::new(driver.map_err(Error::io("start a thread"))?),
             handlers: handlers.collect(),
             concurrency: self.config.concurrency,
-            sole: self.config.servers.len() == 1,
             panics_fail: self.panics_fail,
         })))
     }
@@ -146,8 +143,7 @@ impl Worker {
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
         let driver = &self.0.driver;
-        let source = if self.0.sole { Source::Sole } else { Source::Any };
-        let found = driver.wait(deadline, |_, desk, waker| {
+        let found = driver.wait(deadline, |worker, desk, waker| {
             if let Some(waker) = waker {
                 desk.wakers.push(waker.clone());
             } else if !desk.wakers.is_empty() {
@@ -156,7 +152,8 @@ impl Worker {
             match desk.tasks.pop_front() {
                 Some(assignment) => Look::Found(Some(assignment)),
                 None if desk.closed => Look::Found(None),
-                None => Look::Missing(source),
+                None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
+                None => Look::Missing(Source::Any),
             }
         });
         let port = || -> Arc<dyn Port> { self.0.driver.clone() };
@@ -216,6 +213,30 @@ impl Worker {
     /// The function is not registered.
     pub fn unregister(&self, function: &[u8]) -> Result<(), Rejected<()>> {
         self.0.driver.call(|worker, _, now| worker.unregister(function, now))
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is no address, or is there already.
+    pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
+        let address = server.to_address()?;
+        Ok(self.0.driver.call(|worker, _, now| worker.add_server(address, now))?)
+    }
+
+    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are cancelled.
+    /// [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
+        self.0.driver.call(|worker, _, now| worker.remove_server(server, drain, now))
+    }
+
+    /// Each job server and how it stands, in the order they were given.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
+        self.0.driver.call(|worker, _, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at

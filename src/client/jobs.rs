@@ -42,11 +42,15 @@ pub(super) struct Entry {
     pub(super) attempts: u32,
     pub(super) alive: Instant,
     submitted: Instant,
+    /// Since when it waits for JOB_CREATED: since `submit`, or since it was lost after one.
+    pub(super) unaccepted: Instant,
     timer: Option<Instant>,
     generation: u32,
     sequence: u64,
     /// Packets dealt to it since its handle was shared; see [`Jobs::deal`].
     dealt: u32,
+    /// Of its handle, once it has one.
+    hash: u64,
 }
 
 impl Entry {
@@ -81,7 +85,7 @@ impl Entry {
         let total = own.total.or(defaults.total).map(|total| self.submitted + total);
         let other = match self.stage {
             Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),
-            _ => own.accept.or(defaults.accept).map(|accept| self.submitted + accept),
+            _ => own.accept.or(defaults.accept).map(|accept| self.unaccepted + accept),
         };
         earlier(total, other)
     }
@@ -127,10 +131,12 @@ impl Jobs {
             attempts: 0,
             alive: now,
             submitted: now,
+            unaccepted: now,
             timer: None,
             generation,
             sequence,
             dealt: 0,
+            hash: 0,
         };
         JobId::new(u32::try_from(self.slab.insert(entry)).unwrap_or(u32::MAX), generation)
     }
@@ -161,35 +167,32 @@ impl Jobs {
 
     /// Moves a job to another stage and sets its timer anew.
     pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines, random: &Random) {
-        self.forget_handle(id, random);
+        self.forget_handle(id);
         let Some(entry) = self.entry_mut(id) else { return };
         let key = (entry.sequence, id.index() as u32);
-        entry.stage = stage;
-        let (is_parked, link) = (matches!(entry.stage, Stage::Parked), entry.link);
-        if is_parked {
-            self.parked.insert(key)
-        } else {
-            self.parked.remove(&key)
-        };
-        if let Some(Entry { stage: Stage::Accepted { handle, .. }, .. }) = self.entry(id) {
-            let handle = handle.clone();
-            let slab = &self.slab;
-            let dealt = self
-                .handles
-                .iter_hash(hash(random, link, &handle))
-                .filter_map(|&other| slab.get(other as usize))
-                .filter(|other| is_at(other, link, &handle))
-                .map(|other| other.dealt)
-                .max();
-            if let Some(entry) = self.entry_mut(id) {
-                entry.dealt = dealt.unwrap_or(0);
-            }
-            let slab = &self.slab;
-            self.handles.insert_unique(hash(random, link, &handle), key.1, |&index| {
-                slab.get(index as usize).map_or(0, |entry| entry_hash(random, entry))
-            });
+        match (core::mem::replace(&mut entry.stage, stage), matches!(entry.stage, Stage::Parked)) {
+            (_, true) => drop(self.parked.insert(key)),
+            (Stage::Parked, false) => drop(self.parked.remove(&key)),
+            _ => {}
         }
+        self.remember_handle(id, random);
         self.set_timer(id, defaults);
+    }
+
+    fn remember_handle(&mut self, id: JobId, random: &Random) {
+        let Some(entry) = self.entry(id) else { return };
+        let Stage::Accepted { handle, .. } = &entry.stage else { return };
+        let (link, hash) = (entry.link, hash(random, entry.link, handle));
+        // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
+        let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
+        let dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        if let Some(entry) = self.entry_mut(id) {
+            entry.hash = hash;
+            entry.dealt = dealt.unwrap_or(0);
+        }
+        let slab = &self.slab;
+        let hash_of = |&index: &u32| slab.get(index as usize).map_or(0, |entry| entry.hash);
+        self.handles.insert_unique(hash, id.index() as u32, hash_of);
     }
 
     /// Sets the timer of a job to what is due for it next.
@@ -236,9 +239,11 @@ impl Jobs {
     }
 
     /// Whether another job has the handle of this one.
-    pub(super) fn shares_handle(&self, id: JobId, random: &Random) -> bool {
-        let Some(Entry { stage: Stage::Accepted { handle, .. }, link, .. }) = self.entry(id) else { return false };
-        let mut same_hash = self.handles.iter_hash(hash(random, *link, handle));
+    pub(super) fn shares_handle(&self, id: JobId) -> bool {
+        let Some(Entry { stage: Stage::Accepted { handle, .. }, link, hash, .. }) = self.entry(id) else {
+            return false;
+        };
+        let mut same_hash = self.handles.iter_hash(*hash);
         same_hash.any(|&other| {
             other as usize != id.index()
                 && self.slab.get(other as usize).is_some_and(|entry| is_at(entry, *link, handle))
@@ -246,21 +251,23 @@ impl Jobs {
     }
 
     /// Takes a job out: it has ended.
-    pub(super) fn remove(&mut self, id: JobId, random: &Random) -> Option<Entry> {
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Entry> {
         self.entry(id)?;
-        self.forget_handle(id, random);
+        self.forget_handle(id);
         let entry = self.slab.try_remove(id.index())?;
         let index = id.index() as u32;
-        self.parked.remove(&(entry.sequence, index));
+        if matches!(entry.stage, Stage::Parked) {
+            self.parked.remove(&(entry.sequence, index));
+        }
         if let Some(timer) = entry.timer {
             self.timers.remove(&(timer, index));
         }
         Some(entry)
     }
 
-    fn forget_handle(&mut self, id: JobId, random: &Random) {
+    fn forget_handle(&mut self, id: JobId) {
         let Some(entry) = self.entry(id).filter(|entry| matches!(entry.stage, Stage::Accepted { .. })) else { return };
-        if let Ok(found) = self.handles.find_entry(entry_hash(random, entry), |&index| index as usize == id.index()) {
+        if let Ok(found) = self.handles.find_entry(entry.hash, |&index| index as usize == id.index()) {
             found.remove();
         }
     }
@@ -272,11 +279,4 @@ fn is_at(entry: &Entry, link: usize, wanted: &Handle) -> bool {
 
 fn hash(random: &Random, link: usize, handle: &Handle) -> u64 {
     random.hash(&[&link.to_ne_bytes(), handle.as_bytes()])
-}
-
-fn entry_hash(random: &Random, entry: &Entry) -> u64 {
-    match &entry.stage {
-        Stage::Accepted { handle, .. } => hash(random, entry.link, handle),
-        _ => 0,
-    }
 }

@@ -319,7 +319,7 @@ impl Client {
 
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
-        let Some(entry) = self.jobs.remove(id, &self.links.random) else { return };
+        let Some(entry) = self.jobs.remove(id) else { return };
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
@@ -351,22 +351,22 @@ impl Client {
 
     /// A job's connection is gone: another attempt, or the end.
     fn lose(&mut self, id: JobId, taken: u64, server: &Address, reason: &CloseReason) {
-        let Some(entry) = self.jobs.entry(id) else { return };
-        let (phase, place) = (entry.phase(taken), entry.link);
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        let (phase, place, attempts) = (entry.phase(taken), entry.link, entry.attempts);
+        if phase >= Phase::Accepted {
+            entry.unaccepted = self.links.now;
+        }
         let stage = match entry.retry(self.config.retry) {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
-            Retry::Idempotent { attempts } if entry.attempts < attempts => {
-                let doubled =
-                    self.links.settings.retry_first.saturating_mul(1 << entry.attempts.saturating_sub(1).min(30));
+            Retry::Idempotent { attempts: most } if attempts < most => {
+                let doubled = self.links.settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(30));
                 Stage::Delayed {
                     until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
                 }
             }
             _ => {
-                return self.finish(
-                    id,
-                    Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts: entry.attempts },
-                );
+                return self
+                    .finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts });
             }
         };
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
@@ -399,16 +399,16 @@ impl Client {
     }
 
     fn tick(&mut self) {
-        while let Some(id) = self.jobs.timed(self.links.now) {
-            self.job_timer(id);
-        }
         for place in 0..self.links.len() {
-            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::Option)) {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::Option)) {
                 self.break_off(place, &reason);
             }
             if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {
                 self.links.dial(place);
             }
+        }
+        while let Some(id) = self.jobs.timed(self.links.now) {
+            self.job_timer(id);
         }
         self.place_parked();
     }
@@ -475,9 +475,12 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
+        if let Some(output) = self.links.output() {
+            return output;
+        }
         let parked = self.jobs.has_parked();
-        let asks = &self.asks;
-        self.links.poll(self.jobs.first_timer(), |place| parked || asks.get(place).is_some_and(|asks| !asks.is_empty()))
+        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+        self.links.wait(self.jobs.first_timer(), |place| parked || asked(place))
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -146,7 +146,7 @@ impl Client {
             self.counters.late += 1;
             return;
         };
-        let shared = self.jobs.shares_handle(job, &self.links.random);
+        let shared = self.jobs.shares_handle(job);
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));

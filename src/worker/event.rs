@@ -40,6 +40,11 @@ pub enum Event {
         /// Its name.
         function: Bytes,
     },
+    /// A job server has been removed, as [`remove_server`](super::Worker::remove_server) asked.
+    Removed {
+        /// Which one.
+        server: ServerId,
+    },
     /// An ERROR that answers no request. `JOB_NOT_FOUND` means that a result came too late: the server had given the job
     /// to somebody else, or forgotten it.
     ServerError {

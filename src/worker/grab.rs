@@ -7,6 +7,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::{Event, Function, Mood, Reply, Stop, Worker};
+use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
 
@@ -93,7 +94,8 @@ impl Worker {
         else {
             return false;
         };
-        if side.grabs >= side.window || !self.links.is_up(place) {
+        let wanted = self.links.get(place).is_some_and(|link| link.is_up() && link.removal == Removal::None);
+        if side.grabs >= side.window || !wanted {
             return false;
         }
         if side.grabs == 0 {

@@ -22,7 +22,7 @@ pub use self::event::{Assignment, Event, Gone, TaskId};
 use crate::address::Address;
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Handle, ServerId, check_client_id, check_function};
-use crate::link::LinkState;
+use crate::link::{LinkState, Removal};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -70,6 +70,20 @@ struct Side {
     /// Functions that this server has been told of and must be told to forget.
     to_forget: Vec<Bytes>,
     leaving: bool,
+}
+
+impl Side {
+    const fn new(grab: Grab) -> Self {
+        Self {
+            mood: Mood::Awake,
+            grab,
+            grabs: 0,
+            grabbed: Instant::EPOCH,
+            window: 1,
+            to_forget: Vec::new(),
+            leaving: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -133,17 +147,8 @@ impl Worker {
             });
         }
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
-        let side = || Side {
-            mood: Mood::Awake,
-            grab: config.grab,
-            grabs: 0,
-            grabbed: Instant::EPOCH,
-            window: 1,
-            to_forget: Vec::new(),
-            leaving: false,
-        };
         Ok(Self {
-            sides: (0..links.len()).map(|_| side()).collect(),
+            sides: (0..links.len()).map(|_| Side::new(config.grab)).collect(),
             links,
             functions: BTreeMap::new(),
             tasks: Slab::new(),
@@ -309,7 +314,45 @@ impl Worker {
 
     /// Each job server and how it stands, in the order they were configured.
     pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
-        self.links.iter().map(|link| (link.id, &link.address, link.state(self.links.now)))
+        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
+        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
+        self.links.advance_clock(now);
+        let place = self.links.add(address)?;
+        match self.sides.get_mut(place) {
+            Some(side) => *side = Side::new(self.grab),
+            None => self.sides.push(Side::new(self.grab)),
+        }
+        if self.stop == Stop::No && !self.functions.is_empty() {
+            self.links.dial(place);
+        }
+        Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
+    }
+
+    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
+    /// [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
+        self.links.advance_clock(now);
+        let Some(place) = self.links.place_of_server(server) else {
+            return Err(Rejected::new(Reason::Unknown("job server"), server));
+        };
+        if let Some(link) = self.links.get_mut(place) {
+            link.removal = Removal::Draining;
+        }
+        if !drain && self.links.is_up(place) {
+            self.break_off(place, CloseReason::Local);
+        }
+        self.leave_if_done();
+        Ok(())
     }
 
     /// Plain counts since the worker was made.
@@ -496,15 +539,7 @@ impl Worker {
     fn link_lost(&mut self, place: usize, reason: CloseReason) {
         let (_, retry_at) = self.links.lost(place);
         if let Some(side) = self.sides.get_mut(place) {
-            *side = Side {
-                mood: Mood::Awake,
-                grab: self.grab,
-                grabs: 0,
-                grabbed: Instant::EPOCH,
-                window: 1,
-                to_forget: Vec::new(),
-                leaving: side.leaving,
-            };
+            *side = Side::new(self.grab);
         }
         let retry_at = (self.stop == Stop::No).then_some(retry_at);
         if let Some(server) = self.links.get(place).map(|link| link.id) {
@@ -521,23 +556,30 @@ impl Worker {
         self.link_lost(place, reason);
     }
 
-    /// A draining worker says farewell to each server once no job of it is in hand or under way.
+    /// Says farewell to each server that is to be left, once no job of it is in hand or under way.
     fn leave_if_done(&mut self) {
-        if self.stop != Stop::Draining {
-            return;
-        }
         for place in 0..self.sides.len() {
+            let removed = self.links.get(place).is_some_and(|link| link.removal == Removal::Draining);
+            if !removed && self.stop != Stop::Draining {
+                continue;
+            }
             let in_hand = self.tasks.iter().any(|(_, task)| task.place == place && !task.gone);
             let Some(side) = self.sides.get_mut(place) else { return };
             if !self.links.is_up(place) {
+                *side = Side::new(self.grab);
                 self.links.close(place);
+                if let Some(link) = self.links.get_mut(place).filter(|_| removed) {
+                    link.removal = Removal::Done;
+                    let server = link.id;
+                    self.links.event(Event::Removed { server });
+                }
             } else if side.grabs == 0 && !in_hand && !side.leaving {
                 side.leaving = true;
                 self.links.send(place, PacketType::ECHO_REQ, &[], None, Some(Reply::Farewell));
             }
         }
         let none_up = (0..self.sides.len()).all(|place| !self.links.is_up(place));
-        if none_up && self.tasks.is_empty() {
+        if self.stop == Stop::Draining && none_up && self.tasks.is_empty() {
             self.stop = Stop::Closed;
             self.links.event(Event::Closed);
         }
@@ -545,7 +587,8 @@ impl Worker {
 
     fn tick(&mut self) {
         for place in 0..self.sides.len() {
-            if let Some(reason) = self.links.tick(place, Reply::Probe, |reply| matches!(reply, Reply::SecondEnd)) {
+            if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::SecondEnd))
+            {
                 self.break_off(place, reason);
             }
             if self.stop == Stop::No {
@@ -613,9 +656,11 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        let own = self.own_deadline();
+        if let Some(output) = self.links.output() {
+            return output;
+        }
         let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.poll(own, |_| wanted)
+        self.links.wait(self.own_deadline(), |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -387,7 +387,7 @@ impl Libgearman {
             if !includes.output().is_ok_and(|said| said.status.success()) {
                 return None;
             }
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libgearman");
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libgearman-{}", std::process::id()));
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/libgearman.c");
             let mut command = Command::new("cc");
             let ended = run(command.arg("-o").arg(&program).args([source, "-lgearman"]), &[]);

@@ -16,7 +16,7 @@ pub struct Rig<M: Machine> {
     pub wait: Option<Instant>,
     /// Whether bytes are written as soon as the machine has some.
     pub writable: bool,
-    events: Vec<M::Event>,
+    pub events: Vec<M::Event>,
     pub connects: Vec<(ConnId, Address)>,
     disconnects: Vec<ConnId>,
     written: HashMap<ConnId, BytesMut>,
@@ -118,6 +118,12 @@ impl<M: Machine<Event: Debug>> Rig<M> {
         }
         assert!(written.is_empty() || !self.writable, "a packet is whole");
         packets
+    }
+
+    /// The bytes written on `conn` since the last call, as text.
+    pub fn sent_text(&mut self, conn: ConnId) -> String {
+        let written = self.written.remove(&conn).unwrap_or_default();
+        String::from_utf8(written.to_vec()).expect("text")
     }
 
     /// The names of the packets written on `conn` since the last call.

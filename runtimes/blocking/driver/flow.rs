@@ -1,0 +1,236 @@
+//! What flows through a driver: what the machine wants done, what is written, what is read.
+
+use alloc::sync::Arc;
+use core::task::Waker;
+
+use bytes::Bytes;
+
+use super::state::{Core, Reading, find, is_timeout};
+use super::{Driven, Guard, MAX_NOTICES, PARKED, Shared, Sink};
+use crate::runtimes::std::io::Write;
+use crate::runtimes::std::net::TcpStream;
+use crate::runtimes::std::sync::PoisonError;
+use crate::runtimes::std::thread;
+use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
+use crate::{CloseReason, ConnId, Input, Instant, Output};
+
+impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
+    pub(super) fn lock(&self) -> Guard<'_, M, S> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what the machine wants done but for writing.
+    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
+        loop {
+            match core.machine.poll() {
+                Output::Connect { conn, server, within } => {
+                    core.admit(conn, None);
+                    let dial = move |shared: &Arc<Self>| shared.dial(conn, &server, within);
+                    if let Err(error) = self.spawn("gearwheel-conn", dial) {
+                        core.end(conn, close_reason(&error), self.clock.now());
+                    }
+                }
+                Output::Transmit(conn) => core.due.push(conn),
+                Output::Resume(conn) => core.resume(conn, self.clock.now()),
+                Output::Disconnect(conn) => {
+                    core.remove(conn);
+                    self.ended.notify_all();
+                }
+                Output::Event(event) => {
+                    if let Some(event) = core.sink.take(event, &mut core.wakers)
+                        && core.hears
+                        && core.notices.len() < MAX_NOTICES
+                    {
+                        core.notices.push_back(event);
+                    }
+                }
+                Output::Wait(at) => {
+                    core.wait = at;
+                    if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
+                        core.alarm = at;
+                        self.alarm.notify_one();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does all that the machine wants done.
+    pub(super) fn settle<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        self.poll(&mut core);
+        self.notify(self.flush(self.wake(core)))
+    }
+
+    /// Wakes those for whom something has come.
+    #[inline]
+    pub(super) fn wake<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.wakers.is_empty() { core } else { self.wake_all(core) }
+    }
+
+    #[cold]
+    fn wake_all<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        let wakers = core::mem::take(&mut core.wakers);
+        drop(core);
+        wakers.into_iter().for_each(Waker::wake);
+        self.lock()
+    }
+
+    /// Calls the listener: one thread at a time, in the order of the events, with nothing locked.
+    #[inline]
+    pub(super) fn notify<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.notices.is_empty() { core } else { self.notify_all(core) }
+    }
+
+    #[cold]
+    fn notify_all<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        while !core.notices.is_empty()
+            && let Some(mut listener) = core.listener.take()
+        {
+            while let Some(event) = core.notices.pop_front() {
+                drop(core);
+                listener(event);
+                core = self.lock();
+            }
+            core.listener = Some(listener);
+        }
+        core
+    }
+
+    /// Writes what is to be written, and wakes those for whom something has come by it.
+    #[inline]
+    pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        while let Some(conn) = core.due.pop() {
+            if let Some(link) = core.link(conn)
+                && let (false, Some(socket)) = (link.writing, link.socket.clone())
+            {
+                link.writing = true;
+                core = self.write(core, conn, &socket, false);
+            }
+        }
+        self.wake(core)
+    }
+
+    /// Writes a connection until nothing is left, then gives the role of its writer back, unless a thread takes it over.
+    pub(super) fn write<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a, M, S>,
+        conn: ConnId,
+        socket: &Arc<TcpStream>,
+        patient: bool,
+    ) -> Guard<'a, M, S> {
+        loop {
+            let mut chunks = core::mem::take(&mut core.chunks);
+            core.machine.outgoing(conn).share(CHUNKS, &mut chunks);
+            let empty = chunks.is_empty();
+            let mut result = Ok(0);
+            if !empty {
+                drop(core);
+                result = match &chunks[..] {
+                    [only] => uninterrupted(|| (&**socket).write(only)),
+                    chunks => {
+                        write_chunks(chunks.iter().map(Bytes::as_ref), |slices| (&**socket).write_vectored(slices))
+                    }
+                };
+                chunks.clear();
+                core = self.lock();
+            }
+            core.chunks = chunks;
+            let Some(link) = core.link(conn) else { return core };
+            match result {
+                _ if empty => {
+                    link.writing = false;
+                    if core.ending {
+                        self.ended.notify_all();
+                    }
+                    return core;
+                }
+                Ok(taken) => {
+                    core.machine.outgoing(conn).advance(taken);
+                    self.poll(&mut core);
+                }
+                Err(error) if is_timeout(&error) && patient => {}
+                Err(error) if is_timeout(&error) => {
+                    let socket = Arc::clone(socket);
+                    if let Err(error) = self.spawn("gearwheel-write", move |shared| shared.go_on(conn, &socket)) {
+                        core.break_off(conn, close_reason(&error));
+                    }
+                    return core;
+                }
+                Err(error) => {
+                    core.break_off(conn, close_reason(&error));
+                    return core;
+                }
+            }
+        }
+    }
+
+    /// Reads once with the role of the reader, which is given back. A caller has a limit to his `patience`; false when it
+    /// has come to its end: sleeping is for the connection's thread. The last value returned is the time.
+    pub(super) fn read<'a>(
+        self: &'a Arc<Self>,
+        conn: ConnId,
+        socket: &TcpStream,
+        mut reading: Reading,
+        patience: Option<u64>,
+    ) -> (Guard<'a, M, S>, bool, Instant) {
+        let result = reading.read(socket, patience);
+        let mut core = self.lock();
+        let now = self.clock.now();
+        let Core { machine, links, .. } = &mut *core;
+        let Some(link) = find(links, conn) else { return (core, true, now) };
+        let mut awake = true;
+        match result {
+            Ok(0) => core.end(conn, CloseReason::Ended, now),
+            Ok(_) => {
+                machine.handle(Input::Data(conn, &mut reading.incoming.bytes), now);
+                reading.incoming.settle();
+                link.reading = Some(reading);
+            }
+            Err(error) if is_timeout(&error) => {
+                link.reading = Some(reading);
+                awake = false;
+            }
+            Err(error) => core.end(conn, close_reason(&error), now),
+        }
+        self.poll(&mut core);
+        if patience.is_none() || !awake {
+            core.pass_on(conn, !awake);
+        }
+        (self.notify(self.flush(self.wake(core))), awake, now)
+    }
+
+    /// Sleeps until something has come, the role of the reader is offered, or the deadline passes.
+    pub(super) fn park<'a>(
+        &'a self,
+        mut core: Guard<'a, M, S>,
+        from: Option<ConnId>,
+        may_read: bool,
+        deadline: Option<Instant>,
+    ) -> Guard<'a, M, S> {
+        PARKED.with(|waker| {
+            match from {
+                None => core.strays.push(waker.clone()),
+                Some(conn) if may_read => {
+                    core.link(conn).into_iter().for_each(|link| {
+                        link.quiet = false;
+                        link.callers.push(waker.clone());
+                    });
+                }
+                Some(_) => {}
+            }
+            drop(core);
+            match deadline {
+                None => thread::park(),
+                Some(deadline) => thread::park_timeout(self.clock.until(deadline)),
+            }
+            core = self.lock();
+            let list = match from.map(|conn| core.link(conn)) {
+                None => Some(&mut core.strays),
+                Some(link) => link.map(|link| &mut link.callers),
+            };
+            list.into_iter().for_each(|list| list.retain(|other| !other.will_wake(waker)));
+            core
+        })
+    }
+}

@@ -1,0 +1,274 @@
+//! One machine on blocking sockets, shared by any number of callers.
+//!
+//! **Threads.** One for the clock, one a connection, one a listener; for a connection whose peer does not read, one more
+//! until it does. None a job. A machine at rest leaves all of them asleep in the kernel.
+//!
+//! **Lock.** One mutex holds the machine and all that belongs to it; it is never held over a system call on a socket.
+//! Writing a connection is a role: who has it shares the chunks, unlocks, writes, locks, and goes on until nothing is left.
+//! A writer that the peer blocks for [`WRITE_PATIENCE`] passes the role to a thread: nobody stops reading because he writes.
+//!
+//! **Reading** a connection is a role, too. A caller who waits alone for something of a connection reads it himself, so
+//! that no thread has to wake another; while callers do, the connection's own thread only looks in now and then ([`NAP`]),
+//! and takes the role back when they have gone.
+
+mod flow;
+mod state;
+mod threads;
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::Cell;
+use core::task::Waker;
+use core::time::Duration;
+
+use self::state::Core;
+use crate::runtimes::Clock;
+use crate::runtimes::handles::Listener;
+use crate::runtimes::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::runtimes::std::{io, thread, thread_local};
+use crate::time::earlier;
+use crate::{ConnId, Input, Instant, Machine};
+
+/// How long a caller is blocked in a write before a thread takes it over.
+const WRITE_PATIENCE: Duration = Duration::from_millis(5);
+/// How long a caller reads a quiet connection before its thread takes over, in milliseconds. A power of two.
+const READ_PATIENCE: u64 = 1024;
+/// How often a connection's thread looks in while callers read by themselves; the most that a deferred write waits.
+const NAP: Duration = Duration::from_millis(10);
+/// How long the last handle waits when it is dropped: for what is to be written, then for the threads.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Events that wait for a listener which is slow or stuck; later ones are dropped.
+const MAX_NOTICES: usize = 4096;
+
+/// Where a machine's events go.
+pub(crate) trait Sink<E>: Send + 'static {
+    /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
+    fn take(&mut self, event: E, wake: &mut Vec<Waker>) -> Option<E>;
+}
+
+/// What a waiting caller finds.
+pub(crate) enum Look<T> {
+    Found(T),
+    Missing(Source),
+}
+
+/// Where what a caller waits for will come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Source {
+    /// Only from this connection, or from nobody while there is none.
+    Conn(Option<ConnId>),
+    /// From the one connection there is.
+    Sole,
+    /// From any of several.
+    Any,
+}
+
+/// What this driver can drive.
+pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
+    /// Closes it at once.
+    fn close(&mut self, now: Instant);
+}
+
+/// A machine and its driver. Dropping it flushes for a bounded time, closes the machine and ends all threads.
+pub(crate) struct Driver<M: Driven, S: Sink<M::Event>>(Arc<Shared<M, S>>);
+
+struct Shared<M: Machine, S> {
+    clock: Clock,
+    core: Mutex<Core<M, S>>,
+    /// There is an earlier time to wake at, or it is the end.
+    alarm: Condvar,
+    /// A write, a connection or a thread has ended.
+    ended: Condvar,
+}
+
+type Guard<'a, M, S> = MutexGuard<'a, Core<M, S>>;
+
+thread_local! {
+    static OURS: Cell<bool> = const { Cell::new(false) };
+    static PARKED: Waker = Waker::from(Arc::new(Parked(thread::current())));
+}
+
+struct Parked(thread::Thread);
+
+impl alloc::task::Wake for Parked {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
+    pub(crate) fn start(machine: M, sink: S, clock: Clock, listener: Option<Listener<M::Event>>) -> io::Result<Self> {
+        let core = Core {
+            machine,
+            sink,
+            links: Vec::new(),
+            due: Vec::new(),
+            chunks: Vec::new(),
+            wakers: Vec::new(),
+            strays: Vec::new(),
+            hears: listener.is_some(),
+            listener,
+            notices: VecDeque::new(),
+            wait: None,
+            alarm: None,
+            doors: Vec::new(),
+            threads: 0,
+            ending: false,
+            stopped: false,
+        };
+        let (alarm, ended) = (Condvar::new(), Condvar::new());
+        let driver = Self(Arc::new(Shared { clock, core: Mutex::new(core), alarm, ended }));
+        driver.0.spawn("gearwheel-clock", Shared::keep_time)?;
+        driver.call(|_, _, _| ());
+        Ok(driver)
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.0.clock.now()
+    }
+
+    /// Does something to the machine, then what the machine wants done.
+    pub(crate) fn call<T>(&self, act: impl FnOnce(&mut M, &mut S, Instant) -> T) -> T {
+        self.call_lazily(act, |_| false)
+    }
+
+    /// Like [`call`](Self::call), but what is to be written may wait for the caller's next [`wait`](Self::wait), where he
+    /// will soon be as `lazy` says after the events have been noted. It waits for [`NAP`] at most.
+    pub(crate) fn call_lazily<T>(
+        &self,
+        act: impl FnOnce(&mut M, &mut S, Instant) -> T,
+        lazy: impl FnOnce(&S) -> bool,
+    ) -> T {
+        let shared = &self.0;
+        let mut core = shared.lock();
+        let Core { machine, sink, .. } = &mut *core;
+        let result = act(machine, sink, shared.clock.now());
+        shared.poll(&mut core);
+        core = shared.wake(core);
+        if !core.may_defer() || !lazy(&core.sink) {
+            core = shared.flush(core);
+        }
+        drop(shared.notify(core));
+        result
+    }
+
+    /// Waits until `look` finds something, reading the connection itself where it may. `look` is given a waker when that one
+    /// is to be woken for what is missing. `None`: the deadline has passed.
+    pub(crate) fn wait<T>(
+        &self,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>) -> Look<T>,
+    ) -> Option<T> {
+        let shared = &self.0;
+        let mut core = shared.lock();
+        let (mut from, mut may_read) = (None, true);
+        let mut read_at = None;
+        let found = loop {
+            let Core { machine, sink, .. } = &mut *core;
+            from = match look(machine, sink, None) {
+                Look::Found(found) => break Some(found),
+                Look::Missing(Source::Conn(conn)) => conn,
+                Look::Missing(Source::Sole) => core.sole(),
+                Look::Missing(Source::Any) => None,
+            };
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
+            if !core.due.is_empty() {
+                core = shared.flush(core);
+                continue;
+            }
+            if core.wait.is_some_and(|at| at <= now) {
+                core.machine.handle(Input::Tick, now);
+                core = shared.settle(core);
+                continue;
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                break None;
+            }
+            let patience = patience(earlier(deadline, core.wait), now).filter(|_| may_read);
+            if let (Some(conn), Some(patience)) = (from, patience)
+                && let Some((socket, reading)) = core.take_role(conn)
+            {
+                drop(core);
+                let now;
+                (core, may_read, now) = shared.read(conn, &socket, reading, Some(patience));
+                read_at = Some(now);
+                continue;
+            }
+            let Core { machine, sink, .. } = &mut *core;
+            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker))) {
+                break Some(found);
+            }
+            core = shared.park(core, from, may_read, deadline);
+        };
+        if let Some(conn) = from {
+            core.pass_on(conn, false);
+        }
+        drop(shared.notify(shared.wake(core)));
+        found
+    }
+
+    /// Accepts connections from `listener`.
+    pub(crate) fn listen(&self, listener: TcpListener) -> io::Result<SocketAddr> {
+        let address = listener.local_addr()?;
+        self.0.lock().doors.push(address);
+        self.0.spawn("gearwheel-listen", move |shared| shared.accept(&listener))?;
+        Ok(address)
+    }
+
+    /// Stops listening. The connections that there are stay.
+    pub(crate) fn shut_doors(&self) {
+        let doors = core::mem::take(&mut self.0.lock().doors);
+        for mut door in doors {
+            // Nothing else wakes a thread in `accept`.
+            match door.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => door.set_ip(Ipv4Addr::LOCALHOST.into()),
+                IpAddr::V6(ip) if ip.is_unspecified() => door.set_ip(Ipv6Addr::LOCALHOST.into()),
+                _ => {}
+            }
+            drop(TcpStream::connect_timeout(&door, LAST_WORDS));
+        }
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
+    fn drop(&mut self) {
+        // On a thread of ours (in the listener, say) nothing can be waited for.
+        let ours = OURS.get();
+        let wait = |core, until: fn(&mut Core<M, S>) -> bool| {
+            let patience = if ours { Duration::ZERO } else { LAST_WORDS };
+            let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
+            result.unwrap_or_else(PoisonError::into_inner).0
+        };
+        self.shut_doors();
+        let mut core = self.0.lock();
+        core.ending = true;
+        core = self.0.flush(core);
+        core = wait(core, |core| core.links.iter().flatten().all(|link| !link.writing));
+        core.machine.close(self.0.clock.now());
+        core = wait(self.0.settle(core), |core| core.links.iter().all(Option::is_none));
+        core.stopped = true;
+        let rest: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
+        rest.into_iter().for_each(|conn| core.remove(conn));
+        self.0.alarm.notify_all();
+        core = self.0.wake(core);
+        drop(wait(core, |core| core.threads == 0));
+    }
+}
+
+/// Lends the waker that [`Driver::wait`] gives to this thread.
+pub(crate) fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
+    PARKED.with(look)
+}
+
+/// The powers of two are few, so that the socket is seldom told a new one.
+fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
+    let left = limit.map_or(u128::MAX, |at| at.saturating_since(now).as_millis());
+    let left = u64::try_from(left).unwrap_or(u64::MAX).min(READ_PATIENCE);
+    left.checked_ilog2().map(|bits| 1 << bits)
+}

@@ -1,0 +1,200 @@
+//! What the mutex of a driver holds: the machine, its connections, and what is owed to whom.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+use core::task::Waker;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use crate::runtimes::handles::Listener;
+use crate::runtimes::std::io::{self, ErrorKind, Read};
+use crate::runtimes::std::net::{Shutdown, SocketAddr, TcpStream};
+use crate::runtimes::std::sync::Condvar;
+use crate::runtimes::std::thread_local;
+use crate::runtimes::{Incoming, SCRATCH};
+use crate::{CloseReason, ConnId, Input, Instant, Machine};
+
+pub(super) struct Core<M: Machine, S> {
+    pub(super) machine: M,
+    pub(super) sink: S,
+    pub(super) links: Vec<Option<Link>>,
+    /// Connections with something to write.
+    pub(super) due: Vec<ConnId>,
+    /// Spare room for a writer.
+    pub(super) chunks: Vec<Bytes>,
+    pub(super) wakers: Vec<Waker>,
+    /// Callers who wait for no connection that there is.
+    pub(super) strays: Vec<Waker>,
+    pub(super) listener: Option<Listener<M::Event>>,
+    /// What it is to hear; bounded by [`MAX_NOTICES`], and empty for ever where no listener is.
+    pub(super) notices: VecDeque<M::Event>,
+    pub(super) hears: bool,
+    /// When the machine wants its next tick, and until when the clock's thread sleeps.
+    pub(super) wait: Option<Instant>,
+    pub(super) alarm: Option<Instant>,
+    pub(super) doors: Vec<SocketAddr>,
+    /// Threads that will end soon when they are told to: all but those that connect.
+    pub(super) threads: usize,
+    /// The last handle is gone, and soon the threads will be.
+    pub(super) ending: bool,
+    pub(super) stopped: bool,
+}
+
+/// One connection, made or being made.
+pub(super) struct Link {
+    pub(super) id: ConnId,
+    pub(super) socket: Option<Arc<TcpStream>>,
+    /// Why nothing can be written any more. What the peer has sent before is still read.
+    pub(super) broken: Option<CloseReason>,
+    pub(super) writing: bool,
+    /// The reading role: absent while somebody reads.
+    pub(super) reading: Option<Reading>,
+    /// Callers who wait for this connection and could read it.
+    pub(super) callers: Vec<Waker>,
+    /// No caller has read or waited since the thread looked last.
+    pub(super) quiet: bool,
+    pub(super) napping: bool,
+    pub(super) rouse: Arc<Condvar>,
+}
+
+#[derive(Default)]
+pub(super) struct Reading {
+    pub(super) incoming: Incoming,
+    /// The socket's read timeout, in milliseconds; 0 for none.
+    pub(super) patience: u64,
+}
+
+thread_local! {
+    static SCRATCHES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<M: Machine, S> Core<M, S> {
+    pub(super) fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
+        find(&mut self.links, conn)
+    }
+
+    pub(super) fn sole(&self) -> Option<ConnId> {
+        let mut all = self.links.iter().flatten();
+        all.next().filter(|_| all.next().is_none()).map(|link| link.id)
+    }
+
+    /// Whether each connection that has something to write will be looked at soon.
+    pub(super) fn may_defer(&self) -> bool {
+        let napping =
+            |conn: &ConnId| self.links.get(conn.index()).and_then(Option::as_ref).is_some_and(|link| link.napping);
+        self.due.iter().all(napping)
+    }
+
+    pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<TcpStream>, Reading)> {
+        let wants_read = self.machine.wants_read(conn);
+        let link = self.link(conn).filter(|link| wants_read || link.broken.is_some())?;
+        let socket = link.socket.clone()?;
+        link.quiet = false;
+        Some((socket, link.reading.take()?))
+    }
+
+    /// The role of the reader is free: the caller who waits alone takes it, else the connection's thread, when the callers
+    /// are many, have gone, or `sleep`.
+    pub(super) fn pass_on(&mut self, conn: ConnId, sleep: bool) {
+        let Some(link) = find(&mut self.links, conn).filter(|link| link.reading.is_some()) else { return };
+        match &link.callers[..] {
+            [only] => self.wakers.push(only.clone()),
+            [] if !sleep => {}
+            _ => {
+                link.quiet = true;
+                link.rouse.notify_one();
+            }
+        }
+    }
+
+    pub(super) fn admit(&mut self, conn: ConnId, socket: Option<Arc<TcpStream>>) {
+        let index = conn.index();
+        if self.links.len() <= index {
+            self.links.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.links.get_mut(index) {
+            *place = Some(Link {
+                id: conn,
+                socket,
+                broken: None,
+                writing: false,
+                reading: Some(Reading::default()),
+                callers: Vec::new(),
+                quiet: true,
+                napping: false,
+                rouse: Arc::default(),
+            });
+        }
+    }
+
+    /// Reading goes on with what was left of the last time.
+    pub(super) fn resume(&mut self, conn: ConnId, now: Instant) {
+        let Some(link) = find(&mut self.links, conn) else { return };
+        link.rouse.notify_one();
+        if let Some(reading) = &mut link.reading {
+            self.machine.handle(Input::Data(conn, &mut reading.incoming.bytes), now);
+            reading.incoming.settle();
+        }
+        self.pass_on(conn, false);
+    }
+
+    /// Nothing can be written any more: the reader finds the end once he has read what the peer has sent before.
+    pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
+        if let Some(link) = self.link(conn) {
+            link.broken = Some(reason);
+            link.rouse.notify_one();
+            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+        }
+    }
+
+    /// The connection has ended, or was not made.
+    pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
+        if let Some(link) = self.link(conn) {
+            let reason = link.broken.take().unwrap_or(reason);
+            self.remove(conn);
+            self.machine.handle(Input::Closed(conn, reason), now);
+        }
+    }
+
+    /// Forgets a connection. Whoever reads it, writes it or waits for it finds out.
+    pub(super) fn remove(&mut self, conn: ConnId) {
+        if let Some(place) = self.links.get_mut(conn.index())
+            && let Some(link) = place.take_if(|link| link.id == conn)
+        {
+            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            link.rouse.notify_all();
+            self.wakers.extend(link.callers);
+        }
+    }
+}
+
+impl Reading {
+    pub(super) fn read(&mut self, socket: &TcpStream, patience: Option<u64>) -> io::Result<usize> {
+        let fits = match patience {
+            None => self.patience == 0,
+            Some(patience) => (patience.div_ceil(4)..=patience).contains(&self.patience),
+        };
+        if !fits {
+            socket.set_read_timeout(patience.map(Duration::from_millis))?;
+            self.patience = patience.unwrap_or(0);
+        }
+        SCRATCHES.with_borrow_mut(|scratch| {
+            if scratch.is_empty() {
+                *scratch = vec![0; SCRATCH];
+            }
+            self.incoming.read(scratch, |into| (&*socket).read(into))
+        })
+    }
+}
+pub(super) fn find(links: &mut [Option<Link>], conn: ConnId) -> Option<&mut Link> {
+    links.get_mut(conn.index())?.as_mut().filter(|link| link.id == conn)
+}
+
+/// Whether a socket's read or write timeout has passed.
+pub(super) fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock || (cfg!(windows) && error.kind() == ErrorKind::TimedOut)
+}

@@ -1,0 +1,124 @@
+//! The admin machine against a job server that the test plays line by line.
+
+#[path = "common/rig.rs"]
+mod rig;
+
+use gearwheel::admin::{Admin, Config, Error, Event};
+use gearwheel::wire::admin::{FunctionStatus, Reply, Request};
+use gearwheel::{CloseReason, ConfigError, ConnId, ProtocolError, Reason};
+use rig::{Rig, address, secs};
+
+fn asked(request: Request) -> (Rig<Admin>, ConnId) {
+    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    rig.act(|admin, now| admin.ask(request, now)).expect("asked");
+    let conn = rig.connect();
+    assert_eq!(rig.events(), [Event::Connected]);
+    (rig, conn)
+}
+
+fn results(rig: &mut Rig<Admin>) -> Vec<Result<Reply, Error>> {
+    let result = |event| if let Event::Reply { result, .. } = event { Some(result) } else { None };
+    rig.events().into_iter().filter_map(result).collect()
+}
+
+#[test]
+fn a_reply_may_come_a_byte_at_a_time() {
+    let (mut rig, conn) = asked(Request::Status);
+    assert_eq!(rig.sent_text(conn), "status\r\n");
+    for byte in b"reverse\t3\t1\t2\nsum\t0\t0\t0\n.\n" {
+        assert_eq!(rig.events(), []);
+        rig.receive_bytes(conn, &[*byte]);
+    }
+    let rows = vec![FunctionStatus::new("reverse".into(), 3, 1, 2), FunctionStatus::new("sum".into(), 0, 0, 0)];
+    assert_eq!(results(&mut rig), [Ok(Reply::Status(rows))]);
+}
+
+#[test]
+fn commands_are_answered_in_order() {
+    let (mut rig, conn) = asked(Request::Version);
+    for request in [Request::Pid, Request::CancelJob { handle: "H:x:1".into() }, Request::Verbose] {
+        rig.act(|admin, now| admin.ask(request, now)).expect("asked");
+    }
+    assert_eq!(rig.sent_text(conn), "version\r\ngetpid\r\ncancel job H:x:1\r\nverbose\r\n");
+    rig.receive_bytes(conn, b"OK 1.1.20\nOK 77\nERR UNKNOWN_JOB\r\nOK ERROR\n");
+    let results = results(&mut rig);
+    assert_eq!(results[..2], [Ok(Reply::Version("1.1.20".into())), Ok(Reply::Pid(77))]);
+    assert!(matches!(&results[2], Err(Error::Refused(error)) if &*error.code == "UNKNOWN_JOB"));
+    assert_eq!(results[3], Ok(Reply::Verbose("ERROR".into())));
+}
+
+#[test]
+fn a_loss_ends_each_command_once_and_the_next_one_connects_again() {
+    let (mut rig, conn) = asked(Request::Workers);
+    rig.act(|admin, now| admin.ask(Request::ShowJobs, now)).expect("asked");
+    rig.receive_bytes(conn, b"30 127.0.0.1 - : f\n");
+    rig.close(conn, CloseReason::Ended);
+    let lost = || Err(Error::Lost(CloseReason::Ended));
+    assert_eq!(results(&mut rig), [lost(), lost()]);
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    rig.pass(secs(1));
+    let conn = rig.connect();
+    assert_eq!(rig.sent_text(conn), "version\r\n");
+}
+
+#[test]
+fn a_server_that_cannot_be_had_ends_the_command() {
+    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    let (conn, _) = rig.connects()[0].clone();
+    rig.close(conn, CloseReason::Refused);
+    assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Refused))]);
+}
+
+#[test]
+fn a_silent_server_is_left() {
+    let (mut rig, conn) = asked(Request::Status);
+    rig.receive_bytes(conn, b"f\t1\t");
+    rig.pass(secs(16));
+    assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Silent))]);
+    assert_eq!(rig.disconnects(), [conn]);
+    assert_eq!(rig.wait, None, "nothing is due of an idle admin connection");
+}
+
+#[test]
+fn nonsense_closes_the_connection_and_names_itself() {
+    for nonsense in [&b"what?\n"[..], b"f\tx\ty\tz\n", b"OK\nunasked\n"] {
+        let (mut rig, conn) = asked(Request::Status);
+        rig.receive_bytes(conn, nonsense);
+        assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Protocol(ProtocolError::BadReply)))]);
+        assert_eq!(rig.disconnects(), [conn]);
+    }
+}
+
+#[test]
+fn a_reply_over_the_limit_is_cut_off() {
+    let mut config = Config::new(address("a"), [1; 32]);
+    config.limits.max_packet = 100;
+    let mut rig = Rig::new(Admin::new(config).expect("valid"));
+    rig.act(|admin, now| admin.ask(Request::Status, now)).expect("asked");
+    let conn = rig.connect();
+    rig.receive_bytes(conn, &b"function\t1\t2\t3\n".repeat(10));
+    assert!(matches!(&results(&mut rig)[..], [Err(Error::Lost(CloseReason::Protocol(ProtocolError::LineTooLong(_))))]));
+}
+
+#[test]
+fn a_name_that_is_no_word_is_refused() {
+    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    for name in ["", "two words", "line\nend"] {
+        let request = Request::DropFunction { function: name.into() };
+        let refused = rig.act(|admin, now| admin.ask(request.clone(), now)).expect_err("refused");
+        assert!(matches!(refused.reason, Reason::Invalid(ConfigError::NotAWord(_))));
+        assert_eq!(refused.value, request);
+    }
+    assert_eq!(rig.connects(), []);
+}
+
+#[test]
+fn a_close_ends_what_is_outstanding() {
+    let (mut rig, conn) = asked(Request::Version);
+    rig.act(|admin, now| admin.close(now));
+    assert!(matches!(&rig.events()[..], [Event::Reply { result: Err(Error::Closed), .. }, Event::Closed]));
+    assert_eq!(rig.disconnects(), [conn]);
+    let refused = rig.act(|admin, now| admin.ask(Request::Version, now)).expect_err("closed");
+    assert_eq!(refused.reason, Reason::Closed);
+}

@@ -1,0 +1,513 @@
+//! The blocking runtime on real sockets.
+
+#[path = "common/peers.rs"]
+mod peers;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gearwheel::blocking::{Client, Error, Fail, JobError, JobEvent, Running, Throw, Worker};
+use gearwheel::{ConfigError, Job, Outcome, Phase, Reason, Retry, client, worker};
+use peers::{Gearmand, PATIENCE, wait_until};
+
+fn server() -> Option<Gearmand> {
+    Gearmand::start()
+}
+
+fn client(at: SocketAddr) -> Client {
+    Client::builder().server(at).timeout(PATIENCE).build().expect("a client")
+}
+
+/// A worker whose functions do what the tests want.
+fn worker(at: SocketAddr, concurrency: usize) -> Running {
+    Worker::builder()
+        .server(at)
+        .concurrency(concurrency)
+        .function("echo", |task| Ok(task.payload().clone()))
+        .function("reverse", |task| Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>()))
+        .function("fail", |_| -> Result<Vec<u8>, _> { Err(Fail.into()) })
+        .function("throw", |_| -> Result<Vec<u8>, _> { Err(Throw((&b"\0bytes"[..]).into()).into()) })
+        .function("err", |_| -> Result<Vec<u8>, _> { Err("no good".into()) })
+        .function("panic", |_| -> Result<Vec<u8>, _> { panic!("dropped the ball") })
+        .function("chatty", |task| {
+            task.data("one")?;
+            task.warning("careful")?;
+            task.progress(1, 2)?;
+            task.data("two")?;
+            Ok("done")
+        })
+        .spawn()
+        .expect("a worker")
+}
+
+#[test]
+fn a_job_goes_round() {
+    let Some(server) = server() else { return };
+    let worker = worker(server.address(), 1);
+    let client = client(server.address());
+    for payload in [&b""[..], b"x", b"hello \0 world", &[7; 70_000]] {
+        let reversed: Vec<u8> = payload.iter().rev().copied().collect();
+        let result = client.submit(Job::new("reverse", payload.to_vec())).expect("taken").wait();
+        assert_eq!(result.as_deref(), Ok(&reversed[..]));
+    }
+    worker.drain(PATIENCE).expect("drained");
+}
+
+#[test]
+fn what_a_handler_says_arrives() {
+    let Some(server) = server() else { return };
+    let worker = worker(server.address(), 1);
+    let client = client(server.address());
+    let wait = |function: &'static str| client.submit(Job::new(function, "")).expect("taken").wait();
+    assert_eq!(wait("fail"), Err(JobError::Failed));
+    assert_eq!(wait("throw"), Err(JobError::Exception((&b"\0bytes"[..]).into())));
+    assert_eq!(wait("err"), Err(JobError::Exception("no good".into())));
+    assert_eq!(wait("panic"), Err(JobError::Exception("dropped the ball".into())));
+    assert_eq!(wait("echo"), Ok("".into()), "the worker goes on after a panic");
+
+    let mut job = client.submit(Job::new("chatty", "")).expect("taken");
+    assert!(job.accepted().is_ok());
+    let rest: Vec<_> = std::iter::from_fn(|| job.next_event()).collect();
+    let progress = |event: &JobEvent| matches!(event, JobEvent::Progress { numerator: 1, denominator: 2 });
+    let [JobEvent::Data(one), JobEvent::Warning(careful), third, JobEvent::Data(two), JobEvent::Done(done)] = &rest[..]
+    else {
+        panic!("{rest:?}")
+    };
+    assert_eq!((&one[..], &careful[..], &two[..]), (&b"one"[..], &b"careful"[..], &b"two"[..]));
+    assert!(progress(third));
+    assert_eq!(*done, Outcome::Complete("done".into()));
+    drop(worker);
+}
+
+#[test]
+fn panics_fail_the_job_where_told_so() {
+    let Some(server) = server() else { return };
+    let worker = Worker::builder()
+        .server(server.address())
+        .panics_fail(true)
+        .function("panic", |_| -> Result<Vec<u8>, _> { panic!("dropped the ball") })
+        .spawn()
+        .expect("a worker");
+    let result = client(server.address()).submit(Job::new("panic", "")).expect("taken").wait();
+    assert_eq!(result, Err(JobError::Failed));
+    drop(worker);
+}
+
+#[test]
+fn background_jobs_end_when_they_are_queued() {
+    let Some(server) = server() else { return };
+    let client = client(server.address());
+    let mut job = client.submit(Job::new("later", "x").background()).expect("taken");
+    let handle = job.accepted().expect("queued");
+    let server_id = client.servers()[0].server;
+    let status = client.status_of(server_id, handle).expect("an answer");
+    assert!(status.known && !status.running);
+    assert_eq!(client.submit(Job::new("later", "x").background()).expect("taken").wait(), Ok("".into()));
+
+    let worker = Worker::builder().server(server.address()).can_do("later").build().expect("a worker");
+    for _ in 0..2 {
+        let task = worker.next().expect("a job");
+        assert_eq!((task.function(), &task.payload()[..]), (&b"later"[..], &b"x"[..]));
+        task.complete("").expect("ours");
+    }
+    assert!(worker.next_timeout(Duration::from_millis(20)).is_none());
+    worker.drain(PATIENCE).expect("drained");
+    assert!(worker.next().is_none());
+}
+
+#[test]
+fn an_unanswered_task_fails() {
+    let Some(server) = server() else { return };
+    let worker = Worker::builder().server(server.address()).can_do("forget").build().expect("a worker");
+    let job = client(server.address()).submit(Job::new("forget", "")).expect("taken");
+    drop(worker.next().expect("a job"));
+    assert_eq!(job.wait(), Err(JobError::Failed));
+}
+
+#[test]
+fn echo_and_status_are_answered() {
+    let Some(server) = server() else { return };
+    let client = client(server.address());
+    let server_id = client.servers()[0].server;
+    assert_eq!(client.echo(server_id, "ping").expect("an answer"), "ping");
+    assert!(!client.status_unique(server_id, "nobody").expect("an answer").known);
+    let job = client.submit(Job::new("nobody does this", "")).expect("taken");
+    wait_until("the job has a handle", PATIENCE, || client.status(job.id()).is_ok_and(|status| status.known));
+    job.abandon();
+    client.close();
+    assert!(matches!(client.echo(server_id, "ping"), Err(Error::Refused(Reason::Closed))));
+}
+
+#[test]
+fn a_set_gives_each_job_its_own_result() {
+    let Some(server) = server() else { return };
+    let worker = worker(server.address(), 4);
+    let client = client(server.address());
+    let mut set = client.set();
+    let mut expected = BTreeMap::new();
+    for number in 0..1000 {
+        let payload = format!("payload {number}");
+        expected.insert(set.submit(Job::new("echo", payload.clone())).expect("taken"), payload);
+    }
+    // Further ones as the first are done: some are written together.
+    let mut more = 0;
+    while let Some((job, outcome)) = set.next() {
+        let payload = expected.remove(&job).expect("once");
+        assert_eq!(outcome, Outcome::Complete(payload.into()));
+        if more < 1000 {
+            more += 1;
+            let payload = format!("more {more}");
+            expected.insert(set.submit(Job::new("echo", payload.clone())).expect("taken"), payload);
+        }
+    }
+    assert!(expected.is_empty());
+    assert_eq!(set.outstanding(), 0);
+    drop(worker);
+}
+
+#[test]
+fn many_threads_share_a_client() {
+    let Some(server) = server() else { return };
+    let worker = worker(server.address(), 2);
+    let client = client(server.address());
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let client = client.clone();
+            scope.spawn(move || {
+                for turn in 0..200 {
+                    let payload = format!("{number}/{turn}");
+                    let result = client.submit(Job::new("echo", payload.clone())).expect("taken").wait();
+                    assert_eq!(result, Ok(payload.into()));
+                }
+            });
+        }
+    });
+    drop(worker);
+}
+
+#[test]
+fn a_worker_runs_as_many_jobs_at_once_as_it_says() {
+    let Some(server) = server() else { return };
+    let together = Arc::new(Barrier::new(4));
+    let all = together.clone();
+    let meet = move |_: &mut gearwheel::blocking::Task| {
+        all.wait();
+        Ok("met")
+    };
+    let worker = Worker::builder().server(server.address()).concurrency(4).function("meet", meet).spawn();
+    let client = client(server.address());
+    let mut set = client.set();
+    for _ in 0..4 {
+        set.submit(Job::new("meet", "")).expect("taken");
+    }
+    assert!((&mut set).all(|(_, outcome)| outcome == Outcome::Complete("met".into())));
+    drop(worker);
+}
+
+#[test]
+fn a_worker_of_two_servers_serves_both() {
+    let (Some(one), Some(two)) = (server(), server()) else { return };
+    let worker = Worker::builder()
+        .servers([one.address(), two.address()])
+        .function("echo", |task| Ok(task.payload().clone()))
+        .spawn()
+        .expect("a worker");
+    for _ in 0..20 {
+        for server in [&one, &two] {
+            let job = client(server.address()).submit(Job::new("echo", "x")).expect("taken");
+            assert_eq!(job.wait(), Ok("x".into()));
+        }
+    }
+    drop(worker);
+}
+
+#[test]
+fn drain_finishes_what_runs() {
+    let Some(server) = server() else { return };
+    let (started, has_started) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel();
+    let may_go_on = std::sync::Mutex::new(may_go_on);
+    let worker = Worker::builder()
+        .server(server.address())
+        .function("slow", move |_| {
+            started.send(())?;
+            may_go_on.lock().expect("one").recv()?;
+            Ok("finished")
+        })
+        .spawn()
+        .expect("a worker");
+    let client = client(server.address());
+    let job = client.submit(Job::new("slow", "")).expect("taken");
+    has_started.recv().expect("it starts");
+    let drainers = [(), ()].map(|()| {
+        let worker = worker.worker().clone();
+        thread::spawn(move || worker.drain(PATIENCE))
+    });
+    wait_until("one drain is refused", PATIENCE, || drainers.iter().any(|drainer| drainer.is_finished()));
+    go_on.send(()).expect("it listens");
+    assert_eq!(job.wait(), Ok("finished".into()));
+    let mut results = drainers.map(|drainer| drainer.join().expect("no panic"));
+    results.sort_by_key(Result::is_err);
+    assert!(matches!(results, [Ok(()), Err(Error::Draining)]), "{results:?}");
+    assert!(worker.worker().next().is_none());
+    worker.join();
+}
+
+#[test]
+fn drain_reports_what_is_not_done_in_time() {
+    let Some(server) = server() else { return };
+    let worker = Worker::builder().server(server.address()).can_do("slow").build().expect("a worker");
+    let client = client(server.address());
+    let job = client.submit(Job::new("slow", "")).expect("taken");
+    let task = worker.next().expect("a job");
+    assert!(!task.is_cancelled());
+    let Err(Error::Unfinished { jobs: 1 }) = worker.drain(Duration::from_millis(20)) else { panic!("one is left") };
+    assert!(task.is_cancelled());
+    assert!(task.complete("too late").is_err());
+
+    let other = Worker::builder().server(server.address()).can_do("slow").build().expect("a worker");
+    other.next().expect("the job again").complete("in time").expect("ours");
+    assert_eq!(job.wait(), Ok("in time".into()));
+}
+
+#[test]
+fn a_client_dropped_with_jobs_in_flight_ends_its_threads() {
+    let Some(server) = server() else { return };
+    let events = Arc::new(());
+    {
+        let held = events.clone();
+        let client = Client::builder().server(server.address()).on_event(move |_| drop(held.clone())).build();
+        let client = client.expect("a client");
+        let mut set = client.set();
+        for _ in 0..100 {
+            set.submit(Job::new("nobody does this", "x")).expect("taken");
+        }
+        let job = client.submit(Job::new("nobody does this", "x")).expect("taken");
+        assert!(job.wait_timeout(Duration::from_millis(5)).is_err());
+    }
+    // The listener lived in the threads.
+    wait_until("the threads have ended", PATIENCE, || Arc::strong_count(&events) == 1);
+}
+
+#[test]
+fn closing_a_client_ends_its_jobs_and_refuses_others() {
+    let Some(server) = server() else { return };
+    let client = client(server.address());
+    let mut job = client.submit(Job::new("nobody does this", "")).expect("taken");
+    job.accepted().expect("taken by the server");
+    let closer = client.clone();
+    let waiting = thread::spawn(move || job.wait());
+    closer.close();
+    let result = waiting.join().expect("no panic");
+    assert_eq!(result, Err(JobError::Cancelled { phase: Phase::Accepted }));
+    let rejected = client.submit(Job::new("f", "x")).expect_err("closed");
+    assert_eq!((rejected.reason, rejected.value), (Reason::Closed, Job::new("f", "x")));
+}
+
+#[test]
+fn a_client_survives_its_server() {
+    let Some(mut server) = server() else { return };
+    let (events, seen) = mpsc::channel();
+    let client = Client::builder()
+        .server(server.address())
+        .on_event(move |event| drop(events.send(event)))
+        .configure(|config| config.connecting.retry_most = Duration::from_millis(200))
+        .build()
+        .expect("a client");
+    let worker = Worker::builder()
+        .server(server.address())
+        .configure(|config| config.connecting.retry_most = Duration::from_millis(200))
+        .function("echo", |task| Ok(task.payload().clone()))
+        .spawn()
+        .expect("a worker");
+    assert_eq!(client.submit(Job::new("echo", "1")).expect("taken").wait(), Ok("1".into()));
+    let mut stuck = client.submit(Job::new("nobody does this", "")).expect("taken");
+    stuck.accepted().expect("taken by the server");
+    server.kill();
+    let Err(JobError::Lost { phase: Phase::Accepted, .. }) = stuck.wait() else { panic!("it was lost") };
+    let waits = client.submit(Job::new("echo", "2").timeout(PATIENCE)).expect("taken");
+    server.restart();
+    assert_eq!(waits.wait(), Ok("2".into()), "a job that was never sent is not lost");
+    assert!(matches!(seen.recv(), Ok(client::Event::Connected { .. })));
+    assert!(matches!(seen.recv(), Ok(client::Event::Disconnected { .. })));
+    drop(worker);
+}
+
+#[test]
+fn nobody_there_is_an_outcome() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], peers::free_port()));
+    let client = Client::builder().server(nobody).build().expect("a client");
+    let job = Job::new("echo", "").timeout(Duration::from_millis(50)).retry(Retry::Never);
+    let started = Instant::now();
+    let outcome = client.submit(job).expect("taken").outcome();
+    assert!(matches!(outcome, Outcome::TimedOut { phase: Phase::Parked, .. } | Outcome::Lost { .. }), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(1));
+}
+
+#[test]
+fn what_cannot_be_is_said_by_build() {
+    let config = |error: Error| match error {
+        Error::Config(error) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(Client::builder().build().map(drop).map_err(config), Err(ConfigError::NoServers));
+    let bad = Client::builder().server("a b").server("also bad:x").build();
+    assert_eq!(bad.map(drop).map_err(config), Err(ConfigError::BadAddress { text: "a b".into() }));
+    let twice = Client::builder().server("h:1").server(("h", 1)).build().map(drop).map_err(config);
+    assert!(matches!(twice, Err(ConfigError::DuplicateServer(_))));
+    let worker = || Worker::builder().server("127.0.0.1:1");
+    assert_eq!(worker().can_do("").build().map(drop).map_err(config), Err(ConfigError::EmptyFunction));
+    let twice = worker().can_do("f").can_do("f").build().map(drop).map_err(config);
+    assert!(matches!(twice, Err(ConfigError::DuplicateFunction { .. })));
+    assert_eq!(worker().concurrency(0).build().map(drop).map_err(config), Err(ConfigError::Zero("concurrency")));
+}
+
+#[test]
+fn a_time_out_is_told_in_time_while_the_caller_reads() {
+    let Some(server) = server() else { return };
+    let client = client(server.address());
+    // Long enough to read by itself, several times.
+    for _ in 0..2 {
+        let started = Instant::now();
+        let mut job =
+            client.submit(Job::new("nobody does this", "").timeout(Duration::from_millis(300))).expect("taken");
+        job.accepted().expect("taken by the server");
+        assert!(matches!(job.wait(), Err(JobError::TimedOut { phase: Phase::Accepted, .. })));
+        let took = started.elapsed();
+        assert!((300..600).contains(&took.as_millis()), "{took:?}");
+    }
+}
+
+#[test]
+fn big_payloads_cross_without_deadlock() {
+    let Some(server) = server() else { return };
+    let worker = worker(server.address(), 2);
+    let client = client(server.address());
+    let payload: Vec<u8> = (0..8_u32 << 20).map(|at| at.to_le_bytes()[1]).collect();
+    let mut set = client.set();
+    for _ in 0..6 {
+        set.submit(Job::new("echo", payload.clone())).expect("taken");
+    }
+    for (_, outcome) in &mut set {
+        let Outcome::Complete(result) = outcome else { panic!("{outcome:?}") };
+        assert!(result == payload);
+    }
+    drop(worker);
+}
+
+/// A peer that writes 8 MiB before it reads a byte of the 8 MiB that are written to it.
+#[test]
+fn full_sockets_both_ways_do_not_deadlock() {
+    const SIZE: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = client(listener.local_addr().expect("bound"));
+    let job = client.submit(Job::new("echo", vec![1; SIZE]).timeout(PATIENCE)).expect("taken");
+    let (mut socket, _) = listener.accept().expect("the client");
+    let peer = thread::spawn(move || {
+        // OPTION_RES, then JOB_CREATED, then WORK_DATA: nothing of what the client writes is read before all is written.
+        let handle = b"H:t:1";
+        let packet = |kind: u8, body: &[&[u8]]| {
+            let body = body.join(&0);
+            let size = u32::try_from(body.len()).expect("small").to_be_bytes();
+            [&b"\0RES\0\0\0"[..], &[kind], &size, &body].concat()
+        };
+        let data = packet(28, &[handle, &vec![2; SIZE]]);
+        let all = [packet(27, &[b"exceptions"]), packet(8, &[handle]), data, packet(13, &[handle, b"ok"])].concat();
+        socket.write_all(&all).expect("the client reads though it cannot write");
+        let mut taken = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while taken < SIZE {
+            match socket.read(&mut buffer).expect("the rest") {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        (socket, taken)
+    });
+    let mut job = job;
+    let mut came = 0;
+    let result = loop {
+        match job.next_event().expect("not ended") {
+            JobEvent::Data(data) => came += data.len(),
+            JobEvent::Done(outcome) => break outcome,
+            _ => {}
+        }
+    };
+    let (_socket, taken) = peer.join().expect("no panic");
+    assert_eq!((came, result), (SIZE, Outcome::Complete("ok".into())));
+    assert!(taken >= SIZE, "{taken}");
+}
+
+/// Times that any thread of this process gave up the processor by itself or was woken, of threads with `name`.
+#[cfg(target_os = "linux")]
+fn switches(names: &[&str]) -> u64 {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux").flatten();
+    let status = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let ours = status.filter(|text| names.iter().any(|name| text.starts_with(&format!("Name:\t{name}"))));
+    let count = |text: String| {
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    ours.filter_map(count).sum()
+}
+
+/// In a process of its own, as other tests have threads of these names.
+#[test]
+#[cfg(target_os = "linux")]
+fn at_rest_nothing_wakes() {
+    let Some(server) = server() else { return };
+    if std::env::var_os("GEARWHEEL_ALONE").is_none() {
+        let myself = std::env::current_exe().expect("a test");
+        let mut command = std::process::Command::new(myself);
+        command.args(["--exact", "at_rest_nothing_wakes", "--nocapture"]).env("GEARWHEEL_ALONE", "1");
+        let ended = peers::run(&mut command, b"");
+        assert!(ended.status.success(), "{}{}", ended.text(), ended.errors());
+        return;
+    }
+    let worker = worker(server.address(), 1);
+    let client = client(server.address());
+    for _ in 0..100 {
+        assert!(client.submit(Job::new("echo", "x")).expect("taken").wait().is_ok());
+    }
+    let names = ["gearwheel-clock", "gearwheel-conn", "gearwheel-run"];
+    let rest = || {
+        let before = switches(&names);
+        drop(TcpListener::bind("127.0.0.1:0").expect("a port").set_nonblocking(true));
+        let (_never, wait) = mpsc::channel::<()>();
+        assert!(wait.recv_timeout(Duration::from_millis(400)).is_err());
+        switches(&names) - before
+    };
+    // The worker itself reads for a second, then leaves that to its connection's thread.
+    wait_until("nothing wakes any more", PATIENCE, || rest() == 0);
+    assert_eq!(rest(), 0);
+    assert!(client.submit(Job::new("echo", "x")).expect("taken").wait().is_ok());
+    drop((worker, TcpStream::connect(server.address())));
+}
+
+#[test]
+fn a_worker_tells_what_became_of_its_connections() {
+    let Some(mut server) = server() else { return };
+    let (events, seen) = mpsc::channel();
+    let worker = Worker::builder()
+        .server(server.address())
+        .can_do("f")
+        .on_event(move |event| drop(events.send(event)))
+        .build()
+        .expect("a worker");
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Connected { .. })));
+    let job = client(server.address()).submit(Job::new("f", "")).expect("taken");
+    let task = worker.next().expect("a job");
+    server.kill();
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Disconnected { .. })));
+    assert!(task.is_cancelled());
+    assert!(matches!(job.wait(), Err(JobError::Lost { .. })));
+    worker.close();
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Closed)));
+    assert!(worker.next().is_none());
+}
