@@ -74,7 +74,7 @@ enum Phase {
     Waiting { until: Instant },
 }
 
-/// What a [`Link`] shows of itself to a balancer and to its user.
+/// How the connection to a job server stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LinkState {

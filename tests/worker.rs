@@ -524,3 +524,17 @@ fn servers_come_and_go_at_run_time() {
     );
     assert_eq!(rig.machine.servers().count(), 0);
 }
+
+#[test]
+fn all_functions_can_be_taken_back_at_once() {
+    let (mut rig, conn) = worker();
+    register(&mut rig, "g");
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.sent(conn);
+    rig.act(|worker, now| worker.unregister_all(now));
+    assert_eq!(rig.sent(conn), [packet(T::CANT_DO, "g")], "nothing of it is in hand");
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "CANT_DO"]);
+    assert_eq!(rig.machine.functions().count(), 0);
+}

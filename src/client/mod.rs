@@ -27,7 +27,7 @@ use crate::address::Address;
 use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Deadlines, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
-use crate::link::Link;
+use crate::link::{Link, LinkState};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -57,6 +57,9 @@ pub struct Client {
     balancer: Balancer,
     /// What the strategy sees of the links, place by place.
     candidates: Vec<Candidate>,
+    /// How they stood when they were looked at before, and whether one has changed since the parked jobs were given out.
+    shown: Vec<LinkState>,
+    changed: bool,
     /// Requests that wait for a connection, place by place.
     asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
@@ -94,6 +97,8 @@ impl Client {
         Ok(Self {
             balancer: Balancer::new(config.balance),
             all_down: false,
+            shown: Vec::new(),
+            changed: false,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
             links,
@@ -255,10 +260,13 @@ impl Client {
         self.links.get(place).map_or(0, |link| link.connection.out.taken())
     }
 
+    /// Dials whom a strategy chose. That it is being dialled now is no news to the strategy.
     fn dial(&mut self, place: Option<usize>) {
         if let Some(place) = place {
+            let changed = self.changed;
             self.links.dial(place);
             self.look_at_links();
+            self.changed = changed;
         }
     }
 
@@ -298,10 +306,11 @@ impl Client {
 
     /// Gives the parked jobs to the servers that can be had now.
     fn place_parked(&mut self) {
+        self.look_at_links();
+        self.changed = false;
         if !self.jobs.has_parked() {
             return;
         }
-        self.look_at_links();
         let parked: Vec<_> = self.jobs.parked().collect();
         for id in parked {
             let Some(entry) = self.jobs.entry(id) else { continue };
@@ -410,7 +419,11 @@ impl Client {
         while let Some(id) = self.jobs.timed(self.links.now) {
             self.job_timer(id);
         }
-        self.place_parked();
+        // A tick that changes nothing makes no strategy choose again.
+        self.look_at_links();
+        if self.changed {
+            self.place_parked();
+        }
     }
 
     fn job_timer(&mut self, id: JobId) {
@@ -424,6 +437,7 @@ impl Client {
         let place = entry.link;
         match &mut entry.stage {
             Stage::Delayed { until } if *until <= self.links.now => {
+                self.changed = true;
                 return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
             }
             Stage::Accepted { handle, doubt: Some(doubt), .. }

@@ -43,7 +43,7 @@ impl Client {
     }
 
     /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
-    /// and go by their [`Retry`]. [`Event::Removed`] says when it is gone.
+    /// and go by their [`Retry`](crate::Retry). [`Event::Removed`] says when it is gone.
     ///
     /// # Errors
     /// There is no such server.
@@ -92,6 +92,9 @@ impl Client {
                 }
             }
         }
+        self.changed |= self.shown.iter().copied().ne(self.candidates.iter().map(|candidate| candidate.state));
+        self.shown.clear();
+        self.shown.extend(self.candidates.iter().map(|candidate| candidate.state));
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {

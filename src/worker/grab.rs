@@ -62,10 +62,7 @@ impl Worker {
         let timed = self.functions.values().any(|function| function.timeout.is_some());
         let most = self.concurrency.saturating_add(if timed { 0 } else { self.prefetch });
         let others = self.sides.len() > 1;
-        let now = self.links.now;
-        let patience = self.links.settings.patience;
-        // A server that does not answer must not keep the worker from the others.
-        let counted = self.sides.iter().filter(|side| !others || now.saturating_since(side.grabbed) < patience);
+        let counted = self.sides.iter().filter(|side| !(others && side.slow));
         most.saturating_sub(self.tasks.len() + counted.map(|side| side.grabs).sum::<usize>())
     }
 
@@ -95,11 +92,14 @@ impl Worker {
             return false;
         };
         let wanted = self.links.get(place).is_some_and(|link| link.is_up() && link.removal == Removal::None);
-        if side.grabs >= side.window || !wanted {
+        // Grabs at a slow server are not counted, so it gets no more of them until it answers.
+        let slow = side.slow && side.grabs > 0;
+        if side.grabs >= side.window || slow || !wanted {
             return false;
         }
         if side.grabs == 0 {
             side.grabbed = self.links.now;
+            side.slow = false;
         }
         side.grabs += 1;
         self.links.send(place, side.grab.packet(), &[], None, Some(Reply::Grab));
@@ -129,8 +129,7 @@ impl Worker {
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
             };
-            let impatient =
-                self.sides.len() > 1 && side.grabs > 0 && self.links.now.saturating_since(side.grabbed) < patience;
+            let impatient = self.sides.len() > 1 && side.grabs > 0 && !side.slow;
             earlier(first, earlier(asleep, impatient.then(|| side.grabbed + patience)))
         })
     }

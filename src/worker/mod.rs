@@ -65,6 +65,8 @@ struct Side {
     /// Grabs without a reply, and when the oldest of them was sent.
     grabs: usize,
     grabbed: Instant,
+    /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
+    slow: bool,
     /// How many grabs may be out: grows while the server has jobs.
     window: usize,
     /// Functions that this server has been told of and must be told to forget.
@@ -79,6 +81,7 @@ impl Side {
             grab,
             grabs: 0,
             grabbed: Instant::EPOCH,
+            slow: false,
             window: 1,
             to_forget: Vec::new(),
             leaving: false,
@@ -217,9 +220,12 @@ impl Worker {
     /// [`Event::Unregistered`] says when all have been.
     ///
     /// # Errors
-    /// The function is not registered.
+    /// The function is not registered, or the worker has closed.
     pub fn unregister(&mut self, function: &[u8], now: Instant) -> Result<(), Rejected<()>> {
         self.links.advance_clock(now);
+        if self.stop == Stop::Closed {
+            return Err(Rejected::new(Reason::Closed, ()));
+        }
         let name = self.on_the_wire(Bytes::copy_from_slice(function));
         let Some(known) = self.functions.get_mut(&name).filter(|known| !known.leaving) else {
             return Err(Rejected::new(Reason::Unknown("function"), ()));
@@ -233,6 +239,15 @@ impl Worker {
         self.forget_functions();
         self.grab_more();
         Ok(())
+    }
+
+    /// Takes all offers back, each as [`unregister`](Self::unregister) does.
+    pub fn unregister_all(&mut self, now: Instant) {
+        let names: Vec<_> = self.functions().collect();
+        for name in names {
+            // It is offered, so that this cannot fail.
+            let _ = self.unregister(&name, now);
+        }
     }
 
     /// The functions that are offered, in the order of their names.
@@ -381,6 +396,13 @@ impl Worker {
             self.links.close(place);
             self.orphan(place);
         }
+        self.end_of_all();
+    }
+
+    /// No connection is left, so each function that was to be forgotten is.
+    fn end_of_all(&mut self) {
+        self.sides.iter_mut().for_each(|side| side.to_forget.clear());
+        self.forget_functions();
         self.stop = Stop::Closed;
         self.links.event(Event::Closed);
     }
@@ -580,8 +602,7 @@ impl Worker {
         }
         let none_up = (0..self.sides.len()).all(|place| !self.links.is_up(place));
         if self.stop == Stop::Draining && none_up && self.tasks.is_empty() {
-            self.stop = Stop::Closed;
-            self.links.event(Event::Closed);
+            self.end_of_all();
         }
     }
 
@@ -594,7 +615,11 @@ impl Worker {
             if self.stop == Stop::No {
                 self.links.dial(place);
             }
+            let patience = self.links.settings.patience;
             let now = self.links.now;
+            if let Some(side) = self.sides.get_mut(place) {
+                side.slow |= side.grabs > 0 && side.grabbed + patience <= now;
+            }
             if let Some(side) = self.sides.get_mut(place)
                 && let (Mood::Asleep { since }, Some(after)) = (side.mood, self.regrab_after)
                 && since + after <= now

@@ -108,6 +108,7 @@ impl Worker {
         if let Some(side) = self.sides.get_mut(place) {
             side.grabs = side.grabs.saturating_sub(1);
             side.grabbed = self.links.now;
+            side.slow = false;
         }
         Ok(())
     }

@@ -1009,7 +1009,9 @@ impl<M: Machine<Event: Debug>> Driver<M> {
         }
         let stale = self.seen.iter().copied().find(|conn| !self.sockets.contains_key(conn));
         let earlier = Instant::from_epoch(now.since_epoch().saturating_sub(Duration::from_secs(net.dice.range(0, 5))));
-        match (net.dice.below(6), stale) {
+        let way = net.dice.below(6);
+        net.note(format_args!("host {} is disturbed, way {way}", self.host));
+        match (way, stale) {
             (0, _) => self.machine.handle(Input::Tick, earlier),
             (1, Some(conn)) => self.machine.handle(Input::Connected(conn), now),
             (2, Some(conn)) => self.machine.handle(Input::Closed(conn, CloseReason::Reset), now),
@@ -1029,6 +1031,10 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                 let later = at.is_none_or(|at| self.wait.is_some_and(|before| at >= before));
                 assert!(later, "an input that means nothing moved the next deadline from {:?} to {at:?}", self.wait);
                 self.arm(net, at);
+            }
+            Output::Transmit(conn) => {
+                let bytes: Vec<u8> = self.machine.outgoing(conn).chunks().flatten().copied().collect();
+                panic!("an input that means nothing made the machine send {}", bytes.escape_ascii());
             }
             other => panic!("an input that means nothing made the machine say {other:?}"),
         }

@@ -512,7 +512,8 @@ impl World {
             }
             Step::ChangeFunctions { worker, dice } => {
                 let function = FUNCTIONS[Dice::new(dice).below(FUNCTIONS.len())];
-                if let Some(driver) = &mut self.workers[worker].driver {
+                let closed = self.workers[worker].closed;
+                if let Some(driver) = self.workers[worker].driver.as_mut().filter(|_| !closed) {
                     driver.act(&mut self.net, |worker, now| {
                         if worker.unregister(function.as_bytes(), now).is_err() {
                             let timeout = (dice % 5 == 0).then(|| Duration::from_millis(dice % 9000 + 1));

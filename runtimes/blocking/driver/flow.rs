@@ -140,13 +140,20 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match result {
                 _ if empty => {
                     link.writing = false;
+                    if let Some(reason) = link.ended.take() {
+                        return self.ended_after_writing(core, conn, reason);
+                    }
                     if core.ending {
                         self.ended.notify_all();
                     }
                     return core;
                 }
                 Ok(taken) => {
+                    let ended = link.ended.take();
                     core.machine.outgoing(conn).advance(taken);
+                    if let Some(reason) = ended {
+                        return self.ended_after_writing(core, conn, reason);
+                    }
                     self.poll(&mut core);
                 }
                 Err(error) if is_timeout(&error) && patient => {}
@@ -157,12 +164,28 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     }
                     return core;
                 }
-                Err(error) => {
-                    core.break_off(conn, close_reason(&error));
-                    return core;
-                }
+                Err(error) => match link.ended.take() {
+                    Some(reason) => return self.ended_after_writing(core, conn, reason),
+                    None => {
+                        core.break_off(conn, close_reason(&error));
+                        return core;
+                    }
+                },
             }
         }
+    }
+
+    /// The reader has found the end of a connection while it was being written.
+    fn ended_after_writing<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a, M, S>,
+        conn: ConnId,
+        reason: CloseReason,
+    ) -> Guard<'a, M, S> {
+        core.link(conn).into_iter().for_each(|link| link.writing = false);
+        core.end(conn, reason, self.clock.now());
+        self.poll(&mut core);
+        core
     }
 
     /// Reads once with the role of the reader, which is given back. A caller has a limit to his `patience`; false when it

@@ -50,6 +50,8 @@ pub(super) struct Link {
     pub(super) socket: Option<Arc<TcpStream>>,
     /// Why nothing can be written any more. What the peer has sent before is still read.
     pub(super) broken: Option<CloseReason>,
+    /// It has ended while somebody wrote, who will say so.
+    pub(super) ended: Option<CloseReason>,
     pub(super) writing: bool,
     /// The reading role: absent while somebody reads.
     pub(super) reading: Option<Reading>,
@@ -121,6 +123,7 @@ impl<M: Machine, S> Core<M, S> {
                 id: conn,
                 socket,
                 broken: None,
+                ended: None,
                 writing: false,
                 reading: Some(Reading::default()),
                 callers: Vec::new(),
@@ -146,6 +149,7 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(link) = self.link(conn) {
             link.broken = Some(reason);
+            link.writing = false;
             link.rouse.notify_one();
             link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
         }
@@ -153,11 +157,16 @@ impl<M: Machine, S> Core<M, S> {
 
     /// The connection has ended, or was not made.
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
-        if let Some(link) = self.link(conn) {
-            let reason = link.broken.take().unwrap_or(reason);
-            self.remove(conn);
-            self.machine.handle(Input::Closed(conn, reason), now);
+        let Some(link) = self.link(conn) else { return };
+        let reason = link.broken.take().unwrap_or(reason);
+        if link.writing {
+            // What is being written must be known as taken before the machine hears of the end.
+            link.ended = Some(reason);
+            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            return;
         }
+        self.remove(conn);
+        self.machine.handle(Input::Closed(conn, reason), now);
     }
 
     /// Forgets a connection. Whoever reads it, writes it or waits for it finds out.
