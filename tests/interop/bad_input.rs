@@ -94,7 +94,8 @@ fn garbage_closes_its_connection_and_nothing_else() {
 
         let job = client.submit(Job::new("reverse", "abc").retry(Retry::Never)).expect("a job");
         match job.outcome() {
-            Outcome::Lost { phase: Phase::Sent, server, reason: CloseReason::Protocol(_), .. } => {
+            // The answer may come before the write returns.
+            Outcome::Lost { phase: Phase::Sending | Phase::Sent, server, reason: CloseReason::Protocol(_), .. } => {
                 assert_eq!(server.port(), bad.port());
             }
             other => panic!("{} ended it as {other:?}", reply.escape_ascii()),
