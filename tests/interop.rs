@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use gearwheel::blocking::{Client, Running, Worker};
+use gearwheel::blocking::{Client, Running, Server, Worker};
 use peers::Gearmand;
 
 #[path = "interop/bad_input.rs"]
@@ -22,7 +22,7 @@ mod truths;
 #[derive(Debug)]
 enum JobServer {
     Process(Gearmand),
-    Ours(std::net::SocketAddr),
+    Ours(Server),
 }
 
 impl JobServer {
@@ -35,13 +35,13 @@ impl JobServer {
     }
 
     fn ours() -> Option<Self> {
-        None
+        Some(Self::Ours(Server::bind("127.0.0.1:0").expect("loopback has free ports")))
     }
 
     fn address(&self) -> SocketAddr {
         match self {
             Self::Process(gearmand) => gearmand.address(),
-            Self::Ours(address) => *address,
+            Self::Ours(server) => server.local_addr(),
         }
     }
 }
