@@ -11,31 +11,19 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driven, Driver, Look, Sink, Source, with_own_waker};
+use super::driver::{Driver, Look, Source, with_own_waker};
 use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Event, Worker as Machine};
+use crate::worker::{Counters, Worker as Machine};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
-
-impl Sink<Event> for Desk {
-    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        self.deliver(event, wake)
-    }
-}
 
 impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
         let may_wait = Cell::new(false);
         let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
-        self.call_lazily(act, |desk| may_wait.get() && !desk.tasks.is_empty());
+        self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
@@ -149,15 +137,17 @@ impl Worker {
             } else if !desk.wakers.is_empty() {
                 with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
             }
-            match desk.tasks.pop_front() {
-                Some(assignment) => Look::Found(Some(assignment)),
+            match desk.take() {
+                Some(taken) => Look::Found(Some(taken)),
                 None if desk.closed => Look::Found(None),
                 None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
         });
-        let port = || -> Arc<dyn Port> { self.0.driver.clone() };
-        Some(found?.map(|assignment| Task::new(assignment, port(), driver.now())))
+        Some(found?.map(|(assignment, next)| {
+            next.into_iter().for_each(Waker::wake);
+            Task::new(assignment, driver.clone(), driver.now())
+        }))
     }
 
     /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks
@@ -225,7 +215,7 @@ impl Worker {
     }
 
     /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are cancelled.
-    /// [`Event::Removed`] says when it is gone.
+    /// [`Removed`](crate::worker::Event::Removed) says when it is gone.
     ///
     /// # Errors
     /// There is no such server.
@@ -270,6 +260,12 @@ impl Worker {
             jobs
         });
         Err(Error::Unfinished { jobs })
+    }
+
+    /// Asks for no more jobs, and returns at once: what is in hand or on its way is still to be run, then
+    /// [`run`](Self::run) and [`next`](Self::next) end. [`drain`](Self::drain) waits for that.
+    pub fn finish(&self) {
+        self.0.driver.call(|worker, _, now| worker.drain(now));
     }
 
     /// Closes it at once: jobs in hand are cancelled, and their job servers give them to other workers.
