@@ -24,9 +24,11 @@
 
 mod client;
 mod driver;
+mod server;
 mod worker;
 
 pub use self::client::{Client, JobSet, Pending};
+pub use self::server::{Server, ServerBuilder};
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
