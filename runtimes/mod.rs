@@ -9,10 +9,11 @@ pub(crate) mod handles;
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;

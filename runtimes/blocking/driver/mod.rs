@@ -224,8 +224,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     /// Accepts connections from `listener`.
     pub(crate) fn listen(&self, listener: TcpListener) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
-        self.0.lock().doors.push(address);
+        let mut core = self.0.lock();
         self.0.spawn("gearwheel-listen", move |shared| shared.accept(listener))?;
+        core.doors.push(address);
         Ok(address)
     }
 
