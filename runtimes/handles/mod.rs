@@ -1,6 +1,8 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
+mod driven;
 mod post;
+mod server;
 mod task;
 
 use alloc::boxed::Box;
@@ -13,8 +15,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
+pub use self::server::ServerBuilder;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+pub(crate) use self::server::bind;
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::peers::{Perl, Running, Tools};
+use crate::peers::{Perl, Process, Tools};
 use crate::{JobServer, client, reversing_worker};
 use gearwheel::Job;
-use gearwheel::blocking::{Client, Worker};
+use gearwheel::blocking::{Client, Running};
 
 /// Payloads that any pair can carry.
 fn small_payloads() -> Vec<Vec<u8>> {
@@ -74,8 +74,8 @@ impl AnyClient {
 /// A worker that reverses payloads, until it is dropped.
 #[expect(dead_code, reason = "held for their ends")]
 enum AnyWorker {
-    Ours(Worker),
-    Process(Running),
+    Ours(Running),
+    Process(Process),
 }
 
 impl AnyWorker {
