@@ -26,6 +26,9 @@ pub enum ProtocolError {
     /// A line of the text protocol longer than the limit, in bytes.
     #[error("a text line is longer than {0} bytes")]
     LineTooLong(usize),
+    /// A line of the text protocol with more words than any command has; the most there are.
+    #[error("a text command has more than {0} words")]
+    TooManyWords(usize),
     /// A text where a number belongs, or the like.
     #[error("the argument `{argument}` of {kind} makes no sense")]
     BadArgument {

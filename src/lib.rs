@@ -23,6 +23,7 @@ mod machine;
 mod murmur;
 mod outbox;
 mod random;
+pub mod server;
 mod time;
 
 pub mod wire;

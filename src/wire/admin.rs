@@ -16,7 +16,7 @@ use crate::error::ProtocolError;
 /// Bytes that a command line may have, its end included. A longer one closes its connection.
 pub const MAX_LINE: usize = 8 << 10;
 /// Words that a command line may have. More of them close its connection.
-const MAX_WORDS: usize = 5;
+pub const MAX_WORDS: usize = 5;
 
 /// Splits the first line off `stream`, without its LF or CRLF. `None`: its end is not there yet.
 ///

@@ -1,0 +1,237 @@
+//! The connections of a server, and what is queued for its driver.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::Event;
+use super::table::NONE;
+use crate::machine::{CloseReason, ConnId, Output, Peer as Knocking};
+use crate::outbox::Outbox;
+use crate::time::Instant;
+use crate::wire::{Magic, PacketType};
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) conn: ConnId,
+    pub(super) outbox: Outbox,
+    pub(super) address: Box<str>,
+    pub(super) loopback: bool,
+    /// How many were accepted before it.
+    pub(super) serial: u64,
+    /// Its SET_CLIENT_ID.
+    pub(super) id: Box<[u8]>,
+    pub(super) exceptions: bool,
+    /// The function that it named last.
+    pub(super) last_function: u32,
+    /// When it last sent something.
+    pub(super) heard: Instant,
+    /// Bytes of a packet that has begun to come.
+    pub(super) partial: usize,
+    /// Its entry among the timers: never later than when it is to be looked at.
+    pub(super) timer: Option<Instant>,
+    /// Why it is closed, once its last bytes are taken.
+    pub(super) closing: Option<CloseReason>,
+    /// Set while it has too much to read: when it is looked at next, and what it had taken before.
+    pub(super) congested: Option<(Instant, u64)>,
+    /// Those who are not read until this one has taken enough.
+    pub(super) holding_up: Vec<u32>,
+    /// Whether it is not read until it is told to.
+    pub(super) paused: bool,
+    /// Whether it is to be looked at in the next poll.
+    noticed: bool,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    peer: Option<Box<Peer>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Peers {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    accepted: u64,
+    max_outgoing: usize,
+    pub(super) outputs: VecDeque<Output<Event>>,
+    /// Those whose outgoing bytes were looked at, though something waits for them to be taken.
+    noticed: Vec<u32>,
+    /// Those to be resumed once the outputs have been polled.
+    pub(super) paused: Vec<u32>,
+    /// Those that have just got too much to read.
+    pub(super) overfull: Vec<u32>,
+    /// One that has too much to read and was sent something.
+    pub(super) hit: Option<u32>,
+}
+
+impl Peers {
+    pub(super) const fn new(max_outgoing: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            accepted: 0,
+            max_outgoing,
+            outputs: VecDeque::new(),
+            noticed: Vec::new(),
+            paused: Vec::new(),
+            overfull: Vec::new(),
+            hit: None,
+        }
+    }
+
+    /// The places that are taken, by those included that are leaving.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(super) const fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    pub(super) fn insert(&mut self, knocking: Knocking<'_>, exceptions: bool, now: Instant) -> ConnId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u32::try_from(self.slots.len() - 1).unwrap_or(NONE)
+        });
+        let serial = self.accepted;
+        self.accepted += 1;
+        let slot = &mut self.slots[index as usize];
+        let conn = ConnId::new(index, slot.generation);
+        slot.peer = Some(Box::new(Peer {
+            conn,
+            outbox: Outbox::default(),
+            address: knocking.address.into(),
+            loopback: knocking.loopback,
+            serial,
+            id: b"-"[..].into(),
+            exceptions,
+            last_function: NONE,
+            heard: now,
+            partial: 0,
+            timer: None,
+            closing: None,
+            congested: None,
+            holding_up: Vec::new(),
+            paused: false,
+            noticed: false,
+        }));
+        conn
+    }
+
+    /// The place of a connection that lives.
+    pub(super) fn find(&self, conn: ConnId) -> Option<u32> {
+        let index = u32::try_from(conn.index()).ok()?;
+        self.get(index).filter(|peer| peer.conn == conn).map(|_| index)
+    }
+
+    pub(super) fn get(&self, index: u32) -> Option<&Peer> {
+        self.slots.get(index as usize)?.peer.as_deref()
+    }
+
+    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut Peer> {
+        self.slots.get_mut(index as usize)?.peer.as_deref_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Peer)> {
+        let all = self.slots.iter().zip(0..);
+        all.filter_map(|(slot, index)| slot.peer.as_deref().map(|peer| (index, peer)))
+    }
+
+    /// Takes a connection out. Its place is taken until it is [`free`](Self::free)d: the driver may still have its socket.
+    pub(super) fn take(&mut self, index: u32) -> Option<Box<Peer>> {
+        self.slots.get_mut(index as usize)?.peer.take()
+    }
+
+    /// The driver has done with this connection: its place may be used again.
+    pub(super) fn free(&mut self, conn: ConnId) {
+        let Some(slot) = self.slots.get_mut(conn.index()) else { return };
+        if slot.generation == conn.generation() && slot.peer.is_none() {
+            slot.generation = slot.generation.wrapping_add(1);
+            self.free.push(u32::try_from(conn.index()).unwrap_or(NONE));
+        }
+    }
+
+    /// Queues a packet for a connection, unless it is closing.
+    #[inline]
+    pub(super) fn send(&mut self, index: u32, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) {
+        self.write(index, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+    }
+
+    /// Queues a text for a connection, unless it is closing.
+    pub(super) fn text(&mut self, index: u32, bytes: &[u8]) {
+        self.write(index, |outbox| outbox.text(bytes));
+    }
+
+    #[inline]
+    fn write(&mut self, index: u32, write: impl FnOnce(&mut Outbox) -> bool) {
+        let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
+        if peer.closing.is_some() {
+            return;
+        }
+        if write(&mut peer.outbox) {
+            self.outputs.push_back(Output::Transmit(peer.conn));
+        }
+        if peer.outbox.waiting() > self.max_outgoing {
+            self.hit = Some(index);
+            self.overfull.push(index);
+        }
+    }
+
+    /// The driver looks at the outgoing bytes of a connection.
+    pub(super) fn outgoing(&mut self, conn: ConnId) -> Option<&mut Outbox> {
+        let index = self.find(conn)?;
+        let peer = self.slots.get_mut(index as usize)?.peer.as_deref_mut()?;
+        if (peer.closing.is_some() || peer.congested.is_some()) && !peer.noticed {
+            peer.noticed = true;
+            self.noticed.push(index);
+        }
+        Some(&mut peer.outbox)
+    }
+
+    /// One whose outgoing bytes were looked at since, though something waits for them to be taken.
+    pub(super) fn next_noticed(&mut self) -> Option<u32> {
+        let index = self.noticed.pop()?;
+        if let Some(peer) = self.get_mut(index) {
+            peer.noticed = false;
+        }
+        Some(index)
+    }
+
+    /// Stops reading a connection until the outputs have been polled.
+    pub(super) fn pause(&mut self, index: u32) {
+        if let Some(peer) = self.get_mut(index)
+            && !peer.paused
+        {
+            peer.paused = true;
+            self.paused.push(index);
+        }
+    }
+
+    /// Stops reading a connection until `other` has taken what it has to read. Says whether there is that to wait for.
+    pub(super) fn hold_up(&mut self, index: u32, other: u32) -> bool {
+        let is_slow = self.get(other).is_some_and(|other| other.congested.is_some() && other.closing.is_none());
+        if !is_slow {
+            return false;
+        }
+        let was_paused = self.get_mut(index).is_some_and(|peer| core::mem::replace(&mut peer.paused, true));
+        if let Some(other) = self.get_mut(other).filter(|_| !was_paused) {
+            other.holding_up.push(index);
+        }
+        true
+    }
+
+    pub(super) fn resume(&mut self, index: u32, now: Instant) {
+        if let Some(peer) = self.get_mut(index)
+            && peer.paused
+        {
+            peer.paused = false;
+            peer.heard = peer.heard.max(now);
+            let conn = peer.conn;
+            self.outputs.push_back(Output::Resume(conn));
+        }
+    }
+}

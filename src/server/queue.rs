@@ -1,0 +1,751 @@
+//! Who can run what, what waits to be run, and who is to be woken for it.
+//!
+//! A grab must find the next function that has a job without looking at those that have none, whatever the worker has
+//! registered. So each worker keeps, by priority, the functions that it believes to have jobs, in the order of its turns.
+//! It learns that one is empty when it looks there, and then lies dormant on that function; the first job to come promotes
+//! all who lie there. A promotion is paid for by the look that made it needed: a grab costs the same however many
+//! functions, workers and jobs there are. A sleeping worker is dormant on all its functions, so that the same promotion
+//! finds whom to wake.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use hashbrown::HashTable;
+
+use super::jobs::{Jobs, NewJob, State};
+use super::table::{Link, List, NONE, Table};
+use super::timers::{Timer, Timers};
+use crate::job::Priority;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// The turns of a worker's functions count from here: newly registered ones stand before, those served go behind.
+const MIDDLE_TURN: u64 = 1 << 63;
+
+#[derive(Debug)]
+pub(super) struct Function {
+    pub(super) name: Box<[u8]>,
+    queues: [List; 3],
+    /// Its jobs that do not run, by priority.
+    pub(super) queued: [u32; 3],
+    /// Its jobs, those that run included.
+    pub(super) total: u32,
+    pub(super) running: u32,
+    /// The connections that can run it.
+    pub(super) workers: u32,
+    /// Its jobs from which on submissions are refused, by priority; zero for no limit.
+    pub(super) limits: [u32; 3],
+    /// The abilities that hold a priority of it for empty.
+    dormant: [List; 3],
+    /// The abilities of sleeping workers that were not woken for a job, as others were.
+    passed_over: List,
+    /// In the list of functions without jobs and workers.
+    idle: Link,
+    is_idle: bool,
+}
+
+/// That a connection can run a function.
+#[derive(Debug)]
+pub(super) struct Ability {
+    peer: u32,
+    pub(super) function: u32,
+    /// The limit of its jobs in milliseconds, zero for none.
+    timeout: u32,
+    turn: u64,
+    in_peer: Link,
+    dormant: [Link; 3],
+    passed_over: Link,
+    is_passed_over: bool,
+    /// By priority: whether it stands in the worker's `ready`, else it is dormant.
+    ready: [bool; 3],
+}
+
+/// A foreground submission that waits for a job.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    pub(super) job: u32,
+    pub(super) peer: u32,
+    in_job: Link,
+    in_peer: Link,
+}
+
+/// What a connection is to the queue, as client and as worker.
+#[derive(Debug)]
+pub(super) struct Party {
+    abilities: List,
+    ability_count: u32,
+    /// By priority: the abilities that may find a job, by turn.
+    ready: [BTreeMap<u64, u32>; 3],
+    first_turn: u64,
+    last_turn: u64,
+    running: List,
+    pub(super) running_count: u32,
+    waiters: List,
+    asleep: bool,
+    /// Whether it was woken and has not grabbed since.
+    woken: bool,
+}
+
+impl Party {
+    const NEW: Self = Self {
+        abilities: List::EMPTY,
+        ability_count: 0,
+        ready: [BTreeMap::new(), BTreeMap::new(), BTreeMap::new()],
+        first_turn: MIDDLE_TURN,
+        last_turn: MIDDLE_TURN,
+        running: List::EMPTY,
+        running_count: 0,
+        waiters: List::EMPTY,
+        asleep: false,
+        woken: false,
+    };
+}
+
+/// What became of a job that was taken from its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Requeued {
+    /// It waits again, or nobody wanted it any more.
+    Settled,
+    /// It has been given out too often: it is to be failed and finished.
+    Exhausted,
+}
+
+/// No room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full;
+
+/// What a queue may hold, and its ways.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) job_retries: Option<u32>,
+    pub(super) worker_wakeup: u32,
+    pub(super) min_job_timeout: Duration,
+    pub(super) max_jobs: usize,
+    pub(super) max_job_bytes: usize,
+    pub(super) max_functions: usize,
+    pub(super) max_abilities: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    rules: Rules,
+    random: Random,
+    pub(super) functions: Table<Function>,
+    names: HashTable<u32>,
+    idle: List,
+    pub(super) jobs: Jobs,
+    pub(super) waiters: Table<Waiter>,
+    pub(super) abilities: Table<Ability>,
+    ability_index: HashTable<u32>,
+    /// By the index of the connection.
+    parties: Vec<Party>,
+    pub(super) timers: Timers,
+    /// The connections to be sent a NOOP.
+    pub(super) woken: Vec<u32>,
+    pub(super) running: u32,
+    pub(super) requeues: u64,
+    /// Whether background jobs are held back.
+    holding: bool,
+}
+
+impl Queue {
+    pub(super) fn new(rules: Rules, random: Random) -> Self {
+        Self {
+            rules,
+            functions: Table::new(),
+            names: HashTable::new(),
+            idle: List::EMPTY,
+            jobs: Jobs::new(random.clone()),
+            random,
+            waiters: Table::new(),
+            abilities: Table::new(),
+            ability_index: HashTable::new(),
+            parties: Vec::new(),
+            timers: Timers::default(),
+            woken: Vec::new(),
+            running: 0,
+            requeues: 0,
+            holding: false,
+        }
+    }
+
+    // Connections.
+
+    pub(super) fn open(&mut self, peer: u32) {
+        if self.parties.len() <= peer as usize {
+            self.parties.resize_with(peer as usize + 1, || Party::NEW);
+        }
+        self.parties[peer as usize] = Party::NEW;
+    }
+
+    pub(super) fn party(&self, peer: u32) -> &Party {
+        &self.parties[peer as usize]
+    }
+
+    fn party_mut(&mut self, peer: u32) -> &mut Party {
+        &mut self.parties[peer as usize]
+    }
+
+    /// Drops all that a lost connection waited for. A job that only it wanted is dropped; one that runs goes on, and may
+    /// find another who wants it.
+    pub(super) fn abandon(&mut self, peer: u32) {
+        while let Some(waiter) = self.parties[peer as usize].waiters.first() {
+            let job = self.waiters[waiter].job;
+            self.remove_waiter(waiter);
+            let job_ref = &self.jobs.table[job];
+            if job_ref.waiting == 0 && !job_ref.background && job_ref.state != State::Running {
+                self.finish(job);
+            }
+        }
+    }
+
+    /// A job that the connection runs.
+    pub(super) fn running_on(&self, peer: u32) -> Option<u32> {
+        self.party(peer).running.first()
+    }
+
+    // Functions.
+
+    pub(super) fn function(&self, name: &[u8]) -> Option<u32> {
+        self.names.find(self.random.hash(&[name]), |&index| &*self.functions[index].name == name).copied()
+    }
+
+    /// The function with this name, made where there is none.
+    pub(super) fn intern(&mut self, name: &[u8]) -> Result<u32, Full> {
+        if let Some(index) = self.function(name) {
+            return Ok(index);
+        }
+        if self.functions.len() >= self.rules.max_functions {
+            let idle = self.idle.first().ok_or(Full)?;
+            self.forget_function(idle);
+        }
+        let index = self.functions.insert(Function {
+            name: name.into(),
+            queues: [List::EMPTY; 3],
+            queued: [0; 3],
+            total: 0,
+            running: 0,
+            workers: 0,
+            limits: [0; 3],
+            dormant: [List::EMPTY; 3],
+            passed_over: List::EMPTY,
+            idle: Link::LOOSE,
+            is_idle: false,
+        });
+        let Self { functions, names, random, .. } = self;
+        names.insert_unique(random.hash(&[name]), index, |&other| random.hash(&[&functions[other].name]));
+        self.mark_idle(index);
+        Ok(index)
+    }
+
+    /// Forgets a function. Says whether it had neither jobs nor workers, and so is gone.
+    pub(super) fn drop_function(&mut self, index: u32) -> bool {
+        let is_idle = self.functions[index].is_idle;
+        if is_idle {
+            self.forget_function(index);
+        }
+        is_idle
+    }
+
+    fn forget_function(&mut self, index: u32) {
+        self.idle.remove(&mut self.functions, index, |function| &mut function.idle);
+        let hash = self.random.hash(&[&self.functions[index].name]);
+        if let Ok(entry) = self.names.find_entry(hash, |&other| other == index) {
+            entry.remove();
+        }
+        self.functions.remove(index);
+    }
+
+    /// Keeps the list of those that could be forgotten right.
+    fn mark_idle(&mut self, index: u32) {
+        let function = &mut self.functions[index];
+        let is_idle = function.total == 0 && function.workers == 0;
+        if is_idle == function.is_idle {
+            return;
+        }
+        function.is_idle = is_idle;
+        if is_idle {
+            self.idle.push_back(&mut self.functions, index, |function| &mut function.idle);
+        } else {
+            self.idle.remove(&mut self.functions, index, |function| &mut function.idle);
+        }
+    }
+
+    // Abilities.
+
+    /// The connection can run the function, with a limit a job in milliseconds. Zero is none.
+    pub(super) fn register(&mut self, peer: u32, function: u32, timeout: u32) -> Result<(), Full> {
+        let floor = u32::try_from(self.rules.min_job_timeout.as_millis()).unwrap_or(u32::MAX);
+        let timeout = if timeout == 0 { 0 } else { timeout.max(floor) };
+        if let Some(known) = self.ability(peer, function) {
+            self.abilities[known].timeout = timeout;
+            return Ok(());
+        }
+        if self.abilities.len() >= self.rules.max_abilities {
+            return Err(Full);
+        }
+        let party = self.party_mut(peer);
+        party.first_turn -= 1;
+        party.ability_count += 1;
+        let turn = party.first_turn;
+        let index = self.abilities.insert(Ability {
+            peer,
+            function,
+            timeout,
+            turn,
+            in_peer: Link::LOOSE,
+            dormant: [Link::LOOSE; 3],
+            passed_over: Link::LOOSE,
+            is_passed_over: false,
+            ready: [false; 3],
+        });
+        let Self { abilities, ability_index, parties, functions, .. } = self;
+        parties[peer as usize].abilities.push_front(abilities, index, |ability| &mut ability.in_peer);
+        ability_index.insert_unique(ability_hash(peer, function), index, |&other| {
+            ability_hash(abilities[other].peer, abilities[other].function)
+        });
+        functions[function].workers += 1;
+        let mut finds_work = false;
+        for priority in 0..3 {
+            if functions[function].queues[priority].is_empty() {
+                functions[function].dormant[priority]
+                    .push_back(abilities, index, |ability| &mut ability.dormant[priority]);
+            } else {
+                abilities[index].ready[priority] = true;
+                parties[peer as usize].ready[priority].insert(turn, index);
+                finds_work = true;
+            }
+        }
+        self.mark_idle(function);
+        if finds_work && self.party(peer).asleep {
+            self.wake(peer);
+        }
+        Ok(())
+    }
+
+    pub(super) fn ability(&self, peer: u32, function: u32) -> Option<u32> {
+        self.ability_index
+            .find(ability_hash(peer, function), |&index| {
+                self.abilities[index].peer == peer && self.abilities[index].function == function
+            })
+            .copied()
+    }
+
+    /// Some ability of the connection.
+    pub(super) fn ability_of(&self, peer: u32) -> Option<u32> {
+        self.party(peer).abilities.first()
+    }
+
+    /// The functions that a connection can run, the newest first.
+    pub(super) fn functions_of(&self, peer: u32) -> impl Iterator<Item = &Function> {
+        let abilities = self.party(peer).abilities.iter(&self.abilities, |ability| &ability.in_peer);
+        abilities.map(|index| &self.functions[self.abilities[index].function])
+    }
+
+    pub(super) fn unregister(&mut self, index: u32) {
+        let Ability { peer, function, turn, ready, is_passed_over, .. } = self.abilities[index];
+        let Self { abilities, ability_index, parties, functions, .. } = self;
+        let party = &mut parties[peer as usize];
+        for priority in 0..3 {
+            if ready[priority] {
+                party.ready[priority].remove(&turn);
+            } else {
+                functions[function].dormant[priority]
+                    .remove(abilities, index, |ability| &mut ability.dormant[priority]);
+            }
+        }
+        if is_passed_over {
+            functions[function].passed_over.remove(abilities, index, |ability| &mut ability.passed_over);
+        }
+        party.abilities.remove(abilities, index, |ability| &mut ability.in_peer);
+        party.ability_count -= 1;
+        if let Ok(entry) = ability_index.find_entry(ability_hash(peer, function), |&other| other == index) {
+            entry.remove();
+        }
+        abilities.remove(index);
+        functions[function].workers -= 1;
+        let pass_on = self.rules.worker_wakeup > 0 && self.party(peer).woken;
+        if pass_on {
+            // It was woken for a job that it now will not take: somebody else must be.
+            for priority in [Priority::High, Priority::Normal, Priority::Low] {
+                if !self.functions[function].queues[priority as usize].is_empty() {
+                    self.announce(function, priority);
+                }
+            }
+        }
+        self.mark_idle(function);
+    }
+
+    /// The jobs of `function` that the connection runs.
+    pub(super) fn running_of(&self, peer: u32, function: u32) -> Vec<u32> {
+        let running = self.party(peer).running.iter(&self.jobs.table, |job| &job.link);
+        running.filter(|&job| self.jobs.table[job].function == function).collect()
+    }
+
+    // Sleeping and waking.
+
+    /// The worker sleeps, unless a job waits: then it is woken at once.
+    pub(super) fn sleep(&mut self, peer: u32) {
+        let finds_work = self.next_ability(peer).is_some();
+        let party = self.party_mut(peer);
+        party.asleep = true;
+        party.woken = false;
+        if finds_work {
+            self.wake(peer);
+        }
+    }
+
+    fn wake(&mut self, peer: u32) {
+        let party = self.party_mut(peer);
+        party.asleep = false;
+        party.woken = true;
+        self.woken.push(peer);
+    }
+
+    /// Tells all who can run `function` that it has a job, and wakes as many as the rules say of those who sleep.
+    fn announce(&mut self, function: u32, priority: Priority) {
+        let priority = priority as usize;
+        let mut to_wake = if self.rules.worker_wakeup == 0 { u32::MAX } else { self.rules.worker_wakeup };
+        while to_wake > 0 {
+            let list = &mut self.functions[function].passed_over;
+            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.passed_over) else { break };
+            self.abilities[index].is_passed_over = false;
+            let peer = self.abilities[index].peer;
+            if self.party(peer).asleep {
+                self.wake(peer);
+                to_wake -= 1;
+            }
+        }
+        loop {
+            let list = &mut self.functions[function].dormant[priority];
+            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.dormant[priority]) else {
+                break;
+            };
+            let ability = &mut self.abilities[index];
+            ability.ready[priority] = true;
+            let peer = ability.peer;
+            let party = &mut self.parties[peer as usize];
+            party.ready[priority].insert(ability.turn, index);
+            if !party.asleep {
+                continue;
+            }
+            if to_wake > 0 {
+                to_wake -= 1;
+                self.wake(peer);
+            } else if !ability.is_passed_over {
+                ability.is_passed_over = true;
+                let list = &mut self.functions[function].passed_over;
+                list.push_back(&mut self.abilities, index, |ability| &mut ability.passed_over);
+            }
+        }
+    }
+
+    // Jobs: in.
+
+    /// Whether a submission of `bytes` may come in, to be joined or not.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.jobs.table.len() < self.rules.max_jobs
+            && self.waiters.len() < self.rules.max_jobs
+            && self.jobs.bytes().saturating_add(bytes) <= self.rules.max_job_bytes
+    }
+
+    /// Whether the function has as many jobs as it may before one of `priority` is refused.
+    pub(super) fn is_full(&self, function: u32, priority: Priority) -> bool {
+        let function = &self.functions[function];
+        let limit = function.limits[priority as usize];
+        limit != 0 && function.total >= limit
+    }
+
+    /// Puts in a job, to be run from `due` on, under `number` if that is free.
+    pub(super) fn add(&mut self, new: NewJob<'_>, due: Option<Instant>, number: Option<u64>) -> u32 {
+        let (function, priority) = (new.function, new.priority);
+        let job = self.jobs.insert(new, number);
+        self.functions[function].total += 1;
+        self.functions[function].queued[priority as usize] += 1;
+        self.mark_idle(function);
+        match due {
+            Some(due) => {
+                self.jobs.table[job].state = State::Delayed;
+                self.time(job, due);
+            }
+            None => self.enqueue(job),
+        }
+        job
+    }
+
+    /// One more foreground submission waits for the job.
+    pub(super) fn wait_for(&mut self, peer: u32, job: u32) {
+        let waiter = self.waiters.insert(Waiter { job, peer, in_job: Link::LOOSE, in_peer: Link::LOOSE });
+        let Self { waiters, jobs, parties, .. } = self;
+        let job = &mut jobs.table[job];
+        job.waiters.push_back(waiters, waiter, |waiter| &mut waiter.in_job);
+        job.waiting += 1;
+        parties[peer as usize].waiters.push_back(waiters, waiter, |waiter| &mut waiter.in_peer);
+    }
+
+    /// The connections that wait for the job, one as often as it has submitted it.
+    pub(super) fn waiting_for(&self, job: u32) -> impl Iterator<Item = u32> {
+        let waiters = self.jobs.table[job].waiters.iter(&self.waiters, |waiter| &waiter.in_job);
+        waiters.map(|waiter| self.waiters[waiter].peer)
+    }
+
+    fn remove_waiter(&mut self, index: u32) {
+        let Waiter { job, peer, .. } = self.waiters[index];
+        let Self { waiters, jobs, parties, .. } = self;
+        let job = &mut jobs.table[job];
+        job.waiters.remove(waiters, index, |waiter| &mut waiter.in_job);
+        job.waiting -= 1;
+        parties[peer as usize].waiters.remove(waiters, index, |waiter| &mut waiter.in_peer);
+        waiters.remove(index);
+    }
+
+    /// To the tail of its queue, unless it is held back.
+    fn enqueue(&mut self, index: u32) {
+        let job = &mut self.jobs.table[index];
+        if self.holding && job.waiting == 0 {
+            job.state = State::Held;
+            return;
+        }
+        job.state = State::Queued;
+        let (function, priority) = (job.function, job.priority);
+        let queue = &mut self.functions[function].queues[priority as usize];
+        queue.push_back(&mut self.jobs.table, index, |job| &mut job.link);
+        self.announce(function, priority);
+    }
+
+    /// The timer of a job has fired. A delayed job is due now; says whether it was another, to be taken from its worker.
+    pub(super) fn fired(&mut self, index: u32) -> bool {
+        let job = &mut self.jobs.table[index];
+        job.timed = false;
+        let is_delayed = job.state == State::Delayed;
+        if is_delayed {
+            self.enqueue(index);
+        }
+        !is_delayed
+    }
+
+    // Jobs: out.
+
+    /// The ability whose job is next for the connection, with its priority: the highest priority over all its functions,
+    /// and within it the function whose turn it is.
+    fn next_ability(&mut self, peer: u32) -> Option<(u32, usize)> {
+        let Self { parties, functions, abilities, .. } = self;
+        let party = &mut parties[peer as usize];
+        for priority in 0..3 {
+            while let Some(entry) = party.ready[priority].first_entry() {
+                let index = *entry.get();
+                let function = &mut functions[abilities[index].function];
+                if !function.queues[priority].is_empty() {
+                    return Some((index, priority));
+                }
+                entry.remove();
+                abilities[index].ready[priority] = false;
+                function.dormant[priority].push_back(abilities, index, |ability| &mut ability.dormant[priority]);
+            }
+        }
+        None
+    }
+
+    /// Gives the connection its next job.
+    pub(super) fn grab(&mut self, peer: u32, now: Instant) -> Option<u32> {
+        let next = self.next_ability(peer);
+        let party = self.party_mut(peer);
+        party.asleep = false;
+        party.woken = false;
+        let (ability, priority) = next?;
+        let Ability { function, timeout, .. } = self.abilities[ability];
+        let Self { functions, jobs, parties, .. } = self;
+        let function = &mut functions[function];
+        let index = function.queues[priority].pop_front(&mut jobs.table, |job| &mut job.link)?;
+        function.queued[priority] -= 1;
+        function.running += 1;
+        let party = &mut parties[peer as usize];
+        party.running.push_back(&mut jobs.table, index, |job| &mut job.link);
+        party.running_count += 1;
+        let job = &mut jobs.table[index];
+        job.state = State::Running;
+        job.worker = peer;
+        self.running += 1;
+        if timeout > 0 {
+            self.time(index, now + Duration::from_millis(timeout.into()));
+        }
+        self.served(ability);
+        Some(index)
+    }
+
+    /// The function that was served has its next turn behind all others.
+    fn served(&mut self, index: u32) {
+        let ability = &mut self.abilities[index];
+        let party = &mut self.parties[ability.peer as usize];
+        if party.ability_count == 1 {
+            return;
+        }
+        for ready in &mut party.ready {
+            if ready.remove(&ability.turn).is_some() {
+                ready.insert(party.last_turn, index);
+            }
+        }
+        ability.turn = party.last_turn;
+        party.last_turn += 1;
+    }
+
+    /// The job that `number` names, if the connection runs it.
+    pub(super) fn held_by(&self, peer: u32, number: u64) -> Option<u32> {
+        self.jobs.with_number(number).filter(|&job| self.jobs.table[job].worker == peer)
+    }
+
+    /// Takes a running job from its worker: it was lost, took too long, or cannot do it any more.
+    pub(super) fn requeue(&mut self, index: u32) -> Requeued {
+        self.cancel_timer(index);
+        self.take_from_worker(index);
+        self.requeues += 1;
+        let job = &mut self.jobs.table[index];
+        let function = job.function;
+        self.functions[function].queued[job.priority as usize] += 1;
+        job.state = State::Held;
+        (job.numerator, job.denominator) = (0, 0);
+        job.retries = job.retries.saturating_add(1);
+        if job.cancelled || (job.waiting == 0 && !job.background) {
+            self.finish(index);
+            return Requeued::Settled;
+        }
+        if self.rules.job_retries.is_some_and(|most| job.retries > most) {
+            return Requeued::Exhausted;
+        }
+        self.enqueue(index);
+        Requeued::Settled
+    }
+
+    fn take_from_worker(&mut self, index: u32) {
+        let job = &mut self.jobs.table[index];
+        let (peer, function) = (job.worker, job.function);
+        job.worker = NONE;
+        let party = &mut self.parties[peer as usize];
+        party.running.remove(&mut self.jobs.table, index, |job| &mut job.link);
+        party.running_count -= 1;
+        self.functions[function].running -= 1;
+        self.running -= 1;
+    }
+
+    /// Ends a job, wherever it is: nothing of it is left.
+    pub(super) fn finish(&mut self, index: u32) {
+        self.cancel_timer(index);
+        self.disown(index);
+        let job = &self.jobs.table[index];
+        let (function, priority, state) = (job.function, job.priority as usize, job.state);
+        if state == State::Running {
+            self.take_from_worker(index);
+        } else {
+            self.functions[function].queued[priority] -= 1;
+        }
+        if state == State::Queued {
+            let queue = &mut self.functions[function].queues[priority];
+            queue.remove(&mut self.jobs.table, index, |job| &mut job.link);
+        }
+        self.functions[function].total -= 1;
+        self.jobs.remove(index);
+        self.mark_idle(function);
+    }
+
+    /// Nobody waits for the job any more.
+    pub(super) fn disown(&mut self, index: u32) {
+        while let Some(waiter) = self.jobs.table[index].waiters.first() {
+            self.remove_waiter(waiter);
+        }
+    }
+
+    fn time(&mut self, index: u32, at: Instant) {
+        let job = &mut self.jobs.table[index];
+        job.timed = true;
+        job.when = at;
+        self.timers.set(at, Timer::Job(index));
+    }
+
+    fn cancel_timer(&mut self, index: u32) {
+        let job = &mut self.jobs.table[index];
+        if core::mem::take(&mut job.timed) {
+            self.timers.cancel(job.when, Timer::Job(index));
+        }
+    }
+
+    /// Hands out no background jobs from now on.
+    pub(super) fn hold_background(&mut self) {
+        self.holding = true;
+        let queued = self.jobs.table.iter().filter(|(_, job)| job.state == State::Queued && job.waiting == 0);
+        let indices: Vec<u32> = queued.map(|(index, _)| index).collect();
+        for index in indices {
+            let job = &mut self.jobs.table[index];
+            job.state = State::Held;
+            let queue = &mut self.functions[job.function].queues[job.priority as usize];
+            queue.remove(&mut self.jobs.table, index, |job| &mut job.link);
+        }
+    }
+
+    /// Moves the time of all delayed jobs, as the wall clock was set.
+    pub(super) fn reschedule(&mut self, moved: impl Fn(Instant) -> Instant) {
+        let delayed = self.jobs.table.iter().filter(|(_, job)| job.state == State::Delayed);
+        let indices: Vec<u32> = delayed.map(|(index, _)| index).collect();
+        for index in indices {
+            let when = self.jobs.table[index].when;
+            self.cancel_timer(index);
+            self.time(index, moved(when));
+        }
+    }
+
+    /// Whether no job runs or is waited for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.running == 0 && self.waiters.is_empty()
+    }
+
+    /// Panics where the lists and counts do not agree.
+    pub(super) fn audit(&self) {
+        self.jobs.audit();
+        let mut waiters = 0;
+        let mut totals = alloc::collections::BTreeMap::<u32, [u32; 5]>::new();
+        for (index, job) in self.jobs.table.iter() {
+            waiters += self.waiting_for(index).count();
+            assert_eq!(self.waiting_for(index).count(), job.waiting as usize);
+            assert_eq!(job.worker != NONE, job.state == State::Running);
+            assert!(job.waiting > 0 || job.background || job.state == State::Running, "nobody wants {job:?}");
+            let total = totals.entry(job.function).or_default();
+            total[3] += 1;
+            total[if job.state == State::Running { 4 } else { job.priority as usize }] += 1;
+        }
+        assert_eq!(waiters, self.waiters.len());
+        let (mut workers, mut idle) = (0, 0);
+        for (index, function) in self.functions.iter() {
+            let [high, normal, low, total, running] = totals.get(&index).copied().unwrap_or_default();
+            assert_eq!(function.queued, [high, normal, low]);
+            assert_eq!((function.total, function.running), (total, running));
+            assert_eq!(function.is_idle, function.total == 0 && function.workers == 0);
+            workers += function.workers as usize;
+            idle += usize::from(function.is_idle);
+            for priority in 0..3 {
+                for job in function.queues[priority].iter(&self.jobs.table, |job| &job.link) {
+                    assert_eq!(self.jobs.table[job].state, State::Queued);
+                }
+                for ability in function.dormant[priority].iter(&self.abilities, |ability| &ability.dormant[priority]) {
+                    assert!(!self.abilities[ability].ready[priority]);
+                    assert!(function.queues[priority].is_empty(), "one who does not know of a job");
+                }
+            }
+        }
+        assert_eq!(idle, self.idle.iter(&self.functions, |function| &function.idle).count());
+        assert_eq!((workers, self.names.len()), (self.abilities.len(), self.functions.len()));
+        let parties = &self.parties;
+        assert_eq!(workers, parties.iter().map(|party| party.ability_count as usize).sum::<usize>());
+        assert_eq!(self.running, parties.iter().map(|party| party.running_count).sum::<u32>());
+        assert_eq!(self.timers.jobs(), self.jobs.table.iter().filter(|(_, job)| job.timed).count());
+        assert!(self.woken.is_empty());
+        let ready = parties.iter().flat_map(|party| &party.ready).map(BTreeMap::len).sum::<usize>();
+        assert_eq!(ready, self.abilities.iter().map(|(_, a)| a.ready.iter().filter(|&&is| is).count()).sum::<usize>());
+    }
+}
+
+/// The indices are the server's own, so that this needs no key.
+const fn ability_hash(peer: u32, function: u32) -> u64 {
+    let hash = (((peer as u64) << 32) | function as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
+}
