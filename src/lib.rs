@@ -1,4 +1,54 @@
-//! Gearman as pure state machines. (The map of the house follows as it is built.)
+//! Gearman as pure state machines: a client, a worker and a job server that take bytes and time, and answer with actions and
+//! events. Thin runtimes drive them on blocking sockets, mio, smol or tokio; your own event loop can, too.
+//!
+//! # In ten minutes
+//!
+//! Gearman is a job system. Clients submit jobs, each a *function* and a *payload*, to a *job server*; workers that can run
+//! the function take them; results flow back. Foreground jobs tell their client how they go; background jobs only queue.
+//!
+//! The job server can be gearmand, or the one in this crate: it needs no installation, for one machine and for tests.
+#![cfg_attr(feature = "blocking", doc = include_str!("../docs/first-program.md"))]
+//!
+//! **Nothing is lost in silence.** Each submission that was accepted ends in exactly one [`Outcome`]: its result, its failure
+//! or exception, or what became of it and how far it had come ([`Phase`]) when a connection, a server or a deadline ended it.
+//! [What happens when](guide::what_happens_when) is a table of every fault, and each row is a test.
+//!
+//! **Several job servers** share the work by a [`Balance`] of your choice. One that fails is kept away from and comes back;
+//! jobs move on as their [`Retry`] allows. Clients and workers reconnect by themselves, workers with their functions.
+//!
+//! **Deadlines** ([`Deadlines`], [`Connecting`]) bound every wait; [`Limits`] bound every queue.
+//!
+//! Read on in the [guide].
+//!
+//! # The map
+//!
+//! ```text
+//!  socket ──bytes──▶ wire ─▶ connection ─▶ link ─▶ client │ worker ─▶ Event ──▶ your code
+//!  socket ◀─chunks── outbox ◀─────────── balancer ◀── submit() │ complete() ◀── your code
+//!                         server: peer ─▶ queue ─▶ peer
+//! ```
+//!
+//! - [`Machine`] is all that a driver must know; [`client`], [`worker`], [`server`] and [`admin`] are machines.
+//! - [`Job`] and [`Outcome`] are what goes in and how it ends.
+//! - [`wire`] has every packet type, from one table, and the text protocol.
+#![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads and blocking sockets, no dependency.")]
+#![cfg_attr(feature = "mio", doc = "- [`mio`]: inside a `mio::Poll` that you own, or a turnkey loop.")]
+#![cfg_attr(feature = "smol", doc = "- [`smol`]: futures on async-io, on any executor.")]
+#![cfg_attr(feature = "tokio", doc = "- [`tokio`]: the same words on tokio.")]
+//!
+//! # Features
+//!
+//! | feature | adds | for |
+//! | --- | --- | --- |
+//! | `blocking` (default) | nothing | threads |
+//! | `mio` | mio | a loop of your own, thousands of connections on one thread |
+//! | `smol` | async-io, futures-lite | async without tokio |
+//! | `tokio` | tokio | programs on tokio |
+//! | `encoding` | data-encoding | text payloads by Node's names of encodings |
+//! | `json` | serde, serde_json | JSON payloads |
+//!
+//! Without any feature the crate is the bare machines, `no_std` with `alloc`. `src/` never touches a socket, a thread or a
+//! clock, and the compiler sees to it. There is no `unsafe`.
 #![no_std]
 #![warn(clippy::disallowed_types, clippy::std_instead_of_core, clippy::std_instead_of_alloc)]
 

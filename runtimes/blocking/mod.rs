@@ -24,11 +24,14 @@
 
 mod client;
 mod driver;
+mod server;
 mod worker;
 
 pub use self::client::{Client, JobSet, Pending};
+pub use self::server::Server;
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, Task, Throw, ToAddress, WorkerBuilder, servers_from_env,
+    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
+    servers_from_env,
 };

@@ -1,6 +1,7 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
 mod post;
+mod server;
 mod task;
 
 use alloc::boxed::Box;
@@ -15,6 +16,8 @@ use bytes::Bytes;
 
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
+pub(crate) use self::server::Gate;
+pub use self::server::ServerBuilder;
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -3,13 +3,15 @@
 use alloc::sync::Arc;
 use core::task::Waker;
 
+use bytes::Bytes;
+
 use super::state::{Core, Reading, find, is_timeout};
 use super::{Driven, Guard, MAX_NOTICES, PARKED, Shared, Sink};
 use crate::runtimes::std::io::Write;
 use crate::runtimes::std::net::TcpStream;
 use crate::runtimes::std::sync::PoisonError;
 use crate::runtimes::std::thread;
-use crate::runtimes::{CHUNKS, close_reason, write_chunks};
+use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
 use crate::{CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
@@ -44,13 +46,17 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 }
                 Output::Wait(at) => {
                     core.wait = at;
-                    if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
-                        core.alarm = at;
-                        self.alarm.notify_one();
-                    }
-                    return;
+                    return self.set_alarm(core, at);
                 }
             }
+        }
+    }
+
+    /// The clock's thread must be awake at this time.
+    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Option<Instant>) {
+        if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
+            core.alarm = at;
+            self.alarm.notify_one();
         }
     }
 
@@ -61,10 +67,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Wakes those for whom something has come.
-    pub(super) fn wake<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        if core.wakers.is_empty() {
-            return core;
-        }
+    #[inline]
+    pub(super) fn wake<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.wakers.is_empty() { core } else { self.wake_all(core) }
+    }
+
+    #[cold]
+    fn wake_all<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         let wakers = core::mem::take(&mut core.wakers);
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
@@ -72,7 +81,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Calls the listener: one thread at a time, in the order of the events, with nothing locked.
-    pub(super) fn notify<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+    #[inline]
+    pub(super) fn notify<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.notices.is_empty() { core } else { self.notify_all(core) }
+    }
+
+    #[cold]
+    fn notify_all<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         while !core.notices.is_empty()
             && let Some(mut listener) = core.listener.take()
         {
@@ -87,7 +102,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Writes what is to be written, and wakes those for whom something has come by it.
+    #[inline]
     pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        core.flush_at = None;
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
                 && let (false, Some(socket)) = (link.writing, link.socket.clone())
@@ -114,8 +131,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let mut result = Ok(0);
             if !empty {
                 drop(core);
-                let slices = chunks.iter().map(|chunk| &chunk[..]);
-                result = write_chunks(slices, |slices| (&**socket).write_vectored(slices));
+                result = match &chunks[..] {
+                    [only] => uninterrupted(|| (&**socket).write(only)),
+                    chunks => {
+                        write_chunks(chunks.iter().map(Bytes::as_ref), |slices| (&**socket).write_vectored(slices))
+                    }
+                };
                 chunks.clear();
                 core = self.lock();
             }
@@ -173,19 +194,19 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Reads once with the role of the reader, which is given back. A caller has a limit to his `patience`; false when it
-    /// has come to its end: sleeping is for the connection's thread.
+    /// has come to its end: sleeping is for the connection's thread. The last value returned is the time.
     pub(super) fn read<'a>(
         self: &'a Arc<Self>,
         conn: ConnId,
         socket: &TcpStream,
         mut reading: Reading,
         patience: Option<u64>,
-    ) -> (Guard<'a, M, S>, bool) {
+    ) -> (Guard<'a, M, S>, bool, Instant) {
         let result = reading.read(socket, patience);
         let mut core = self.lock();
         let now = self.clock.now();
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, true) };
+        let Some(link) = find(links, conn) else { return (core, true, now) };
         let mut awake = true;
         match result {
             Ok(0) => core.end(conn, CloseReason::Ended, now),
@@ -204,7 +225,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         if patience.is_none() || !awake {
             core.pass_on(conn, !awake);
         }
-        (self.notify(self.flush(self.wake(core))), awake)
+        (self.notify(self.flush(self.wake(core))), awake, now)
     }
 
     /// Sleeps until something has come, the role of the reader is offered, or the deadline passes.

@@ -109,6 +109,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             sink,
             links: Vec::new(),
             due: Vec::new(),
+            flush_at: None,
             chunks: Vec::new(),
             wakers: Vec::new(),
             strays: Vec::new(),
@@ -139,7 +140,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Like [`call`](Self::call), but what is to be written may wait for the caller's next [`wait`](Self::wait), where he
-    /// will soon be as `lazy` says after the events have been noted. It waits for [`NAP`] at most.
+    /// will soon be as `lazy` says after the events have been noted. It waits for [`NAP`] at most: then the clock's thread
+    /// writes it.
     pub(crate) fn call_lazily<T>(
         &self,
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
@@ -148,11 +150,16 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let shared = &self.0;
         let mut core = shared.lock();
         let Core { machine, sink, .. } = &mut *core;
-        let result = act(machine, sink, shared.clock.now());
+        let now = shared.clock.now();
+        let result = act(machine, sink, now);
         shared.poll(&mut core);
         core = shared.wake(core);
-        if !core.may_defer() || !lazy(&core.sink) {
+        if core.due.is_empty() || !lazy(&core.sink) {
             core = shared.flush(core);
+        } else if core.flush_at.is_none() {
+            let at = Some(now + NAP);
+            core.flush_at = at;
+            shared.set_alarm(&mut core, at);
         }
         drop(shared.notify(core));
         result
@@ -168,6 +175,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let shared = &self.0;
         let mut core = shared.lock();
         let (mut from, mut may_read) = (None, true);
+        let mut read_at = None;
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
             from = match look(machine, sink, None) {
@@ -176,7 +184,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let now = shared.clock.now();
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
             if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
@@ -194,7 +202,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 && let Some((socket, reading)) = core.take_role(conn)
             {
                 drop(core);
-                (core, may_read) = shared.read(conn, &socket, reading, Some(patience));
+                let now;
+                (core, may_read, now) = shared.read(conn, &socket, reading, Some(patience));
+                read_at = Some(now);
                 continue;
             }
             let Core { machine, sink, .. } = &mut *core;
