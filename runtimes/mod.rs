@@ -5,7 +5,21 @@ extern crate std;
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub(crate) mod future;
 pub(crate) mod handles;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod hub;
+#[cfg(feature = "mio")]
+pub mod mio;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod resolver;
+#[cfg(feature = "smol")]
+pub mod smol;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod sockets;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};

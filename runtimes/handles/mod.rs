@@ -1,5 +1,6 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
+mod driven;
 mod post;
 mod server;
 mod task;
@@ -14,10 +15,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
-pub(crate) use self::server::Gate;
 pub use self::server::ServerBuilder;
+pub(crate) use self::server::{Gate, bind};
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -24,7 +24,7 @@ use core::time::Duration;
 
 use self::state::Core;
 use crate::runtimes::Clock;
-use crate::runtimes::handles::Listener;
+use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
@@ -42,12 +42,6 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Events that wait for a listener which is slow or stuck; later ones are dropped.
 const MAX_NOTICES: usize = 4096;
 
-/// Where a machine's events go.
-pub(crate) trait Sink<E>: Send + 'static {
-    /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
-    fn take(&mut self, event: E, wake: &mut Vec<Waker>) -> Option<E>;
-}
-
 /// What a waiting caller finds.
 pub(crate) enum Look<T> {
     Found(T),
@@ -63,12 +57,6 @@ pub(crate) enum Source {
     Sole,
     /// From any of several.
     Any,
-}
-
-/// What this driver can drive.
-pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
-    /// Closes it at once.
-    fn close(&mut self, now: Instant);
 }
 
 /// A machine and its driver. Dropping it flushes for a bounded time, closes the machine and ends all threads.
