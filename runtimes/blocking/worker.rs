@@ -35,7 +35,7 @@ impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
         let may_wait = Cell::new(false);
         let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
-        self.call_lazily(act, |desk| may_wait.get() && !desk.tasks.is_empty());
+        self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
@@ -149,15 +149,17 @@ impl Worker {
             } else if !desk.wakers.is_empty() {
                 with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
             }
-            match desk.tasks.pop_front() {
-                Some(assignment) => Look::Found(Some(assignment)),
+            match desk.take() {
+                Some(taken) => Look::Found(Some(taken)),
                 None if desk.closed => Look::Found(None),
                 None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
         });
-        let port = || -> Arc<dyn Port> { self.0.driver.clone() };
-        Some(found?.map(|assignment| Task::new(assignment, port(), driver.now())))
+        Some(found?.map(|(assignment, next)| {
+            next.into_iter().for_each(Waker::wake);
+            Task::new(assignment, driver.clone(), driver.now())
+        }))
     }
 
     /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks

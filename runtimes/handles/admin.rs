@@ -102,11 +102,7 @@ impl Replies {
     }
 
     /// The reply to `request`, once. Else `waker` is woken when it comes.
-    pub(crate) fn take(
-        &mut self,
-        request: RequestId,
-        waker: Option<&Waker>,
-    ) -> Option<Result<Reply, CommandError>> {
+    pub(crate) fn take(&mut self, request: RequestId, waker: Option<&Waker>) -> Option<Result<Reply, CommandError>> {
         let open = self.open.get_mut(&request)?;
         match open.result.take() {
             Some(result) => {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod post;
+mod server;
 mod task;
 
 use alloc::boxed::Box;
@@ -18,6 +19,8 @@ pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
+pub(crate) use self::server::Gate;
+pub use self::server::ServerBuilder;
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -53,8 +53,8 @@ pub(crate) trait Port: Send + Sync {
 /// Where jobs wait for somebody to run them.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    pub(crate) tasks: VecDeque<Assignment>,
-    /// Whom to wake, one for each job that comes.
+    tasks: VecDeque<Assignment>,
+    /// Whom to wake for jobs.
     pub(crate) wakers: Vec<Waker>,
     /// Jobs in hand that are no longer this worker's.
     gone: Vec<(TaskId, Gone)>,
@@ -65,12 +65,27 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    /// Whether a job waits to be run.
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.tasks.is_empty()
+    }
+
+    /// The next job to run, and whom to wake for the one after it.
+    pub(crate) fn take(&mut self) -> Option<(Assignment, Option<Waker>)> {
+        let assignment = self.tasks.pop_front()?;
+        let next = if self.tasks.is_empty() { None } else { self.wakers.pop() };
+        Some((assignment, next))
+    }
+
     /// Puts an event of the worker where it belongs, and tells whom to wake. One that belongs to no one job comes back.
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
         match event {
             Event::Assigned(assignment) => {
+                // Where others wait already, whoever takes the first wakes the next: quick jobs wake few.
+                if self.tasks.is_empty() {
+                    wake.extend(self.wakers.pop());
+                }
                 self.tasks.push_back(assignment);
-                wake.extend(self.wakers.pop());
             }
             Event::Gone { task, reason } => self.gone.push((task, reason)),
             Event::Closed => {

@@ -46,13 +46,17 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 }
                 Output::Wait(at) => {
                     core.wait = at;
-                    if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
-                        core.alarm = at;
-                        self.alarm.notify_one();
-                    }
-                    return;
+                    return self.set_alarm(core, at);
                 }
             }
+        }
+    }
+
+    /// The clock's thread must be awake at this time.
+    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Option<Instant>) {
+        if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
+            core.alarm = at;
+            self.alarm.notify_one();
         }
     }
 
@@ -100,6 +104,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Writes what is to be written, and wakes those for whom something has come by it.
     #[inline]
     pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        core.flush_at = None;
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
                 && let (false, Some(socket)) = (link.writing, link.socket.clone())

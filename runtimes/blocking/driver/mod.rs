@@ -109,6 +109,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             sink,
             links: Vec::new(),
             due: Vec::new(),
+            flush_at: None,
             chunks: Vec::new(),
             wakers: Vec::new(),
             strays: Vec::new(),
@@ -139,7 +140,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Like [`call`](Self::call), but what is to be written may wait for the caller's next [`wait`](Self::wait), where he
-    /// will soon be as `lazy` says after the events have been noted. It waits for [`NAP`] at most.
+    /// will soon be as `lazy` says after the events have been noted. It waits for [`NAP`] at most: then the clock's thread
+    /// writes it.
     pub(crate) fn call_lazily<T>(
         &self,
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
@@ -148,11 +150,16 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let shared = &self.0;
         let mut core = shared.lock();
         let Core { machine, sink, .. } = &mut *core;
-        let result = act(machine, sink, shared.clock.now());
+        let now = shared.clock.now();
+        let result = act(machine, sink, now);
         shared.poll(&mut core);
         core = shared.wake(core);
-        if !core.may_defer() || !lazy(&core.sink) {
+        if core.due.is_empty() || !lazy(&core.sink) {
             core = shared.flush(core);
+        } else if core.flush_at.is_none() {
+            let at = Some(now + NAP);
+            core.flush_at = at;
+            shared.set_alarm(&mut core, at);
         }
         drop(shared.notify(core));
         result

@@ -24,6 +24,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) links: Vec<Option<Link>>,
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
+    /// When the clock's thread writes them, where that was put off.
+    pub(super) flush_at: Option<Instant>,
     /// Spare room for a writer.
     pub(super) chunks: Vec<Bytes>,
     pub(super) wakers: Vec<Waker>,
@@ -59,7 +61,6 @@ pub(super) struct Link {
     pub(super) callers: Vec<Waker>,
     /// No caller has read or waited since the thread looked last.
     pub(super) quiet: bool,
-    pub(super) napping: bool,
     pub(super) rouse: Arc<Condvar>,
 }
 
@@ -82,13 +83,6 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn sole(&self) -> Option<ConnId> {
         let mut all = self.links.iter().flatten();
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
-    }
-
-    /// Whether each connection that has something to write will be looked at soon.
-    pub(super) fn may_defer(&self) -> bool {
-        let napping =
-            |conn: &ConnId| self.links.get(conn.index()).and_then(Option::as_ref).is_some_and(|link| link.napping);
-        self.due.iter().all(napping)
     }
 
     pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<TcpStream>, Reading)> {
@@ -128,7 +122,6 @@ impl<M: Machine, S> Core<M, S> {
                 reading: Some(Reading::default()),
                 callers: Vec::new(),
                 quiet: true,
-                napping: false,
                 rouse: Arc::default(),
             });
         }

@@ -9,6 +9,7 @@ use crate::runtimes::std::net::{TcpListener, TcpStream};
 use crate::runtimes::std::sync::{Condvar, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{ACCEPT_PAUSE, accept_goes_on, close_reason, connect_reason, peer_name, prepare, resolve};
+use crate::time::earlier;
 use crate::{Address, CloseReason, ConnId, Input, Peer};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
@@ -41,8 +42,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.settle(core);
                 continue;
             }
-            core.alarm = core.wait;
-            core = match core.wait {
+            if core.flush_at.is_some_and(|at| at <= now) {
+                core = self.notify(self.flush(core));
+                continue;
+            }
+            core.alarm = earlier(core.wait, core.flush_at);
+            core = match core.alarm {
                 None => self.alarm.wait(core).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => sleep(&self.alarm, core, self.clock.until(at)),
             };
@@ -110,10 +115,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.read(conn, &socket, reading, None).0;
                 continue;
             }
-            core.link(conn).into_iter().for_each(|link| (link.quiet, link.napping) = (true, true));
+            core.link(conn).into_iter().for_each(|link| link.quiet = true);
             core = sleep(&rouse, core, NAP);
-            core.link(conn).into_iter().for_each(|link| link.napping = false);
-            core = self.flush(core);
         }
     }
 
