@@ -91,9 +91,8 @@ fn our_own_server_is_shut_down_where_it_allows_it() {
     let server = server.start().expect("a free port");
     let admin = Admin::connect(server.local_addr()).expect("it listens");
     admin.shutdown(true).expect("allowed");
-    wait_until("it is gone", PATIENCE, || {
-        matches!(admin.version(), Err(Error::Admin(CommandError::Lost { reason: CloseReason::Refused, .. })))
-    });
+    server.wait();
+    assert!(matches!(admin.version(), Err(Error::Admin(CommandError::Lost { .. }))));
 }
 
 #[test]

@@ -116,12 +116,6 @@ impl Replies {
         }
     }
 
-    /// Nobody takes the reply to `request` any more.
-    #[cfg_attr(not(any(feature = "smol", feature = "tokio")), expect(dead_code, reason = "only futures give up"))]
-    pub(crate) fn forget(&mut self, request: RequestId) {
-        self.open.remove(&request);
-    }
-
     /// Whether it is connected, or why not; `None`, and `waker` is woken, as long as that is not known.
     pub(crate) fn connected(&mut self, waker: Option<&Waker>) -> Option<Result<(), CloseReason>> {
         if self.connected.is_none() {
