@@ -96,3 +96,8 @@ pub use time::Instant;
 mod runtimes;
 #[cfg(feature = "blocking")]
 pub use runtimes::blocking;
+
+/// The README's snippets are tests.
+#[cfg(all(doctest, feature = "blocking"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -44,6 +44,11 @@ impl From<PriorityArgument> for Priority {
     }
 }
 
+/// What the examples' workers do: a payload backwards.
+pub(crate) fn reversed(payload: &[u8]) -> Vec<u8> {
+    payload.iter().rev().copied().collect()
+}
+
 /// A number of seconds, with or without a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;

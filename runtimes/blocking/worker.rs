@@ -274,6 +274,12 @@ impl Worker {
         Err(Error::Unfinished { jobs })
     }
 
+    /// Asks for no more jobs, and returns at once: what is in hand or on its way is still to be run, then
+    /// [`run`](Self::run) and [`next`](Self::next) end. [`drain`](Self::drain) waits for that.
+    pub fn finish(&self) {
+        self.0.driver.call(|worker, _, now| worker.drain(now));
+    }
+
     /// Closes it at once: jobs in hand are cancelled, and their job servers give them to other workers.
     pub fn close(&self) {
         self.0.driver.call(|worker, _, now| worker.close(now));

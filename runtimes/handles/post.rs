@@ -98,7 +98,10 @@ const fn so_far(phase: Phase) -> &'static str {
 
 impl JobError {
     /// The result of a job that ended so; of a background job, that it is queued.
-    pub(crate) fn check(outcome: Outcome) -> Result<Bytes, Self> {
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn check(outcome: Outcome) -> Result<Bytes, Self> {
         Err(match outcome {
             Outcome::Complete(result) => return Ok(result),
             Outcome::Queued(_) => return Ok(Bytes::new()),

@@ -265,7 +265,7 @@ impl Ended {
 #[track_caller]
 pub(crate) fn run(command: &mut Command, stdin: &[u8]) -> Ended {
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = Running(child.unwrap_or_else(|error| panic!("{command:?} starts: {error}")));
+    let mut child = Process(child.unwrap_or_else(|error| panic!("{command:?} starts: {error}")));
     let mut pipes = (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take());
     thread::scope(|scope| {
         // A program that ends early does not read the rest: no error of ours.
@@ -299,9 +299,9 @@ fn all_of(pipe: Option<impl Read>) -> Vec<u8> {
 
 /// A process that is killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Running(pub(crate) Child);
+pub(crate) struct Process(pub(crate) Child);
 
-impl Running {
+impl Process {
     /// Starts a program whose output nobody reads.
     pub(crate) fn start(command: &mut Command) -> Self {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -320,7 +320,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -351,9 +351,9 @@ impl Tools {
     }
 
     /// `gearman` in worker mode: runs `program` for each job, with the payload as its stdin and its stdout as the result.
-    pub(crate) fn work(self, server: SocketAddr, function: &str, program: &[&str]) -> Running {
+    pub(crate) fn work(self, server: SocketAddr, function: &str, program: &[&str]) -> Process {
         let mut command = self.gearman(server, function);
-        let worker = Running::start(command.arg("-w").arg("--").args(program));
+        let worker = Process::start(command.arg("-w").arg("--").args(program));
         wait_for_workers(server, function, 1);
         worker
     }
@@ -382,9 +382,9 @@ impl Libgearman {
     pub(crate) fn build() -> Option<Self> {
         static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
         let built = BUILT.get_or_init(|| {
-            let mut there = Command::new("cc");
-            there.args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
-            if !there.output().is_ok_and(|said| said.status.success()) {
+            let mut includes = Command::new("cc");
+            includes.args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
+            if !includes.output().is_ok_and(|said| said.status.success()) {
                 return None;
             }
             let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libgearman-{}", std::process::id()));
@@ -409,8 +409,8 @@ impl Libgearman {
     }
 
     /// Serves `talk`.
-    pub(crate) fn work(self, server: SocketAddr) -> Running {
-        let worker = Running::start(Command::new(self.0).args([&server.port().to_string(), "worker"]));
+    pub(crate) fn work(self, server: SocketAddr) -> Process {
+        let worker = Process::start(Command::new(self.0).args([&server.port().to_string(), "worker"]));
         wait_for_workers(server, "talk", 1);
         worker
     }
@@ -450,7 +450,7 @@ impl Perl {
 
     /// Serves `function` with Gearman::Worker: the result is the payload reversed; the payload `fail` fails, and `die`
     /// throws.
-    pub(crate) fn work(self, server: SocketAddr, function: &str) -> Running {
+    pub(crate) fn work(self, server: SocketAddr, function: &str) -> Process {
         let script = r#"
             my ($server, $function) = @ARGV;
             my $worker = Gearman::Worker->new(job_servers => [$server]);
@@ -463,7 +463,7 @@ impl Perl {
             $worker->work while 1;
         "#;
         let mut command = Command::new("perl");
-        let worker = Running::start(command.args(["-MGearman::Worker", "-e", script, &server.to_string(), function]));
+        let worker = Process::start(command.args(["-MGearman::Worker", "-e", script, &server.to_string(), function]));
         wait_for_workers(server, function, 1);
         worker
     }
