@@ -121,10 +121,6 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {}", server.local_addr())?;
     out.flush()?;
-    if let Some(file) = &arguments.state {
-        // The server has them now: a later start is not to run them twice.
-        state::remove(file)?;
-    }
 
     let drains = stop_on_signal(Arc::clone(&server), arguments.drain)?;
     server.wait();
