@@ -118,6 +118,10 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         builder = builder.restore(jobs);
     }
     let server = Arc::new(builder.bind(&*arguments.listen)?);
+    if let Some(file) = &arguments.state {
+        // The server has them now: a later start is not to run them twice.
+        state::remove(file)?;
+    }
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {}", server.local_addr())?;
     out.flush()?;
