@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 use core::task::Waker;
 
+use super::resolve;
 use super::std::sync::{Mutex, PoisonError};
 use super::std::{io, thread};
-use super::resolve;
 use crate::{Address, ConnId};
 
 /// Lookups under way at once; more fail.

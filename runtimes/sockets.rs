@@ -50,8 +50,7 @@ pub(crate) trait Net {
     /// False: nothing is there to be read, and the place will be woken.
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool;
     fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize>;
-    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>])
-    -> io::Result<usize>;
+    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
 }
 
 /// Whom a waker wakes.

@@ -7,19 +7,13 @@ use core::net::SocketAddr;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::driver::{Driven, Driver, Look, Sink, Source};
-use crate::runtimes::handles::Listener;
+use super::driver::{Driver, Look, Source};
+use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::std::net::{TcpListener, ToSocketAddrs};
 use crate::runtimes::std::process;
 use crate::runtimes::{Clock, Error, seed, unix_now};
 use crate::server::{Config, Counters, Event, QueuedJob, Server as Machine};
 use crate::{Instant, Rejected};
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
 
 /// Who waits for the end of a server.
 #[derive(Debug, Default)]
@@ -176,9 +170,9 @@ impl Server {
         if self.join_until(Some(deadline)) {
             return Ok(());
         }
-        let counters = self.counters();
+        let jobs = self.driver.call(|server, _, _| server.unfinished());
         self.stop();
-        Err(Error::Unfinished { jobs: counters.running.max(counters.waiting) })
+        Err(Error::Unfinished { jobs })
     }
 
     /// Closes every connection as soon as it has taken what was to be sent. Does not wait for that: [`join`](Self::join)

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
+use core::task::Waker;
 use core::time::Duration;
 
 use bytes::Bytes;

@@ -16,10 +16,10 @@ use futures_core::Stream;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
-use crate::runtimes::Error;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::{Clock, handles::ClientBuilder};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
@@ -179,8 +179,7 @@ impl<R> Client<R> {
     /// As [`status`](Self::status).
     pub async fn status_unique(&self, server: ServerId, unique: impl Into<Bytes>) -> Result<Status, Error> {
         let unique = unique.into();
-        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason))
-            .await
+        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason)).await
     }
 
     /// Sends `payload` to a job server and waits until it is back (ECHO_REQ).
@@ -243,10 +242,7 @@ impl<R> Client<R> {
         }
     }
 
-    async fn ask(
-        &self,
-        ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>,
-    ) -> Result<Answer, Error> {
+    async fn ask(&self, ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>) -> Result<Answer, Error> {
         let id = self.shared.call(|client, post, now| {
             let request = ask(client, now)?;
             post.ask(request);

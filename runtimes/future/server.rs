@@ -116,12 +116,7 @@ impl<R> Server<R> {
 
 impl<R> Clone for Server<R> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            driver: self.driver.clone(),
-            address: self.address,
-            runtime: PhantomData,
-        }
+        Self { shared: self.shared.clone(), driver: self.driver.clone(), address: self.address, runtime: PhantomData }
     }
 }
 

@@ -76,7 +76,10 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
     }
 
     /// Hands each running handler of the functions added so far to `spawn`, say to use more than one thread.
-    pub fn spawn_with(mut self, spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static) -> Self {
+    pub fn spawn_with(
+        mut self,
+        spawn: impl Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    ) -> Self {
         let spawn: Arc<dyn Fn(Running) + Send + Sync> = Arc::new(spawn);
         for (_, _, handler) in &mut self.functions {
             handler.iter_mut().for_each(|handler| handler.spawn = Some(spawn.clone()));

@@ -69,10 +69,7 @@ impl Driver {
     ///
     /// It returns the addresses to try, none if the name has none; or `None` when they will come later by
     /// [`resolved`](Self::resolved). It should not block the loop.
-    pub fn set_resolver(
-        &mut self,
-        resolver: impl FnMut(ConnId, &Address) -> Option<Vec<SocketAddr>> + Send + 'static,
-    ) {
+    pub fn set_resolver(&mut self, resolver: impl FnMut(ConnId, &Address) -> Option<Vec<SocketAddr>> + Send + 'static) {
         self.sockets.net.lookup = Lookup::Yours(Box::new(resolver));
     }
 

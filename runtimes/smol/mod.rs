@@ -86,10 +86,7 @@ impl Reactor for Smol {
 }
 
 /// Calls `io` until it does not block, or until its turn is over: then `ready` has seen to the wake.
-fn poll<T>(
-    mut io: impl FnMut() -> io::Result<T>,
-    mut ready: impl FnMut() -> Poll<io::Result<()>>,
-) -> io::Result<T> {
+fn poll<T>(mut io: impl FnMut() -> io::Result<T>, mut ready: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<T> {
     loop {
         match io() {
             Err(error) if error.kind() == ErrorKind::WouldBlock => match ready() {
@@ -114,11 +111,7 @@ impl Net for Smol {
         Async::new_nonblocking(listener)
     }
 
-    fn accept(
-        &mut self,
-        listener: &Self::Listener,
-        cx: &mut Context<'_>,
-    ) -> io::Result<(Self::Stream, SocketAddr)> {
+    fn accept(&mut self, listener: &Self::Listener, cx: &mut Context<'_>) -> io::Result<(Self::Stream, SocketAddr)> {
         let (stream, from) = poll(|| listener.get_ref().accept(), || listener.poll_readable(cx))?;
         Ok((Async::new(stream)?, from))
     }
@@ -155,12 +148,7 @@ impl Net for Smol {
         poll(|| stream.get_ref().read(into), || stream.poll_readable(cx))
     }
 
-    fn write(
-        &mut self,
-        stream: &mut Self::Stream,
-        cx: &mut Context<'_>,
-        chunks: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
+    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         poll(
             || match chunks {
                 [only] => stream.get_ref().write(only),

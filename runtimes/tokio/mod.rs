@@ -160,12 +160,7 @@ impl Net for Tokio {
         Ok(buffer.filled().len())
     }
 
-    fn write(
-        &mut self,
-        stream: &mut TcpStream,
-        cx: &mut Context<'_>,
-        chunks: &[IoSlice<'_>],
-    ) -> io::Result<usize> {
+    fn write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         now(match chunks {
             [only] => Pin::new(stream).poll_write(cx, only),
             _ => Pin::new(stream).poll_write_vectored(cx, chunks),

@@ -41,7 +41,9 @@ fn missing(peer: &str, package: &str) {
     assert!(std::env::var_os("CI").is_none(), "{peer} is missing: CI runs no tests without it (Debian: {package})");
     if SAID.lock().expect("nobody panics here").insert(peer.into()) {
         // Not eprintln!, which the test harness would swallow.
-        let line = format!("\n*** NOT TESTED: {peer} is not installed (Debian package {package}): its tests were passed over\n");
+        let line = format!(
+            "\n*** NOT TESTED: {peer} is not installed (Debian package {package}): its tests were passed over\n"
+        );
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
@@ -333,9 +335,8 @@ impl Tools {
     /// `None`: they are not installed, which has been said.
     pub(crate) fn find() -> Option<Self> {
         static FOUND: OnceLock<bool> = OnceLock::new();
-        let found = FOUND.get_or_init(|| {
-            ["gearman", "gearadmin"].iter().all(|tool| Command::new(tool).arg("-H").output().is_ok())
-        });
+        let found = FOUND
+            .get_or_init(|| ["gearman", "gearadmin"].iter().all(|tool| Command::new(tool).arg("-H").output().is_ok()));
         if !found {
             missing("gearman and gearadmin, libgearman's tools", "gearman-tools");
         }
@@ -381,7 +382,8 @@ impl Libgearman {
     pub(crate) fn build() -> Option<Self> {
         static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
         let built = BUILT.get_or_init(|| {
-            let there = Command::new("cc").args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
+            let there =
+                Command::new("cc").args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
             if !there.output().is_ok_and(|said| said.status.success()) {
                 return None;
             }
@@ -461,8 +463,7 @@ impl Perl {
             $worker->work while 1;
         "#;
         let mut command = Command::new("perl");
-        let worker =
-            Process::start(command.args(["-MGearman::Worker", "-e", script, &server.to_string(), function]));
+        let worker = Process::start(command.args(["-MGearman::Worker", "-e", script, &server.to_string(), function]));
         wait_for_workers(server, function, 1);
         worker
     }
