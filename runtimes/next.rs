@@ -33,8 +33,8 @@ impl<'a> Waiting<'a> {
             if let Some(own) = own.take() {
                 forget(desk, &own);
             }
-            match desk.tasks.pop_front() {
-                Some(assignment) => Poll::Ready(Some(assignment)),
+            match desk.take() {
+                Some(taken) => Poll::Ready(Some(taken)),
                 None if desk.closed => Poll::Ready(None),
                 None => {
                     desk.wakers.push(waker.clone());
@@ -43,7 +43,12 @@ impl<'a> Waiting<'a> {
                 }
             }
         });
-        found.map(|found| found.map(|assignment| Task::new(assignment, self.0.clone(), self.0.clock().now())))
+        found.map(|found| {
+            found.map(|(assignment, next)| {
+                next.into_iter().for_each(Waker::wake);
+                Task::new(assignment, self.0.clone(), self.0.clock().now())
+            })
+        })
     }
 }
 
@@ -53,7 +58,7 @@ impl Drop for Waiting<'_> {
         let Some(own) = own else { return };
         let next = self.0.look(|_, desk| {
             let was_woken = !forget(desk, &own);
-            if was_woken && !desk.tasks.is_empty() { desk.wakers.pop() } else { None }
+            if was_woken && desk.has_tasks() { desk.wakers.pop() } else { None }
         });
         next.into_iter().for_each(Waker::wake);
     }

@@ -555,7 +555,7 @@ fn a_server_drains_and_hands_its_jobs_on() {
     drained.expect("in time");
     assert_eq!(runs.wait(), Ok("done".into()));
 
-    let next = Server::builder().listen("127.0.0.1:0").jobs(server.queued()).build().expect("a server");
+    let next = Server::builder().restore(server.queued()).bind("127.0.0.1:0").expect("a server");
     let worker = Worker::builder().server(next.local_addr()).can_do("later").build().expect("a worker");
     for payload in ["a", "b"] {
         let task = worker.next().expect("a job");
@@ -569,8 +569,8 @@ fn a_server_that_is_stopped_has_ended() {
     let server = Server::bind("[::1]:0").or_else(|_| Server::bind("127.0.0.1:0")).expect("a free port");
     let socket = TcpStream::connect(server.local_addr()).expect("it listens");
     wait_until("the connection is counted", PATIENCE, || server.counters().connections == 1);
-    server.stop();
-    server.join();
+    server.close();
+    server.wait();
     assert_eq!(server.counters().connections, 0);
     assert!(TcpStream::connect(server.local_addr()).is_err());
     drop(socket);

@@ -28,9 +28,10 @@ mod server;
 mod worker;
 
 pub use self::client::{Client, JobSet, Pending};
-pub use self::server::{Server, ServerBuilder};
+pub use self::server::Server;
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, Task, Throw, ToAddress, WorkerBuilder, servers_from_env,
+    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
+    servers_from_env,
 };

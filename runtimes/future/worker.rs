@@ -290,7 +290,8 @@ impl<R: Runtime> Run<R> {
             return false;
         }
         let mut any = false;
-        while let Some(assignment) = self.driver.hub().look(|_, desk| desk.tasks.pop_front()) {
+        while let Some((assignment, next)) = self.driver.hub().look(|_, desk| desk.take()) {
+            next.into_iter().for_each(Waker::wake);
             any = true;
             self.begin_one(assignment);
         }

@@ -19,8 +19,7 @@ pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
 pub use self::server::ServerBuilder;
-#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-pub(crate) use self::server::bind;
+pub(crate) use self::server::{Gate, bind};
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -1,29 +1,37 @@
-//! How a server is described.
+//! How a server is described, and what the handles of all runtimes share of it.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
+use core::task::Waker;
 
 use super::Listener;
-use crate::runtimes::std::io;
 use crate::runtimes::std::net::{TcpListener, ToSocketAddrs};
+use crate::runtimes::std::{fs, io, process};
 use crate::runtimes::{Clock, Error, seed, unix_now};
-use crate::server::{Config, Event, Server};
+use crate::server::{Config, Event, QueuedJob, Server};
 use crate::{Limits, Seed};
 
 /// Describes a server. What is wrong with it is said by `bind`.
 #[must_use]
 pub struct ServerBuilder<S> {
     config: Config,
+    jobs: Vec<QueuedJob>,
     listener: Option<Listener<Event>>,
     binds: PhantomData<fn() -> S>,
 }
 
 impl<S> ServerBuilder<S> {
     pub(crate) fn new() -> Self {
-        Self { config: Config::new(seed()), listener: None, binds: PhantomData }
+        let mut config = Config::new(seed());
+        config.process_id = process::id();
+        if let Some(host) = host_name() {
+            config.handle_prefix = alloc::format!("H:{host}");
+        }
+        Self { config, jobs: Vec::new(), listener: None, binds: PhantomData }
     }
 
     /// What it may hold, beside the limits in its configuration.
@@ -44,6 +52,12 @@ impl<S> ServerBuilder<S> {
         self
     }
 
+    /// Takes up background jobs that another server had: see [`Server::queued`].
+    pub fn restore(mut self, jobs: impl IntoIterator<Item = QueuedJob>) -> Self {
+        self.jobs.extend(jobs);
+        self
+    }
+
     /// Calls `listener` for each event: [`Connected`](Event::Connected), [`Disconnected`](Event::Disconnected),
     /// [`Shutdown`](Event::Shutdown), [`Closed`](Event::Closed). It should not block.
     pub fn on_event(mut self, listener: impl FnMut(Event) + Send + 'static) -> Self {
@@ -53,7 +67,11 @@ impl<S> ServerBuilder<S> {
 
     /// The machine of it all.
     pub(crate) fn machine(self, clock: Clock) -> Result<(Server, Option<Listener<Event>>), Error> {
-        Ok((Server::new(self.config, clock.now(), unix_now())?, self.listener))
+        let mut machine = Server::new(self.config, clock.now(), unix_now())?;
+        for job in self.jobs {
+            machine.restore(job).map_err(|rejected| Error::Refused(rejected.reason))?;
+        }
+        Ok((machine, self.listener))
     }
 }
 
@@ -64,7 +82,6 @@ impl<S> fmt::Debug for ServerBuilder<S> {
 }
 
 /// Binds the first of the addresses that can be had; its listener does not block.
-#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 pub(crate) fn bind(addresses: impl ToSocketAddrs) -> Result<(TcpListener, SocketAddr), Error> {
     let bind = || {
         let addresses: Vec<SocketAddr> = addresses.to_socket_addrs()?.collect();
@@ -74,4 +91,41 @@ pub(crate) fn bind(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Socket
         Ok::<_, io::Error>((listener, address))
     };
     bind().map_err(Error::io("listen"))
+}
+
+/// As gearmand names its handles, where the system tells.
+fn host_name() -> Option<String> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    let name = name.trim();
+    (!name.is_empty() && name.len() <= 40 && name.bytes().all(|byte| byte.is_ascii_graphic())).then(|| name.into())
+}
+
+/// Whether a server has closed, and who waits for it.
+#[derive(Default)]
+pub(crate) struct Gate {
+    pub(crate) closed: bool,
+    pub(crate) draining: bool,
+    pub(crate) waiting: Vec<Waker>,
+}
+
+impl Gate {
+    /// Notes the end, and passes every event on to the listener.
+    pub(crate) fn pass(&mut self, event: Event, wake: &mut Vec<Waker>) -> Event {
+        if event == Event::Closed {
+            self.closed = true;
+            wake.append(&mut self.waiting);
+        }
+        event
+    }
+
+    /// Whether it has closed; else `waker` is woken when it does.
+    pub(crate) fn is_closed(&mut self, waker: Option<&Waker>) -> bool {
+        if !self.closed
+            && let Some(waker) = waker
+        {
+            self.waiting.retain(|other| !other.will_wake(waker));
+            self.waiting.push(waker.clone());
+        }
+        self.closed
+    }
 }

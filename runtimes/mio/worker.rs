@@ -208,7 +208,7 @@ impl Inside {
             return false;
         }
         let mut any = false;
-        while let Some(assignment) = self.seat.look(|_, desk| desk.tasks.pop_front()) {
+        while let Some((assignment, _)) = self.seat.look(|_, desk| desk.take()) {
             any = true;
             let hub = Arc::clone(&self.seat);
             let now = hub.clock().now();

@@ -146,6 +146,7 @@ impl Worker {
         let function = self.plain(function);
         self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server });
         self.hand_out();
+        self.forget_functions();
         self.grab_more();
         Ok(())
     }
@@ -184,6 +185,7 @@ impl Worker {
                 self.tire(place);
             }
         }
+        self.forget_functions();
         self.grab_more();
         self.leave_if_done();
     }

@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gearwheel::client::{self, Client};
+use gearwheel::server::{self, Server};
 use gearwheel::wire::{Packet, split};
 use gearwheel::worker::{self, TaskId, Worker};
-use gearwheel::{Address, Balance, Connecting, Job, JobId, Outcome, Phase, Priority, Retry};
+use gearwheel::{Address, Balance, CloseReason, Connecting, Job, JobId, Outcome, Phase, Priority, Retry};
 
 use super::net::{Dice, Driver, EndId, Fault, HostId, MILLISECOND, Net, Occurrence, SECOND, WORLD};
 use super::toy::{Habits, Toy};
@@ -191,7 +192,28 @@ struct Record {
 }
 
 enum AnyServer {
+    Ours(Box<Driver<Server>>),
     Toy(Toy),
+}
+
+impl AnyServer {
+    /// Whether it has no job.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Ours(driver) => {
+                let counters = driver.machine.counters();
+                counters.jobs + counters.running + counters.waiting + counters.job_bytes == 0
+            }
+            Self::Toy(toy) => toy.is_empty(),
+        }
+    }
+
+    fn guests(&self) -> usize {
+        match self {
+            Self::Ours(driver) => driver.machine.counters().connections,
+            Self::Toy(toy) => toy.guests(),
+        }
+    }
 }
 
 struct ServerSlot {
@@ -199,7 +221,10 @@ struct ServerSlot {
     address: Address,
     incarnation: u32,
     server: Option<AnyServer>,
-    habits: Habits,
+    /// `None`: it is our own.
+    habits: Option<Habits>,
+    /// Whether it may refuse jobs.
+    picky: bool,
 }
 
 struct ClientSlot {
@@ -268,7 +293,9 @@ impl World {
                 let habits =
                     Habits { perl: habit(), wrong_magic: habit(), nervous: habit(), drowsy: habit(), picky: habit() };
                 let host = net.add_host(Some(address.clone()));
-                ServerSlot { host, address, incarnation: 0, server: None, habits }
+                let habits = dice.chance(400).then_some(habits);
+                let picky = habits.is_some_and(|habits| habits.picky);
+                ServerSlot { host, address, incarnation: 0, server: None, habits, picky }
             })
             .collect();
         let clients = (0..script.clients)
@@ -348,9 +375,11 @@ impl World {
         let (servers, clients) = (self.servers.len(), self.clients.len());
         if host < servers {
             match &mut self.servers[host].server {
+                Some(AnyServer::Ours(driver)) => driver.occur(&mut self.net, occurrence),
                 Some(AnyServer::Toy(toy)) => toy.occur(&mut self.net, occurrence),
                 None => {}
             }
+            self.look_at_server(host);
         } else if host < servers + clients {
             if let Some(driver) = &mut self.clients[host - servers].driver {
                 driver.occur(&mut self.net, occurrence);
@@ -403,7 +432,49 @@ impl World {
             self.net.restart(slot.host);
         }
         let prefix = format!("H:s{place}.{}", slot.incarnation);
-        slot.server = Some(AnyServer::Toy(Toy::new(slot.host, prefix, slot.habits)));
+        if let Some(habits) = slot.habits {
+            slot.server = Some(AnyServer::Toy(Toy::new(slot.host, prefix, habits)));
+            return;
+        }
+        let dice = &mut self.dice;
+        let mut config = server::Config::new(dice.seed());
+        config.handle_prefix = prefix;
+        config.job_retries = dice.chance(200).then(|| dice.range(0, 3) as u32);
+        config.worker_wakeup = dice.range(0, 2) as u32;
+        config.exceptions = dice.chance(200);
+        config.slow_reader = Duration::from_millis(dice.range(100, 10_000));
+        config.silent_worker = dice.chance(300).then(|| Duration::from_secs(dice.range(30, 90)));
+        config.idle = dice.chance(200).then(|| Duration::from_secs(dice.range(5, 90)));
+        if dice.chance(300) {
+            config.limits.max_events = dice.below(8) + 1;
+            config.limits.max_outgoing = dice.below(1 << 16) + 1;
+        }
+        if dice.chance(100) {
+            config.max_jobs = dice.below(40) + 1;
+            slot.picky = true;
+        }
+        let unix_now = Duration::from_secs(1_800_000_000);
+        let now = gearwheel::Instant::EPOCH;
+        let server = Server::new(config, now, unix_now).expect("a good configuration");
+        slot.server = Some(AnyServer::Ours(Box::new(Driver::new(&mut self.net, slot.host, server))));
+        self.look_at_server(place);
+    }
+
+    /// Our machines keep the protocol, so no server has cause to complain of them.
+    fn look_at_server(&mut self, place: usize) {
+        let Some(AnyServer::Ours(driver)) = &mut self.servers[place].server else { return };
+        while let Some(event) = driver.events.pop_front() {
+            match event {
+                server::Event::Disconnected { reason: CloseReason::Protocol(error), .. } => {
+                    panic!("a server says that our machines break the protocol: {error}");
+                }
+                server::Event::Closed => panic!("Closed, though nobody asked for it"),
+                _ => {}
+            }
+        }
+        if self.net.dice.chance(5) {
+            driver.machine.audit();
+        }
     }
 
     fn start_client(&mut self, place: usize) {
@@ -686,6 +757,18 @@ impl World {
         self.look_at_client(place);
     }
 
+    /// Gives a client the servers that it has not.
+    fn give_servers(&mut self, place: usize) {
+        let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let Some(driver) = &mut self.clients[place].driver else { return };
+        driver.act(&mut self.net, |client, now| {
+            for address in addresses {
+                // One that is there, or is being removed, is refused.
+                let _ = client.add_server(address, now);
+            }
+        });
+    }
+
     /// Takes the events of a client, and compares them with what is known.
     fn look_at_client(&mut self, place: usize) {
         self.read_what_was_written();
@@ -715,6 +798,7 @@ impl World {
                     assert!(slot.asked.is_empty(), "Closed before {:?} are answered", slot.asked);
                     slot.closed = true;
                 }
+                client::Event::Removed { .. } if self.calm => self.give_servers(place),
                 _ => {}
             }
         }
@@ -750,8 +834,10 @@ impl World {
         let number = self.outstanding(place, job, "Done");
         self.clients[place].jobs.remove(&job);
         let closing = self.clients[place].driver.is_none() || self.clients[place].unwatched;
-        let (picky, perl) =
-            (self.servers.iter().any(|slot| slot.habits.picky), self.servers.iter().any(|slot| slot.habits.perl));
+        let (picky, perl) = (
+            self.servers.iter().any(|slot| slot.picky),
+            self.servers.iter().any(|slot| slot.habits.is_some_and(|habits| habits.perl)),
+        );
         let now = self.net.now();
         let record = &mut self.records[number];
         record.ended = true;
@@ -933,6 +1019,10 @@ impl World {
         for place in 0..self.servers.len() {
             self.start_server(place);
         }
+        for place in 0..self.clients.len() {
+            self.give_servers(place);
+            self.look_at_client(place);
+        }
         for place in 0..self.workers.len() {
             self.start_worker(place);
             let slot = &mut self.workers[place];
@@ -954,10 +1044,7 @@ impl World {
     fn all_ended(&self) -> bool {
         self.clients.iter().all(|slot| slot.jobs.is_empty() && slot.asked.is_empty())
             && self.workers.iter().all(|slot| slot.tasks.is_empty())
-            && self.servers.iter().all(|slot| match &slot.server {
-                Some(AnyServer::Toy(toy)) => toy.is_empty(),
-                None => true,
-            })
+            && self.servers.iter().all(|slot| slot.server.as_ref().is_none_or(AnyServer::is_empty))
     }
 
     fn judge_ends(&self) {
@@ -1025,9 +1112,13 @@ impl World {
         }
         assert!(self.workers.iter().all(|slot| slot.closed), "a worker with nothing in hand does not drain");
         assert_eq!(self.net.open_ends(), 0, "connections are left");
-        for slot in &self.servers {
-            if let Some(AnyServer::Toy(toy)) = &slot.server {
-                assert_eq!(toy.guests(), 0);
+        for server in self.servers.iter().flat_map(|slot| &slot.server) {
+            assert_eq!(server.guests(), 0, "a job server believes in connections that are no more");
+            if let AnyServer::Ours(driver) = server {
+                driver.machine.audit();
+                let counters = driver.machine.counters();
+                assert_eq!(counters.abilities, 0, "abilities of nobody");
+                assert_eq!(driver.wait(), None, "a job server without connections and jobs waits for something");
             }
         }
     }

@@ -1,0 +1,124 @@
+//! The blocking runtime's job server, over real sockets.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use gearwheel::blocking::{Client, Error, Server, Worker};
+use gearwheel::server::QueuedJob;
+use gearwheel::{Job, Outcome};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn reverser(server: &Server) -> gearwheel::blocking::Running {
+    Worker::builder()
+        .server(server.local_addr())
+        .function("reverse", |task| Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>()))
+        .spawn()
+        .expect("a worker")
+}
+
+#[test]
+fn a_job_goes_round() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let worker = reverser(&server);
+    let client = Client::builder().server(server.local_addr()).build().expect("a client");
+    for payload in [vec![], vec![0, 1, 255], vec![7; 1 << 20]] {
+        let job = client.submit(Job::new("reverse", payload.clone())).expect("taken");
+        let expected: Vec<u8> = payload.into_iter().rev().collect();
+        assert_eq!(job.wait().expect("a result"), expected);
+    }
+    worker.drain(PATIENCE).expect("drained");
+}
+
+#[test]
+fn a_thousand_jobs_at_once_end_each_with_its_own_result() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let _worker = reverser(&server);
+    let client = Client::builder().server(server.local_addr()).build().expect("a client");
+    let mut set = client.set();
+    let mut expected = std::collections::HashMap::new();
+    for number in 0..1000 {
+        let job = set.submit(Job::new("reverse", format!("{number:04}"))).expect("taken");
+        expected.insert(job, format!("{number:04}").chars().rev().collect::<String>());
+    }
+    while let Some((job, outcome)) = set.next() {
+        assert_eq!(outcome, Outcome::Complete(expected.remove(&job).expect("once").into()));
+    }
+    assert!(expected.is_empty());
+}
+
+#[test]
+fn it_drains_and_keeps_what_is_queued() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let client = Client::builder().server(server.local_addr()).build().expect("a client");
+    let job = client.submit(Job::new("later", "kept").background()).expect("taken");
+    assert!(matches!(job.outcome(), Outcome::Queued(_)));
+    server.drain(PATIENCE).expect("drained");
+    assert!(matches!(server.drain(PATIENCE), Err(Error::Draining)));
+    let jobs = server.queued();
+    assert_eq!((jobs.len(), &jobs[0].payload[..]), (1, &b"kept"[..]));
+    until("it listens no more", || TcpStream::connect(server.local_addr()).is_err());
+
+    let next = Server::builder().restore(jobs).bind("127.0.0.1:0").expect("a server");
+    let worker = Worker::builder().server(next.local_addr()).can_do("later").build().expect("a worker");
+    let task = worker.next_timeout(PATIENCE).expect("the job");
+    assert_eq!(&task.payload()[..], b"kept");
+    task.complete("").expect("taken");
+    until("the job is done", || next.counters().completed == 1);
+}
+
+#[test]
+fn a_drain_that_is_too_short_says_what_ran() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let client = Client::builder().server(server.local_addr()).build().expect("a client");
+    let worker = Worker::builder().server(server.local_addr()).can_do("slow").build().expect("a worker");
+    let job = client.submit(Job::new("slow", "").background()).expect("taken");
+    assert!(matches!(job.outcome(), Outcome::Queued(_)));
+    let task = worker.next_timeout(PATIENCE).expect("the job");
+    assert!(matches!(server.drain(Duration::from_millis(20)), Err(Error::Unfinished { jobs: 1 })));
+    assert_eq!(server.queued().len(), 1);
+    until("the worker is told", || task.is_cancelled());
+}
+
+#[test]
+fn shutdown_works_where_it_is_allowed() {
+    let server =
+        Server::builder().configure(|config| config.allow_shutdown = true).bind("127.0.0.1:0").expect("a server");
+    let mut admin = TcpStream::connect(server.local_addr()).expect("it listens");
+    admin.write_all(b"shutdown\n").expect("written");
+    server.wait();
+    let mut rest = Vec::new();
+    admin.read_to_end(&mut rest).expect("closed in order");
+    assert_eq!(rest, b"OK\r\n");
+}
+
+#[test]
+fn what_cannot_be_is_said_at_the_start() {
+    let first = Server::bind("127.0.0.1:0").expect("a server");
+    assert!(matches!(Server::bind(first.local_addr()), Err(Error::Io { .. })));
+    assert!(matches!(Server::bind("no such address"), Err(Error::Io { .. })));
+    let prefix = Server::builder().configure(|config| config.handle_prefix = "a b".into());
+    assert!(matches!(prefix.bind("127.0.0.1:0"), Err(Error::Config(_))));
+    let mut nameless = QueuedJob::new("f", "");
+    nameless.unique = "a\0b".into();
+    assert!(matches!(Server::builder().restore([nameless]).bind("127.0.0.1:0"), Err(Error::Refused(_))));
+}
+
+#[test]
+fn dropping_it_ends_its_connections() {
+    let server = Server::bind("127.0.0.1:0").expect("a server");
+    let mut peer = TcpStream::connect(server.local_addr()).expect("it listens");
+    peer.set_read_timeout(Some(PATIENCE)).expect("set");
+    until("it is accepted", || server.counters().connections == 1);
+    drop(server);
+    assert_eq!(peer.read(&mut [0; 8]).ok(), Some(0));
+}
