@@ -10,8 +10,7 @@
 use std::fmt;
 use std::path::Path;
 
-use differences::{DIFFERENCES, Difference, Excuse, closes};
-use gearwheel::wire::PacketType;
+use differences::{DIFFERENCES, Difference, Excuse, closes, is_grab};
 use generate::Generator;
 use model::Model;
 use sides::{Options, Ours, Theirs};
@@ -228,10 +227,6 @@ impl fmt::Display for Conversation {
         }
         Ok(())
     }
-}
-
-fn is_grab(step: &Step) -> bool {
-    matches!(step.kind(), Some(PacketType::GRAB_JOB | PacketType::GRAB_JOB_UNIQ | PacketType::GRAB_JOB_ALL))
 }
 
 /// Whether the replies to `step`, and whether all from it on, are excused.

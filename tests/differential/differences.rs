@@ -2,7 +2,7 @@
 
 use gearwheel::wire::PacketType;
 
-use crate::model::{Job, Model};
+use crate::model::{Job, Line, Model, is_delayed};
 use crate::sides::Options;
 use crate::talk::{Reply, Step};
 
@@ -51,7 +51,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         proof: Proof {
             options: PLAIN,
             script: "a 4294967295; b GRAB_JOB",
-            there: &["a (closed)", "b (the server is gone)"],
+            there: &["a (closed)", "b (…"],
             here: &["a (closed)", "b NO_JOB"],
         },
     },
@@ -80,11 +80,13 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         here: "Is dropped with its last client.",
         why: "A client that retries with the same unique after a lost connection would wait for ever.",
         excuse: Excuse::Rest(|model, step| {
-            closes(step)
-                && model.jobs.values().any(|job| {
-                    let is_queued = job.worker.is_none() || job.worker == step.conn();
-                    !job.is_background && is_queued && waits_alone(&job.waiters, step)
-                })
+            let closed = |job: &Job| {
+                let is_queued = job.worker.is_none() || job.worker == step.conn();
+                closes(step) && is_queued && waits_alone(&job.waiters, step)
+            };
+            // It ran when its client left, and is queued again by CANT_DO.
+            let taken = |job: &Job| job.waiters.is_empty() && takes(step, job);
+            model.jobs.values().any(|job| !job.is_background && (closed(job) || taken(job)))
         }),
         proof: Proof {
             options: PLAIN,
@@ -116,7 +118,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         excuse: Excuse::Step(|model, step| {
             let is_list =
                 matches!(step, Step::Text { line, .. } if line.to_ascii_lowercase().starts_with(b"show jobs"));
-            is_list && model.jobs.values().any(|job| job.is_background && job.began_in_foreground)
+            let is_changed = |job: &Job| job.is_background && job.began_in_foreground;
+            is_list && (model.has_unseen_jobs || model.jobs.values().any(is_changed))
         }),
         proof: Proof {
             options: PLAIN,
@@ -161,11 +164,8 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         here: "The oldest first.",
         why: "First in, first out.",
         excuse: Excuse::Rest(|model, step| {
-            let takes_all = closes(step) || step.kind() == Some(PacketType::RESET_ABILITIES);
-            let takes = |job: &Job| takes_all || job.function == step.argument(0);
-            let may_take = takes_all || step.kind() == Some(PacketType::CANT_DO);
-            let held = model.jobs.values().filter(|job| job.worker.is_some() && job.worker == step.conn());
-            may_take && held.filter(|job| takes(job)).count() > 1
+            let leaves = |job: &Job| closes(step) && job.worker == step.conn();
+            model.jobs.values().filter(|job| takes(step, job) || leaves(job)).count() > 1
         }),
         proof: Proof {
             options: PLAIN,
@@ -185,6 +185,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                 "b JOB_ASSIGN H:t:2|f|y",
                 "c JOB_ASSIGN H:t:1|f|x",
             ],
+        },
+    },
+    Difference {
+        name: "CANT_DO of the job in hand while asleep",
+        there: "The job is queued again, and the worker that gave it back gets the NOOP for it.",
+        here: "It gets none: it does not take such jobs any more.",
+        why: "A wake-up for nothing.",
+        excuse: Excuse::Rest(|model, step| asleep(model, step) && model.jobs.values().any(|job| takes(step, job))),
+        proof: Proof {
+            options: PLAIN,
+            script: "a SUBMIT_JOB_BG f||x; b CAN_DO f; b GRAB_JOB; b PRE_SLEEP; b CANT_DO f",
+            there: &["a JOB_CREATED H:t:1", "b JOB_ASSIGN H:t:1|f|x", "b NOOP"],
+            here: &["a JOB_CREATED H:t:1", "b JOB_ASSIGN H:t:1|f|x"],
         },
     },
     Difference {
@@ -494,10 +507,14 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
     Difference {
         name: "SUBMIT_JOB_EPOCH that is not due",
-        there: "Keeps back jobs of low priority of the same function.",
+        there: "Keeps back jobs of low priority of the same function, and with `--round-robin` those of other functions.",
         here: "Keeps nothing back.",
         why: "The job is not there yet.",
-        excuse: Excuse::Apart,
+        excuse: Excuse::Rest(|model, step| {
+            let abilities = step.conn().map(|conn| model.line(conn).abilities).unwrap_or_default();
+            let waits = |job: &Job| job.is_delayed && abilities.contains(&job.function);
+            is_grab(step) && abilities.len() > 1 && model.jobs.values().any(waits)
+        }),
         proof: Proof {
             options: PLAIN,
             script: "a SUBMIT_JOB_EPOCH f||4000000000|later; a SUBMIT_JOB_LOW_BG f||now; b CAN_DO f; b GRAB_JOB",
@@ -523,7 +540,10 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         there: "Wakes sleeping workers when it is submitted, and nobody when it is due: they find it at their next grab.",
         here: "NOOP when it is due, as in gearmand 2.",
         why: "The job runs at its time.",
-        excuse: Excuse::Apart,
+        excuse: Excuse::Rest(|model, step| {
+            let hears = |line: &Line| line.is_asleep && line.abilities.iter().any(|able| able == step.argument(0));
+            is_delayed(step) && model.conns.values().any(hears)
+        }),
         proof: Proof {
             options: PLAIN,
             script: "a CAN_DO f; a PRE_SLEEP; b SUBMIT_JOB_EPOCH f||{+1}|x; a wait 2000; a GRAB_JOB",
@@ -533,9 +553,24 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     },
 ];
 
+/// Whether it asks for a job.
+pub(crate) fn is_grab(step: &Step) -> bool {
+    matches!(step.kind(), Some(PacketType::GRAB_JOB | PacketType::GRAB_JOB_UNIQ | PacketType::GRAB_JOB_ALL))
+}
+
 /// Whether the connection ends with this step.
 pub(crate) fn closes(step: &Step) -> bool {
     matches!(step, Step::Close { .. }) || step.kind().is_some_and(|kind| kind.info().is_none())
+}
+
+/// Whether CANT_DO or RESET_ABILITIES takes a running job from its worker.
+fn takes(step: &Step, job: &Job) -> bool {
+    let takes = match step.kind() {
+        Some(PacketType::CANT_DO) => job.function == step.argument(0),
+        Some(PacketType::RESET_ABILITIES) => true,
+        _ => false,
+    };
+    takes && job.worker == step.conn()
 }
 
 fn texts(replies: &mut [Reply]) -> impl Iterator<Item = &mut Vec<u8>> {

@@ -4,7 +4,7 @@ use gearwheel::wire::frame::Magic;
 use gearwheel::wire::{PACKETS, PacketType};
 
 use crate::dice::Dice;
-use crate::model::Model;
+use crate::model::{FAR, Model};
 use crate::sides::Options;
 use crate::talk::{Conn, Step};
 
@@ -101,9 +101,10 @@ impl Generator {
         Step::packet(conn, kind, &[&function, &unique, &payload])
     }
 
-    /// Past or without sense, which is at once; or so far away that it does not come up: it would keep back LOW jobs.
+    /// Past or without sense, which is at once; or so far away that it does not come up, if no LOW jobs do: there it keeps
+    /// them back.
     fn epoch(&mut self, conn: Conn, function: &[u8], unique: &[u8], payload: &[u8]) -> Step {
-        let far: &[u8] = if self.style == Style::OnePriority { b"4000000000" } else { b"1" };
+        let far: &[u8] = if self.style == Style::OnePriority { FAR } else { b"1" };
         let when: &[u8] = self.pick(&[&b"0"[..], b"1000", b"never", b"", b"-5", far]);
         Step::packet(conn, PacketType::SUBMIT_JOB_EPOCH, &[function, unique, when, payload])
     }

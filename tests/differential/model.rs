@@ -15,7 +15,7 @@ pub(crate) struct Model {
     /// Handles that were ever given out.
     pub(crate) handles: Vec<Vec<u8>>,
     /// Some connection's last bytes were a submission: nobody was told its handle.
-    has_unseen_jobs: bool,
+    pub(crate) has_unseen_jobs: bool,
 }
 
 /// A connection.
@@ -32,7 +32,8 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) function: Vec<u8>,
-    pub(crate) unique: Vec<u8>,
+    /// It is not to be run before a time that no conversation comes to.
+    pub(crate) is_delayed: bool,
     pub(crate) is_background: bool,
     /// Its first submission was a foreground one.
     pub(crate) began_in_foreground: bool,
@@ -45,9 +46,14 @@ pub(crate) struct Job {
 impl Job {
     /// One that a connection left behind.
     fn unseen(function: &[u8]) -> Self {
-        let (unique, waiters) = (Vec::new(), Vec::new());
-        let function = function.to_vec();
-        Self { function, unique, is_background: true, began_in_foreground: false, waiters, worker: None }
+        Self {
+            function: function.to_vec(),
+            is_delayed: false,
+            is_background: true,
+            began_in_foreground: false,
+            waiters: Vec::new(),
+            worker: None,
+        }
     }
 }
 
@@ -149,7 +155,7 @@ impl Model {
         );
         let job = self.jobs.entry(handle.to_vec()).or_insert_with(|| Job {
             function: step.argument(0).to_vec(),
-            unique: step.argument(1).to_vec(),
+            is_delayed: is_delayed(step),
             is_background: false,
             began_in_foreground: is_foreground,
             waiters: Vec::new(),
@@ -176,3 +182,11 @@ impl Model {
         self.jobs.retain(|_, job| job.is_background || !job.waiters.is_empty() || job.worker.is_some());
     }
 }
+
+/// Whether it submits a job that is not to be run before a time that no conversation comes to.
+pub(crate) fn is_delayed(step: &Step) -> bool {
+    step.kind() == Some(PacketType::SUBMIT_JOB_EPOCH) && step.argument(2) == FAR
+}
+
+/// A wall time beyond any conversation.
+pub(crate) const FAR: &[u8] = b"4000000000";
