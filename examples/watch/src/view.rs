@@ -67,7 +67,7 @@ fn queues(frame: &mut Frame<'_>, area: Rect, rows: &[Row], model: &Model) {
     let longest = rows.iter().map(|row| row.function.chars().count()).max().unwrap_or(0).clamp(8, 40);
     let name = u16::try_from(longest).unwrap_or(40).min(wide / 3).max(8);
     // What there is room for, the least needed dropped first.
-    let (with_history, with_load, with_rate) = (wide >= 100, wide >= 76, wide >= 50);
+    let (with_history, with_load, with_rate) = (wide >= 100, wide >= 80, wide >= 66);
     let fixed = name + 9 + 8 + 8 + if with_rate { 20 } else { 0 } + 6;
     let rest = wide.saturating_sub(fixed);
     let load = if with_load { 12 } else { 0 };
