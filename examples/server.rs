@@ -30,9 +30,9 @@ mod state;
 #[derive(Parser)]
 #[command(after_help = "SIGTERM stops it gracefully: jobs that run are finished. SIGHUP prints its numbers.")]
 struct Arguments {
-    /// Where to listen; give it once for each address. Port 0 is any that is free: it is printed.
+    /// Where to listen. Port 0 is any that is free: it is printed.
     #[arg(long = "listen", value_name = "HOST:PORT", default_value = "127.0.0.1:4730")]
-    listen: Vec<String>,
+    listen: String,
     /// Read background jobs from this file at the start, and write those that are not done to it at a graceful stop.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -112,24 +112,19 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             }
             _ => {}
         });
-    for address in &arguments.listen {
-        builder = builder.listen(&**address);
-    }
     if let Some(file) = &arguments.state {
         let jobs = state::load(file)?;
         eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
         builder = builder.restore(jobs);
     }
-    let server = Arc::new(builder.start()?);
-    let mut out = io::stdout().lock();
-    for address in server.local_addrs() {
-        writeln!(out, "listening on {address}")?;
-    }
-    out.flush()?;
+    let server = Arc::new(builder.bind(&*arguments.listen)?);
     if let Some(file) = &arguments.state {
         // The server has them now: a later start is not to run them twice.
         state::remove(file)?;
     }
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {}", server.local_addr())?;
+    out.flush()?;
 
     let drains = stop_on_signal(Arc::clone(&server), arguments.drain)?;
     server.wait();

@@ -5,14 +5,31 @@ extern crate std;
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+pub(crate) mod future;
 pub(crate) mod handles;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod hub;
+#[cfg(feature = "mio")]
+pub mod mio;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod next;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod resolver;
+#[cfg(feature = "smol")]
+pub mod smol;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod sockets;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;

@@ -181,6 +181,12 @@ impl Admin {
         Ok(RequestId(self.asked))
     }
 
+    /// Commands that have no reply yet.
+    #[must_use]
+    pub const fn outstanding(&self) -> usize {
+        self.open
+    }
+
     /// Closes at once: what is outstanding ends as [`Error::Closed`], then comes [`Event::Closed`].
     pub fn close(&mut self, now: Instant) {
         self.links.advance_clock(now);

@@ -91,11 +91,17 @@ pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output,
 pub use random::Seed;
 pub use time::Instant;
 
-#[cfg(feature = "blocking")]
+#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
 #[cfg(feature = "blocking")]
 pub use runtimes::blocking;
+#[cfg(feature = "mio")]
+pub use runtimes::mio;
+#[cfg(feature = "smol")]
+pub use runtimes::smol;
+#[cfg(feature = "tokio")]
+pub use runtimes::tokio;
 
 /// The README's snippets are tests.
 #[cfg(all(doctest, feature = "blocking"))]

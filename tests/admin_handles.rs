@@ -87,8 +87,8 @@ fn every_command_has_its_typed_result_from_our_own_server() {
 
 #[test]
 fn our_own_server_is_shut_down_where_it_allows_it() {
-    let server = Server::builder().listen("127.0.0.1:0").configure(|config| config.allow_shutdown = true);
-    let server = server.start().expect("a free port");
+    let server = Server::builder().configure(|config| config.allow_shutdown = true).bind("127.0.0.1:0");
+    let server = server.expect("a free port");
     let admin = Admin::connect(server.local_addr()).expect("it listens");
     admin.shutdown(true).expect("allowed");
     server.wait();

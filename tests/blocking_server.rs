@@ -68,7 +68,7 @@ fn it_drains_and_keeps_what_is_queued() {
     assert_eq!((jobs.len(), &jobs[0].payload[..]), (1, &b"kept"[..]));
     until("it listens no more", || TcpStream::connect(server.local_addr()).is_err());
 
-    let next = Server::builder().listen("127.0.0.1:0").restore(jobs).start().expect("a server");
+    let next = Server::builder().restore(jobs).bind("127.0.0.1:0").expect("a server");
     let worker = Worker::builder().server(next.local_addr()).can_do("later").build().expect("a worker");
     let task = worker.next_timeout(PATIENCE).expect("the job");
     assert_eq!(&task.payload()[..], b"kept");
@@ -91,8 +91,8 @@ fn a_drain_that_is_too_short_says_what_ran() {
 
 #[test]
 fn shutdown_works_where_it_is_allowed() {
-    let server = Server::builder().listen("127.0.0.1:0").configure(|config| config.allow_shutdown = true).start();
-    let server = server.expect("a server");
+    let server =
+        Server::builder().configure(|config| config.allow_shutdown = true).bind("127.0.0.1:0").expect("a server");
     let mut admin = TcpStream::connect(server.local_addr()).expect("it listens");
     admin.write_all(b"shutdown\n").expect("written");
     server.wait();
@@ -106,11 +106,11 @@ fn what_cannot_be_is_said_at_the_start() {
     let first = Server::bind("127.0.0.1:0").expect("a server");
     assert!(matches!(Server::bind(first.local_addr()), Err(Error::Io { .. })));
     assert!(matches!(Server::bind("no such address"), Err(Error::Io { .. })));
-    let prefix = Server::builder().listen("127.0.0.1:0").configure(|config| config.handle_prefix = "a b".into());
-    assert!(matches!(prefix.start(), Err(Error::Config(_))));
+    let prefix = Server::builder().configure(|config| config.handle_prefix = "a b".into());
+    assert!(matches!(prefix.bind("127.0.0.1:0"), Err(Error::Config(_))));
     let mut nameless = QueuedJob::new("f", "");
     nameless.unique = "a\0b".into();
-    assert!(matches!(Server::builder().restore([nameless]).start(), Err(Error::Refused(_))));
+    assert!(matches!(Server::builder().restore([nameless]).bind("127.0.0.1:0"), Err(Error::Refused(_))));
 }
 
 #[test]

@@ -4,29 +4,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::task::Waker;
 
 use bytes::Bytes;
 
-use super::driver::{Driven, Driver, Look, Sink, Source};
-use crate::Instant;
-use crate::admin::{Admin as Machine, Error as CommandError, Event};
+use super::driver::{Driver, Look, Source};
+use crate::admin::{Admin as Machine, Error as CommandError};
 use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
-
-impl Sink<Event> for Replies {
-    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        self.deliver(event, wake);
-        None
-    }
-}
 
 /// The admin commands of one job server, each with its typed result. Cheap to clone, and to be used from any number of
 /// threads at once: commands go out at once and are answered in order.

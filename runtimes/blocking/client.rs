@@ -8,26 +8,14 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driven, Driver, Look, Sink, Source};
-use crate::client::{Client as Machine, Counters, Event, RequestId, Status};
+use super::driver::{Driver, Look, Source};
+use crate::client::{Client as Machine, Counters, RequestId, Status};
 use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::{Clock, Error};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
 const MAX_OUTCOMES: usize = 1_000_000;
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
-
-impl Sink<Event> for Post {
-    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        self.deliver(event, wake)
-    }
-}
 
 type Shared = Arc<Driver<Machine, Post>>;
 
@@ -72,13 +60,11 @@ impl Client {
     }
 
     /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
-    #[must_use]
     pub fn set(&self) -> JobSet {
         self.open_set(true)
     }
 
     /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
-    #[must_use]
     pub fn set_with_events(&self) -> JobSet {
         self.open_set(false)
     }
@@ -141,7 +127,7 @@ impl Client {
     }
 
     /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
-    /// and go by their [`Retry`](crate::Retry). [`Event::Removed`] says when it is gone.
+    /// and go by their [`Retry`](crate::Retry). [`Removed`](crate::client::Event::Removed) says when it is gone.
     ///
     /// # Errors
     /// There is no such server.

@@ -5,18 +5,12 @@ use core::fmt;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::driver::{Driven, Driver, Look, Sink, Source};
-use crate::runtimes::handles::{Gate, ServerBuilder};
+use super::driver::{Driver, Look, Source};
+use crate::runtimes::handles::{self, Gate, ServerBuilder, Sink};
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, Event, QueuedJob, Server as Machine};
 use crate::{Handle, Instant, Rejected};
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
 
 impl Sink<Event> for Gate {
     fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
@@ -36,31 +30,33 @@ impl Sink<Event> for Gate {
 /// ```
 pub struct Server {
     driver: Driver<Machine, Gate>,
-    addresses: Vec<SocketAddr>,
+    address: SocketAddr,
 }
 
 impl ServerBuilder<Server> {
-    /// Starts the server.
+    /// Starts the server on the first of the addresses that can be had; port 0 lets the system choose one.
     ///
     /// # Errors
-    /// [`Error::Config`]: a setting that cannot be. [`Error::Refused`]: a job that cannot be restored. [`Error::Io`]: an
-    /// address that cannot be listened on, or there is no thread to be had.
-    pub fn start(self) -> Result<Server, Error> {
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Refused`]: a job that cannot be restored. [`Error::Io`]: no
+    /// address can be listened on, or there is no thread to be had.
+    pub fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server, Error> {
         let clock = Clock::start();
-        let (machine, doors, listener) = self.open(clock.now())?;
+        let (machine, listener) = self.machine(clock)?;
+        let (door, address) = handles::bind(addresses)?;
+        door.set_nonblocking(false).map_err(Error::io("listen"))?;
         let driver = Driver::start(machine, Gate::default(), clock, listener).map_err(Error::io("start a thread"))?;
-        let addresses = doors.into_iter().map(|door| driver.listen(door)).collect::<Result<_, _>>();
-        Ok(Server { driver, addresses: addresses.map_err(Error::io("start a thread"))? })
+        driver.listen(door).map_err(Error::io("start a thread"))?;
+        Ok(Server { driver, address })
     }
 }
 
 impl Server {
-    /// A job server with default settings that listens on `address`; port 0 lets the system choose one.
+    /// A job server with default settings.
     ///
     /// # Errors
-    /// As [`ServerBuilder::start`].
-    pub fn bind(address: impl ToSocketAddrs) -> Result<Self, Error> {
-        Self::builder().listen(address).start()
+    /// As [`ServerBuilder::bind`].
+    pub fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
+        Self::builder().bind(addresses)
     }
 
     /// Describes a job server.
@@ -68,19 +64,10 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// The first address it listens on.
-    ///
-    /// # Panics
-    /// It listens on none.
+    /// Where it listens.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        *self.addresses.first().expect("a server that listens")
-    }
-
-    /// All addresses it listens on.
-    #[must_use]
-    pub fn local_addrs(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Stops in order: it accepts nothing new, lets the jobs that run finish for `within` at most, then closes every
@@ -155,6 +142,6 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
     }
 }

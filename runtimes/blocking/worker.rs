@@ -11,25 +11,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driven, Driver, Look, Sink, Source, with_own_waker};
+use super::driver::{Driver, Look, Source, with_own_waker};
 use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Event, Worker as Machine};
+use crate::worker::{Counters, Worker as Machine};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
-
-impl Driven for Machine {
-    fn close(&mut self, now: Instant) {
-        Self::close(self, now);
-    }
-}
-
-impl Sink<Event> for Desk {
-    fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        self.deliver(event, wake)
-    }
-}
 
 impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
@@ -227,7 +215,7 @@ impl Worker {
     }
 
     /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are cancelled.
-    /// [`Event::Removed`] says when it is gone.
+    /// [`Removed`](crate::worker::Event::Removed) says when it is gone.
     ///
     /// # Errors
     /// There is no such server.

@@ -1,6 +1,7 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
 mod admin;
+mod driven;
 mod post;
 mod server;
 mod task;
@@ -17,10 +18,11 @@ use bytes::Bytes;
 
 pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
+pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
-pub(crate) use self::server::Gate;
 pub use self::server::ServerBuilder;
+pub(crate) use self::server::{Gate, bind};
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;

@@ -1,27 +1,27 @@
-//! What the servers of all runtimes share.
+//! How a server is described, and what the handles of all runtimes share of it.
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::marker::PhantomData;
+use core::net::SocketAddr;
 use core::task::Waker;
 
-use super::super::std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use super::super::std::{fs, io, process};
 use super::Listener;
-use crate::Limits;
-use crate::runtimes::{Error, seed};
+use crate::runtimes::std::net::{TcpListener, ToSocketAddrs};
+use crate::runtimes::std::{fs, io, process};
+use crate::runtimes::{Clock, Error, seed, unix_now};
 use crate::server::{Config, Event, QueuedJob, Server};
+use crate::{Limits, Seed};
 
-/// Describes a job server. What is wrong with it is said when it starts.
+/// Describes a server. What is wrong with it is said by `bind`.
 #[must_use]
 pub struct ServerBuilder<S> {
     config: Config,
-    doors: Vec<SocketAddr>,
-    unknown: Option<io::Error>,
     jobs: Vec<QueuedJob>,
-    pub(crate) listener: Option<Listener<Event>>,
-    builds: PhantomData<fn() -> S>,
+    listener: Option<Listener<Event>>,
+    binds: PhantomData<fn() -> S>,
 }
 
 impl<S> ServerBuilder<S> {
@@ -31,25 +31,22 @@ impl<S> ServerBuilder<S> {
         if let Some(host) = host_name() {
             config.handle_prefix = alloc::format!("H:{host}");
         }
-        Self { config, doors: Vec::new(), unknown: None, jobs: Vec::new(), listener: None, builds: PhantomData }
+        Self { config, jobs: Vec::new(), listener: None, binds: PhantomData }
     }
 
-    /// Adds an address to listen on, such as `"127.0.0.1:4730"`; port 0 lets the system choose one.
-    pub fn listen(mut self, address: impl ToSocketAddrs) -> Self {
-        match address.to_socket_addrs() {
-            Ok(found) => self.doors.extend(found),
-            Err(error) => self.unknown = self.unknown.or(Some(error)),
-        }
-        self
-    }
-
-    /// What it may hold.
+    /// What it may hold, beside the limits in its configuration.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// Changes anything else of its configuration.
+    /// Where its randomness comes from, for runs that repeat. Default: the operating system.
+    pub fn seed(mut self, seed: Seed) -> Self {
+        self.config.seed = seed;
+        self
+    }
+
+    /// Changes whatever else there is.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
@@ -61,27 +58,39 @@ impl<S> ServerBuilder<S> {
         self
     }
 
-    /// Hears every event, on a thread of the runtime. It must not block for long.
+    /// Calls `listener` for each event: [`Connected`](Event::Connected), [`Disconnected`](Event::Disconnected),
+    /// [`Shutdown`](Event::Shutdown), [`Closed`](Event::Closed). It should not block.
     pub fn on_event(mut self, listener: impl FnMut(Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
     }
 
-    /// The machine, the listening sockets and who hears of events.
-    pub(crate) fn open(
-        self,
-        now: crate::Instant,
-    ) -> Result<(Server, Vec<TcpListener>, Option<Listener<Event>>), Error> {
-        if let Some(error) = self.unknown {
-            return Err(Error::io("find the address to listen on")(error));
-        }
-        let mut machine = Server::new(self.config, now, crate::runtimes::unix_now())?;
+    /// The machine of it all.
+    pub(crate) fn machine(self, clock: Clock) -> Result<(Server, Option<Listener<Event>>), Error> {
+        let mut machine = Server::new(self.config, clock.now(), unix_now())?;
         for job in self.jobs {
             machine.restore(job).map_err(|rejected| Error::Refused(rejected.reason))?;
         }
-        let doors = self.doors.iter().map(TcpListener::bind).collect::<Result<Vec<_>, _>>();
-        Ok((machine, doors.map_err(Error::io("listen"))?, self.listener))
+        Ok((machine, self.listener))
     }
+}
+
+impl<S> fmt::Debug for ServerBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Binds the first of the addresses that can be had; its listener does not block.
+pub(crate) fn bind(addresses: impl ToSocketAddrs) -> Result<(TcpListener, SocketAddr), Error> {
+    let bind = || {
+        let addresses: Vec<SocketAddr> = addresses.to_socket_addrs()?.collect();
+        let listener = TcpListener::bind(&addresses[..])?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        Ok::<_, io::Error>((listener, address))
+    };
+    bind().map_err(Error::io("listen"))
 }
 
 /// As gearmand names its handles, where the system tells.

@@ -115,6 +115,12 @@ impl Task {
         Self { assignment, port, since, answered: false }
     }
 
+    /// The same job in the hand of its handler, for whom it is answered: dropped, it says nothing.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn lend(&self) -> Self {
+        Self { assignment: self.assignment.clone(), port: self.port.clone(), since: self.since, answered: true }
+    }
+
     /// Its function.
     #[must_use]
     pub fn function(&self) -> &[u8] {

@@ -1,0 +1,517 @@
+//! The client's handles.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::marker::PhantomData;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use futures_core::Stream;
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use super::{Driver, Runtime};
+use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::runtimes::Error;
+use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::hub::{Hub, Owner};
+use crate::runtimes::std::sync::{Mutex, PoisonError};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::runtimes::{Clock, handles::ClientBuilder};
+use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+
+/// Outcomes that a [`JobSet`] keeps for its owner at most.
+const MAX_OUTCOMES: usize = 1_000_000;
+
+type Shared = Arc<Owner<Machine, Post>>;
+
+/// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
+///
+/// Its sockets are moved by the future of [`run`](Self::run), which is to be spawned on an executor; until it is polled, jobs
+/// wait. It connects when the first job is submitted. When the last clone and the last job are dropped, it closes: what is
+/// to be written is written for at most a second, and the future ends. When that future is dropped before, the client closes
+/// at once: outstanding jobs end as [`Outcome::Cancelled`].
+///
+/// Every `async` function here is safe to cancel, as each says.
+pub struct Client<R> {
+    shared: Shared,
+    /// Until it runs.
+    driver: Arc<Mutex<Option<Run>>>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> ClientBuilder<Client<R>> {
+    /// Makes the client. It does not connect yet, and does nothing until [`Client::run`] is polled.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
+    pub fn build(self) -> Result<Client<R>, Error> {
+        let (machine, listener) = self.machine()?;
+        let hub = Hub::new(machine, Post::default(), Clock::start());
+        let driver = Driver::<R, _, _>::new(hub.clone(), listener);
+        Ok(Client::new(hub, Some(Box::pin(driver))))
+    }
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> Client<R> {
+    /// Describes a client.
+    pub fn builder() -> ClientBuilder<Self> {
+        ClientBuilder::new()
+    }
+}
+
+impl<R> Client<R> {
+    pub(crate) fn new(hub: Arc<Hub<Machine, Post>>, driver: Option<Run>) -> Self {
+        Self { shared: Arc::new(Owner(hub)), driver: Arc::new(Mutex::new(driver)), runtime: PhantomData }
+    }
+
+    /// Moves the client's bytes: to be spawned, or polled beside the futures that use the client. It ends when the client
+    /// has closed. A second call gives a future that waits for that.
+    ///
+    /// It holds no handle, so that the client closes when the last one is dropped. Dropping it closes the client at once.
+    #[must_use = "the client does nothing until this future is polled"]
+    pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hub = Arc::clone(&self.shared.0);
+        async move {
+            match driver {
+                Some(driver) => driver.await,
+                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
+            }
+        }
+    }
+
+    /// Submits a job. Waits while a limit is reached, but never for a job server.
+    ///
+    /// Safe to cancel: a job that has not been submitted is dropped.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, or the client is closed.
+    pub async fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        let mut job = Some(job);
+        poll_fn(move |cx| self.poll_room(cx, &mut job, |job| self.try_submit(job))).await
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        let (job, mailbox) = self.shared.call(|client, post, now| {
+            let job = client.submit(job, now)?;
+            let mailbox = post.open(false);
+            post.expect(job, mailbox);
+            Ok::<_, Rejected<Job>>((job, mailbox))
+        })?;
+        Ok(Pending { shared: self.shared.clone(), job, mailbox, outcome: None })
+    }
+
+    fn poll_room<T>(
+        &self,
+        cx: &mut Context<'_>,
+        job: &mut Option<Job>,
+        mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
+    ) -> Poll<Result<T, Rejected<Job>>> {
+        // Asks to be woken first: room may come between two looks.
+        for waiting in [false, true] {
+            let Some(next) = job.take() else { return Poll::Pending };
+            match submit(next) {
+                Err(Rejected { reason: Reason::Full { .. }, value }) => {
+                    *job = Some(value);
+                    if !waiting {
+                        self.shared.wait_for_room(cx.waker());
+                    }
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
+    pub fn set(&self) -> JobSet {
+        self.open_set(true)
+    }
+
+    /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
+    pub fn set_with_events(&self) -> JobSet {
+        self.open_set(false)
+    }
+
+    fn open_set(&self, ends_only: bool) -> JobSet {
+        let mailbox = self.shared.look(|_, post| post.open(ends_only));
+        JobSet { shared: self.shared.clone(), mailbox }
+    }
+
+    /// Asks how an outstanding job is (GET_STATUS).
+    ///
+    /// Safe to cancel: the answer is dropped when it comes.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: the job is over or has no handle yet, or the client is closed. [`Error::Request`]: no answer came.
+    pub async fn status(&self, job: JobId) -> Result<Status, Error> {
+        self.ask_status(|client, now| client.status(job, now).map_err(|refused| refused.reason)).await
+    }
+
+    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
+    ///
+    /// Safe to cancel: the answer is dropped when it comes.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn status_of(&self, server: ServerId, handle: Handle) -> Result<Status, Error> {
+        self.ask_status(|client, now| client.status_of(server, handle, now).map_err(|refused| refused.reason)).await
+    }
+
+    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
+    ///
+    /// Safe to cancel: the answer is dropped when it comes.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn status_unique(&self, server: ServerId, unique: impl Into<Bytes>) -> Result<Status, Error> {
+        let unique = unique.into();
+        self.ask_status(|client, now| client.status_unique(server, unique, now).map_err(|refused| refused.reason)).await
+    }
+
+    /// Sends `payload` to a job server and waits until it is back (ECHO_REQ).
+    ///
+    /// Safe to cancel: the answer is dropped when it comes.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub async fn echo(&self, server: ServerId, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
+        let payload = payload.into();
+        match self.ask(|client, now| client.echo(server, payload, now).map_err(|refused| refused.reason)).await? {
+            Answer::Echo(result) => Ok(result?),
+            Answer::Status(_) => Err(Error::Refused(Reason::Unknown("request"))),
+        }
+    }
+
+    /// The job servers as they stand, in the order they were given.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Candidate> {
+        self.shared.look(|client, _| client.servers().cloned().collect())
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is no address, or is there already.
+    pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
+        let address = server.to_address()?;
+        Ok(self.shared.call(|client, _, now| client.add_server(address, now))?)
+    }
+
+    /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
+    /// and go by their [`Retry`](crate::Retry). [`Removed`](crate::client::Event::Removed) says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
+        self.shared.call(|client, _, now| client.remove_server(server, drain, now))
+    }
+
+    /// Plain counts since the client was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.look(|client, _| client.counters())
+    }
+
+    /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.
+    /// To close in order, wait for the jobs first.
+    pub fn close(&self) {
+        self.shared.call(|client, _, now| client.close(now));
+    }
+
+    async fn ask_status(
+        &self,
+        ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>,
+    ) -> Result<Status, Error> {
+        match self.ask(ask).await? {
+            Answer::Status(result) => Ok(result?),
+            Answer::Echo(_) => Err(Error::Refused(Reason::Unknown("request"))),
+        }
+    }
+
+    async fn ask(&self, ask: impl FnOnce(&mut Machine, Instant) -> Result<RequestId, Reason>) -> Result<Answer, Error> {
+        let id = self.shared.call(|client, post, now| {
+            let request = ask(client, now)?;
+            post.ask(request);
+            Ok::<_, Reason>(request)
+        })?;
+        let request = Request { shared: &self.shared, id };
+        poll_fn(|cx| request.poll(cx.waker())).await
+    }
+}
+
+/// A request whose answer is forgotten when nobody waits for it any more.
+struct Request<'a> {
+    shared: &'a Shared,
+    id: RequestId,
+}
+
+impl Request<'_> {
+    fn poll(&self, waker: &Waker) -> Poll<Result<Answer, Error>> {
+        self.shared.look(|_, post| {
+            if let Some(answer) = post.answer(self.id) {
+                return Poll::Ready(Ok(answer));
+            }
+            post.register_request(self.id, waker);
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Request<'_> {
+    fn drop(&mut self) {
+        self.shared.look(|_, post| post.forget(self.id));
+    }
+}
+
+impl<R> Clone for Client<R> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), driver: self.driver.clone(), runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Client<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Client").field(&self.servers()).finish()
+    }
+}
+
+/// A job that was submitted: a future of its result, and a stream of its events.
+///
+/// Awaiting it drops all events but the end. Dropping it abandons the job: the job server is not told, as the protocol has
+/// no word for it, but what still comes of it is dropped. A background job runs all the same. So `&mut job` can be awaited
+/// under a time limit, and the job goes on when time is up.
+#[must_use = "dropping it abandons the job"]
+pub struct Pending {
+    shared: Shared,
+    job: JobId,
+    mailbox: Mailbox,
+    /// It has ended, and its mailbox is closed.
+    outcome: Option<Outcome>,
+}
+
+impl Pending {
+    /// The job's name in its client.
+    #[must_use]
+    pub const fn id(&self) -> JobId {
+        self.job
+    }
+
+    /// Waits until the job has ended; what else comes of it is dropped. Again and again the same.
+    ///
+    /// Safe to cancel: the job goes on.
+    pub async fn outcome(&mut self) -> Outcome {
+        poll_fn(|cx| self.poll_outcome(cx)).await
+    }
+
+    /// Waits until a job server has taken the job, and returns the handle. Works for foreground and background jobs; use
+    /// it before the first [`next_event`](Self::next_event). After it, a background job has ended.
+    ///
+    /// Safe to cancel.
+    ///
+    /// # Errors
+    /// How the job ended instead.
+    pub async fn accepted(&mut self) -> Result<Handle, JobError> {
+        loop {
+            match self.next_event().await {
+                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued(handle))) => return Ok(handle),
+                Some(JobEvent::Done(outcome)) => {
+                    return Err(JobError::check(outcome).err().unwrap_or(JobError::Failed));
+                }
+                Some(_) => {}
+                None => return Err(JobError::Failed),
+            }
+        }
+    }
+
+    /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
+    ///
+    /// Safe to cancel: no event is lost.
+    pub async fn next_event(&mut self) -> Option<JobEvent> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// Gives the job up, as dropping does.
+    pub fn abandon(self) {}
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        if self.outcome.is_some() {
+            return Poll::Ready(None);
+        }
+        let Poll::Ready((_, event)) = self.look(cx, Post::next) else { return Poll::Pending };
+        if let JobEvent::Done(outcome) = &event {
+            self.outcome = Some(outcome.clone());
+        }
+        Poll::Ready(Some(event))
+    }
+
+    fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if self.outcome.is_none() {
+            let end = |post: &mut Post, mailbox| {
+                post.want_ends(mailbox);
+                post.next_end(mailbox).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
+            };
+            if let Poll::Ready((_, JobEvent::Done(outcome))) = self.look(cx, end) {
+                self.outcome = Some(outcome);
+            }
+        }
+        self.outcome.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn look(
+        &self,
+        cx: &mut Context<'_>,
+        next: impl FnOnce(&mut Post, Mailbox) -> Option<(JobId, JobEvent)>,
+    ) -> Poll<(JobId, JobEvent)> {
+        self.shared.look(|_, post| {
+            let Some(found) = next(post, self.mailbox) else {
+                post.register(self.mailbox, cx.waker());
+                return Poll::Pending;
+            };
+            if matches!(found.1, JobEvent::Done(_)) {
+                post.close(self.mailbox);
+            }
+            Poll::Ready(found)
+        })
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Bytes, JobError>;
+
+    /// The result. A background job has none: it ends, with no bytes, when a job server has queued it.
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_outcome(cx).map(JobError::check)
+    }
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl Stream for Pending {
+    type Item = JobEvent;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
+        self.poll_event(cx)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.outcome.is_none() {
+            self.shared.call(|client, post, now| {
+                client.abandon(self.job, now);
+                post.close(self.mailbox);
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pending").field(&self.job).finish()
+    }
+}
+
+/// Many jobs at once, whose outcomes are taken as they come: a stream of them. Cheap: no task, no channel and no allocation
+/// a job. Dropping it abandons its jobs.
+#[must_use = "dropping it abandons its jobs"]
+pub struct JobSet {
+    shared: Shared,
+    mailbox: Mailbox,
+}
+
+impl JobSet {
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
+    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        let mailbox = self.mailbox;
+        self.shared.call(|client, post, now| {
+            if post.waiting(mailbox) >= MAX_OUTCOMES {
+                return Err(Rejected::new(
+                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
+                    job,
+                ));
+            }
+            let job = client.submit(job, now)?;
+            post.expect(job, mailbox);
+            Ok(job)
+        })
+    }
+
+    /// Waits for the next job that ends. `None`: all have.
+    ///
+    /// Safe to cancel: no outcome is lost.
+    pub async fn next(&mut self) -> Option<(JobId, Outcome)> {
+        poll_fn(|cx| self.poll(cx, Post::next_end)).await
+    }
+
+    /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
+    /// ([`Client::set_with_events`]). `None`: all jobs have ended.
+    ///
+    /// Safe to cancel: no event is lost.
+    pub async fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
+        poll_fn(|cx| self.poll(cx, Post::next)).await
+    }
+
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.shared.look(|_, post| post.outstanding(self.mailbox))
+    }
+
+    /// Gives a job up: it ends as [`Outcome::Cancelled`].
+    pub fn abandon(&mut self, job: JobId) {
+        self.shared.call(|client, _, now| client.abandon(job, now));
+    }
+
+    fn poll<T>(&self, cx: &mut Context<'_>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Poll<Option<T>> {
+        self.shared.look(|_, post| {
+            let found = next(post, self.mailbox);
+            if found.is_some() || post.outstanding(self.mailbox) == 0 {
+                return Poll::Ready(found);
+            }
+            post.register(self.mailbox, cx.waker());
+            Poll::Pending
+        })
+    }
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl Stream for JobSet {
+    type Item = (JobId, Outcome);
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(cx, Post::next_end)
+    }
+}
+
+impl Drop for JobSet {
+    fn drop(&mut self) {
+        self.shared.call(|client, post, now| {
+            for job in post.jobs_of(self.mailbox) {
+                client.abandon(job, now);
+            }
+            post.close(self.mailbox);
+        });
+    }
+}
+
+impl fmt::Debug for JobSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobSet").field("outstanding", &self.outstanding()).finish()
+    }
+}

@@ -1,0 +1,127 @@
+//! The server's handle.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::fmt;
+use core::future::{Future, poll_fn};
+use core::marker::PhantomData;
+use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::Poll;
+use core::time::Duration;
+
+use super::{Driver, Runtime};
+use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::hub::Hub;
+use crate::runtimes::std::net::ToSocketAddrs;
+use crate::runtimes::std::sync::{Mutex, PoisonError};
+use crate::runtimes::{Clock, Error};
+use crate::server::{Counters, Server as Machine};
+
+/// A job server. Cheap to clone: to stop it from elsewhere, say.
+///
+/// Its sockets are moved by the future of [`run`](Self::run), which is to be spawned or awaited. It ends when the server has
+/// been drained or closed; dropped before, it closes every connection at once.
+pub struct Server<R> {
+    shared: Arc<Hub<Machine, ()>>,
+    driver: Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    address: SocketAddr,
+    runtime: PhantomData<fn() -> R>,
+}
+
+impl<R: Runtime> ServerBuilder<Server<R>> {
+    /// Listens on the first of `addresses` that can be had; port 0 for one that is free. Names are looked up on the spot,
+    /// which blocks: give addresses. It serves from when [`Server::run`] is polled.
+    ///
+    /// Safe to cancel: nothing is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: none of the addresses can be had.
+    #[expect(clippy::unused_async, reason = "it is bound in the runtime's context, and may come to wait")]
+    pub async fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server<R>, Error> {
+        let clock = Clock::start();
+        let (machine, listener) = self.machine(clock)?;
+        let (socket, address) = handles::bind(addresses)?;
+        let shared = Hub::new(machine, (), clock);
+        let mut driver = Driver::<R, _, _>::new(shared.clone(), listener);
+        driver.listen(socket).map_err(Error::io("listen"))?;
+        Ok(Server { shared, driver: Arc::new(Mutex::new(Some(Box::pin(driver)))), address, runtime: PhantomData })
+    }
+}
+
+impl<R: Runtime> Server<R> {
+    /// Describes a server.
+    pub fn builder() -> ServerBuilder<Self> {
+        ServerBuilder::new()
+    }
+
+    /// A server with the default settings: see [`ServerBuilder::bind`].
+    ///
+    /// Safe to cancel: nothing is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: none of the addresses can be had.
+    pub async fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
+        Self::builder().bind(addresses).await
+    }
+}
+
+impl<R> Server<R> {
+    /// Serves: to be spawned or awaited. It ends when the server has been drained or closed. A second call gives a future
+    /// that waits for that.
+    ///
+    /// Dropping it closes every connection at once.
+    #[must_use = "the server does nothing until this future is polled"]
+    pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
+        let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let hub = self.shared.clone();
+        async move {
+            match driver {
+                Some(driver) => driver.await,
+                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
+            }
+        }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Numbers for a status page.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.look(|server, _| server.counters())
+    }
+
+    /// Stops listening, lets what runs be finished, then closes every connection; after `within` at once. Submissions are
+    /// refused meanwhile. [`run`](Self::run) must be polled.
+    ///
+    /// Safe to cancel: the drain goes on.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
+    pub async fn drain(&self, within: Duration) -> Result<(), Error> {
+        self.shared.drain(within)?;
+        poll_fn(|cx| if self.shared.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+        self.shared.drained()
+    }
+
+    /// Closes every connection as soon as it has taken what was to be sent, 5 s later at the latest.
+    pub fn close(&self) {
+        self.shared.close();
+    }
+}
+
+impl<R> Clone for Server<R> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone(), driver: self.driver.clone(), address: self.address, runtime: PhantomData }
+    }
+}
+
+impl<R> fmt::Debug for Server<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).field("counters", &self.counters()).finish()
+    }
+}

@@ -1,0 +1,139 @@
+//! What every driver can drive, and where its events go.
+
+use alloc::vec::Vec;
+use core::task::Waker;
+
+use super::{Desk, Post, Replies};
+use crate::{Instant, Machine, admin, client, server, worker};
+
+/// A machine that a driver can end.
+pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
+    /// Closes it at once.
+    fn close(&mut self, now: Instant);
+
+    /// Begins to close it in order.
+    fn drain(&mut self, now: Instant);
+
+    /// Jobs that closing now would leave undone.
+    fn unfinished(&self) -> usize;
+
+    /// Whether nothing comes after this event.
+    fn is_last(event: &Self::Event) -> bool;
+
+    /// Whether it wants no connections accepted from now on.
+    fn shuts_doors(event: &Self::Event) -> bool {
+        let _ = event;
+        false
+    }
+}
+
+impl Driven for client::Client {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    /// A client has no other way to close.
+    fn drain(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        self.outstanding()
+    }
+
+    fn is_last(event: &client::Event) -> bool {
+        matches!(event, client::Event::Closed)
+    }
+}
+
+impl Driven for worker::Worker {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        Self::drain(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        self.in_hand()
+    }
+
+    fn is_last(event: &worker::Event) -> bool {
+        matches!(event, worker::Event::Closed)
+    }
+}
+
+impl Driven for server::Server {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn drain(&mut self, now: Instant) {
+        Self::drain(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        let counters = self.counters();
+        counters.running.max(counters.waiting)
+    }
+
+    fn is_last(event: &server::Event) -> bool {
+        matches!(event, server::Event::Closed)
+    }
+
+    fn shuts_doors(event: &server::Event) -> bool {
+        matches!(event, server::Event::Shutdown { .. })
+    }
+}
+
+impl Driven for admin::Admin {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    /// It has no other way to close.
+    fn drain(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        self.outstanding()
+    }
+
+    fn is_last(event: &admin::Event) -> bool {
+        matches!(event, admin::Event::Closed)
+    }
+}
+
+/// Where a machine's events go.
+pub(crate) trait Sink<E>: Send + 'static {
+    /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
+    fn take(&mut self, event: E, wake: &mut Vec<Waker>) -> Option<E>;
+}
+
+impl Sink<client::Event> for Post {
+    fn take(&mut self, event: client::Event, wake: &mut Vec<Waker>) -> Option<client::Event> {
+        self.deliver(event, wake)
+    }
+}
+
+impl Sink<worker::Event> for Desk {
+    fn take(&mut self, event: worker::Event, wake: &mut Vec<Waker>) -> Option<worker::Event> {
+        self.deliver(event, wake)
+    }
+}
+
+impl Sink<admin::Event> for Replies {
+    fn take(&mut self, event: admin::Event, wake: &mut Vec<Waker>) -> Option<admin::Event> {
+        self.deliver(event, wake);
+        None
+    }
+}
+
+/// All a server's events are for its listener.
+impl Sink<server::Event> for () {
+    fn take(&mut self, event: server::Event, _: &mut Vec<Waker>) -> Option<server::Event> {
+        Some(event)
+    }
+}

@@ -1,0 +1,252 @@
+//! A machine between its handles, on any thread, and the one driver that moves its bytes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::ops::Deref;
+use core::task::Waker;
+use core::time::Duration;
+
+use super::handles::{Driven, Sink};
+use super::sockets::{Net, Sockets};
+use super::std::sync::{Mutex, MutexGuard, PoisonError};
+use super::{Clock, Error};
+use crate::time::earlier;
+use crate::{Instant, Machine, Output};
+
+/// How long a client whose last handle is gone may still write.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A machine and what belongs to it. The lock is never held across an `await` or a call of the user's code.
+pub(crate) struct Hub<M: Machine, S> {
+    clock: Clock,
+    state: Mutex<State<M, S>>,
+}
+
+struct State<M, S> {
+    machine: M,
+    sink: S,
+    /// Whom to wake so that the driver takes a turn; `None` while it takes one.
+    driver: Option<Waker>,
+    /// Something was done to the machine since the driver's last turn began.
+    stirred: bool,
+    /// Those who wait for room, and those who wait for the end.
+    room: Vec<Waker>,
+    end: Vec<Waker>,
+    wakers: Vec<Waker>,
+    /// When it is to be closed, come what may.
+    deadline: Option<Instant>,
+    draining: bool,
+    /// No connection is accepted any more.
+    shut: bool,
+    /// No handle is left.
+    orphan: bool,
+    /// Jobs that were left when the deadline came.
+    unfinished: usize,
+    ended: bool,
+}
+
+/// How a turn left things.
+pub(crate) struct Turn {
+    /// When the next is due, if nothing wakes before: [`Instant::EPOCH`] at once.
+    pub(crate) next: Option<Instant>,
+    /// The machine has closed.
+    pub(crate) ended: bool,
+}
+
+impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
+    pub(crate) fn new(machine: M, sink: S, clock: Clock) -> Arc<Self> {
+        let state = State {
+            machine,
+            sink,
+            driver: None,
+            stirred: false,
+            room: Vec::new(),
+            end: Vec::new(),
+            wakers: Vec::new(),
+            deadline: None,
+            draining: false,
+            shut: false,
+            orphan: false,
+            unfinished: 0,
+            ended: false,
+        };
+        Arc::new(Self { clock, state: Mutex::new(state) })
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<M, S>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something to the machine, and has the driver do what follows.
+    pub(crate) fn call<T>(&self, act: impl FnOnce(&mut M, &mut S, Instant) -> T) -> T {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let State { machine, sink, .. } = &mut *state;
+        let result = act(machine, sink, now);
+        state.stirred = true;
+        let driver = state.driver.take();
+        drop(state);
+        driver.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Looks at things, or at the machine without anything following from it.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut M, &mut S) -> T) -> T {
+        let mut state = self.lock();
+        let State { machine, sink, .. } = &mut *state;
+        look(machine, sink)
+    }
+
+    /// Wakes `waker` when something has been done that may have made room.
+    pub(crate) fn wait_for_room(&self, waker: &Waker) {
+        add(&mut self.lock().room, waker);
+    }
+
+    /// Whether the machine has closed; else wakes `waker` when it has.
+    pub(crate) fn has_ended(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if !state.ended {
+            add(&mut state.end, waker);
+        }
+        state.ended
+    }
+
+    /// Begins to close in order, for `within` at most.
+    pub(crate) fn drain(&self, within: Duration) -> Result<(), Error> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        if core::mem::replace(&mut state.draining, true) {
+            return Err(Error::Draining);
+        }
+        state.deadline = earlier(state.deadline, Some(now + within));
+        state.shut = true;
+        drop(state);
+        self.call(|machine, _, now| machine.drain(now));
+        Ok(())
+    }
+
+    /// Closes it at once.
+    pub(crate) fn close(&self) {
+        self.lock().shut = true;
+        self.call(|machine, _, now| machine.close(now));
+    }
+
+    /// How the drain went, once the machine has closed.
+    pub(crate) fn drained(&self) -> Result<(), Error> {
+        match self.lock().unfinished {
+            0 => Ok(()),
+            jobs => Err(Error::Unfinished { jobs }),
+        }
+    }
+
+    /// Lets `sockets` do all that is due, and puts the events where they belong; those for the user's listener into `heard`.
+    pub(crate) fn turn<N: Net>(&self, sockets: &mut Sockets<N>, heard: &mut Vec<M::Event>) -> Turn {
+        let mut guard = self.lock();
+        (guard.driver, guard.stirred) = (None, false);
+        let state = &mut *guard;
+        let State { machine, sink, wakers, .. } = state;
+        let mut ended = false;
+        while let Some(event) = sockets.next(machine) {
+            ended |= M::is_last(&event);
+            state.shut |= M::shuts_doors(&event);
+            heard.extend(sink.take(event, wakers));
+        }
+        if state.shut {
+            sockets.shut_doors();
+        }
+        if state.orphan && state.deadline.is_some() && sockets.is_flushed() {
+            state.deadline = Some(Instant::EPOCH);
+        }
+        if let Some(at) = state.deadline
+            && at <= self.clock.now()
+        {
+            state.deadline = None;
+            state.unfinished = state.machine.unfinished();
+            state.machine.close(self.clock.now());
+            state.stirred = true;
+        }
+        let next = if state.stirred { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
+        state.ended |= ended;
+        let ended = state.ended;
+        self.wake(guard);
+        Turn { next, ended }
+    }
+
+    /// The driver goes to sleep until `waker` is woken. False: there is more to do.
+    pub(crate) fn rest(&self, waker: &Waker) -> bool {
+        let mut state = self.lock();
+        if state.stirred {
+            return false;
+        }
+        state.driver = Some(waker.clone());
+        true
+    }
+
+    /// The driver is gone: everything ends.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        let State { machine, sink, wakers, .. } = &mut *state;
+        machine.close(self.clock.now());
+        loop {
+            match machine.poll() {
+                Output::Event(event) => drop(sink.take(event, wakers)),
+                Output::Wait(_) => break,
+                _ => {}
+            }
+        }
+        state.ended = true;
+        self.wake(state);
+    }
+
+    /// Wakes all who wait for something that may have come, without the lock.
+    fn wake(&self, mut state: MutexGuard<'_, State<M, S>>) {
+        let State { wakers, room, end, ended, .. } = &mut *state;
+        wakers.append(room);
+        if *ended {
+            wakers.append(end);
+        }
+        if wakers.is_empty() {
+            return;
+        }
+        let mut wakers = core::mem::take(&mut state.wakers);
+        drop(state);
+        wakers.drain(..).for_each(Waker::wake);
+        // Its room is used again.
+        self.lock().wakers.append(&mut wakers);
+    }
+
+    fn orphan(&self) {
+        let mut state = self.lock();
+        state.orphan = true;
+        state.deadline = earlier(state.deadline, Some(self.clock.now() + LAST_WORDS));
+        drop(state);
+        self.call(|_, _, _| ());
+    }
+}
+
+/// What the handles hold of a machine that closes when the last of them is dropped.
+pub(crate) struct Owner<M: Driven, S: Sink<M::Event>>(pub(crate) Arc<Hub<M, S>>);
+
+impl<M: Driven, S: Sink<M::Event>> Deref for Owner<M, S> {
+    type Target = Arc<Hub<M, S>>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Owner<M, S> {
+    fn drop(&mut self) {
+        self.0.orphan();
+    }
+}
+
+fn add(list: &mut Vec<Waker>, waker: &Waker) {
+    if !list.iter().any(|other| other.will_wake(waker)) {
+        list.push(waker.clone());
+    }
+}

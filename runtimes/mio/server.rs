@@ -1,0 +1,104 @@
+//! The server's handle.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use super::turnkey::Seat;
+use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::std::net::ToSocketAddrs;
+use crate::runtimes::std::thread;
+use crate::runtimes::{Clock, Error};
+use crate::server::{Counters, Server as Machine};
+
+/// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
+/// from elsewhere, say.
+#[derive(Clone)]
+pub struct Server(Arc<Inside>);
+
+struct Inside {
+    seat: Seat<Machine, ()>,
+    address: SocketAddr,
+}
+
+impl ServerBuilder<Server> {
+    /// Listens on the first of `addresses` that can be had; port 0 for one that is free. It serves from
+    /// [`Server::run`] or [`Server::spawn`] on.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: none of the addresses can be had, or no descriptor.
+    pub fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server, Error> {
+        let clock = Clock::start();
+        let (machine, listener) = self.machine(clock)?;
+        let (socket, address) = handles::bind(addresses)?;
+        let seat = Seat::new(machine, (), clock, listener)?;
+        seat.listen(socket)?;
+        Ok(Server(Arc::new(Inside { seat, address })))
+    }
+}
+
+impl Server {
+    /// Describes a server.
+    pub fn builder() -> ServerBuilder<Self> {
+        ServerBuilder::new()
+    }
+
+    /// A server with the default settings: see [`ServerBuilder::bind`].
+    ///
+    /// # Errors
+    /// [`Error::Io`]: none of the addresses can be had, or no descriptor.
+    pub fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
+        Self::builder().bind(addresses)
+    }
+
+    /// Serves on this thread until the server has been drained or closed; where it runs already, waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the operating system no longer tells what is ready.
+    pub fn run(&self) -> Result<(), Error> {
+        self.0.seat.run(|| false)
+    }
+
+    /// Serves on a thread of its own, from which the result of [`run`](Self::run) can be had.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: there is no thread to be had.
+    pub fn spawn(&self) -> Result<thread::JoinHandle<Result<(), Error>>, Error> {
+        let server = self.clone();
+        let thread = thread::Builder::new().name("gearwheel-server".into());
+        thread.spawn(move || server.run()).map_err(Error::io("start a thread"))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.0.address
+    }
+
+    /// Numbers for a status page.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.0.seat.look(|server, ()| server.counters())
+    }
+
+    /// Stops listening, lets what runs be finished, then closes every connection; after `within` at once. Submissions are
+    /// refused meanwhile. To be called by another thread than the one that serves.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
+    pub fn drain(&self, within: Duration) -> Result<(), Error> {
+        self.0.seat.drain(within)
+    }
+
+    /// Closes every connection as soon as it has taken what was to be sent, 5 s later at the latest.
+    pub fn close(&self) {
+        self.0.seat.close();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.0.address).field("counters", &self.counters()).finish()
+    }
+}

@@ -1,0 +1,575 @@
+//! The sockets of one machine, for every runtime that is told what is ready: mio by tokens, smol and tokio by wakers.
+//!
+//! A turn reads once from each connection that has something, lets the machine and its user answer all of it, then writes
+//! once to each connection that has something to say. A connection that has more waits for the next turn: nobody starves.
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::task::{Context, Waker};
+use core::time::Duration;
+
+use super::std::io::{self, ErrorKind, IoSlice};
+use super::std::net::TcpListener;
+use super::{
+    ACCEPT_PAUSE, Clock, Incoming, SCRATCH, accept_goes_on, close_reason, connect_reason, peer_name, write_out,
+};
+use crate::time::earlier;
+use crate::{Address, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
+
+/// Bytes read from one connection in a turn, about.
+const READ_A_TURN: usize = 256 << 10;
+/// Vectored writes to one connection in a turn.
+const WRITES_A_TURN: usize = 16;
+/// Connections taken from one listener in a turn.
+const ACCEPTED_A_TURN: usize = 64;
+/// When an address of a host has not answered in this time, the next is tried beside it (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// What a runtime knows of sockets. [`ErrorKind::WouldBlock`] means that the place of the socket will be woken.
+pub(crate) trait Net {
+    type Stream;
+    type Connecting;
+    type Listener;
+
+    /// What to poll the socket at `place` with.
+    fn waker(&mut self, place: Place) -> Waker;
+    /// Takes a bound listener over.
+    fn listen(&mut self, listener: TcpListener, door: usize) -> io::Result<Self::Listener>;
+    fn accept(&mut self, listener: &Self::Listener, cx: &mut Context<'_>) -> io::Result<(Self::Stream, SocketAddr)>;
+    /// Begins to look a host up. [`ErrorKind::WouldBlock`]: [`Sockets::resolved`] will be called.
+    fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>>;
+    /// What has been looked up since, after the place of a connection was woken.
+    fn found(&mut self) -> Vec<(ConnId, io::Result<Vec<SocketAddr>>)>;
+    fn connect(&mut self, address: SocketAddr, slot: usize) -> io::Result<Self::Connecting>;
+    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Self::Stream>;
+    /// A stream is up: its options, and its registration where accepting did none.
+    fn opened(&mut self, stream: &mut Self::Stream, slot: usize, accepted: bool) -> io::Result<()>;
+    /// False: nothing is there to be read, and the place will be woken.
+    fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool;
+    fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize>;
+    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
+}
+
+/// Whom a waker wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The connection with this index.
+    Slot(usize),
+    /// The listener with this number.
+    Door(usize),
+    /// The clock of a driver that has no other way to be told the time.
+    Clock,
+    /// One of a worker's jobs.
+    Job(usize),
+}
+
+/// All sockets of one machine.
+pub(crate) struct Sockets<N: Net> {
+    pub(crate) net: N,
+    clock: Clock,
+    slots: Vec<Option<Slot<N>>>,
+    doors: Vec<Door<N::Listener>>,
+    /// Slots to look at, each once.
+    ready: VecDeque<usize>,
+    /// How many of them this turn still looks at; `None` between turns.
+    left: Option<usize>,
+    /// Slots whose machine has something to write.
+    dirty: Vec<usize>,
+    /// Slots that are not connected yet.
+    dialling: Vec<usize>,
+    /// When the machine wants its next tick.
+    wait: Option<Instant>,
+    /// A listener has more than a turn takes.
+    crowded: bool,
+    scratch: Box<[u8]>,
+}
+
+struct Slot<N: Net> {
+    conn: ConnId,
+    state: State<N>,
+    waker: Waker,
+    incoming: Incoming,
+    /// In `ready`.
+    queued: bool,
+    /// In `dirty`.
+    dirty: bool,
+    /// A read may bring something.
+    readable: bool,
+    /// The peer has closed it.
+    ending: bool,
+    /// A write was refused, and no wake has come since.
+    blocked: bool,
+    /// Nothing can be written any more. What the peer had sent before is still read.
+    broken: Option<CloseReason>,
+}
+
+enum State<N: Net> {
+    Resolving,
+    Dialling(Dial<N>),
+    Up(N::Stream),
+}
+
+struct Dial<N: Net> {
+    addresses: vec::IntoIter<SocketAddr>,
+    attempts: Vec<N::Connecting>,
+    /// When to try the next address beside those under way.
+    next: Instant,
+    failure: Option<io::Error>,
+}
+
+struct Door<L> {
+    listener: L,
+    waker: Waker,
+    ready: bool,
+    /// Left alone until then: the process has no descriptor for another connection.
+    until: Option<Instant>,
+}
+
+impl<N: Net> Sockets<N> {
+    pub(crate) fn new(net: N, clock: Clock) -> Self {
+        Self {
+            net,
+            clock,
+            slots: Vec::new(),
+            doors: Vec::new(),
+            ready: VecDeque::new(),
+            left: None,
+            dirty: Vec::new(),
+            dialling: Vec::new(),
+            wait: Some(Instant::EPOCH),
+            crowded: false,
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Accepts connections from a non-blocking `listener`.
+    pub(crate) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
+        let number = self.doors.len();
+        let listener = self.net.listen(listener, number)?;
+        let waker = self.net.waker(Place::Door(number));
+        self.doors.push(Door { listener, waker, ready: true, until: None });
+        self.crowded = true;
+        Ok(())
+    }
+
+    /// Stops listening.
+    pub(crate) fn shut_doors(&mut self) {
+        self.doors.clear();
+    }
+
+    /// A socket may be ready; with `ending` its peer has closed it, which only a read that brings nothing will show.
+    pub(crate) fn wake(&mut self, place: Place, ending: bool) {
+        match place {
+            Place::Slot(index) => {
+                if let Some(Some(slot)) = self.slots.get_mut(index) {
+                    slot.readable = true;
+                    slot.blocked = false;
+                    slot.ending |= ending;
+                    queue(&mut slot.queued, index, &mut self.ready);
+                }
+            }
+            Place::Door(number) => {
+                if let Some(door) = self.doors.get_mut(number) {
+                    door.ready = true;
+                }
+            }
+            Place::Clock | Place::Job(_) => {}
+        }
+    }
+
+    /// Some host may have been looked up, where nothing tells which.
+    #[cfg(feature = "mio")]
+    pub(crate) fn wake_dialling(&mut self) {
+        for index in &self.dialling {
+            if let Some(Some(slot)) = self.slots.get_mut(*index) {
+                queue(&mut slot.queued, *index, &mut self.ready);
+            }
+        }
+    }
+
+    /// A host has been looked up.
+    pub(crate) fn resolved<M: Machine>(
+        &mut self,
+        machine: &mut M,
+        conn: ConnId,
+        addresses: io::Result<Vec<SocketAddr>>,
+    ) {
+        let index = conn.index();
+        if let Some(slot) = self.slot(conn)
+            && matches!(slot.state, State::Resolving)
+        {
+            match addresses {
+                Ok(addresses) if !addresses.is_empty() => {
+                    let next = Instant::EPOCH;
+                    slot.state = State::Dialling(Dial {
+                        addresses: addresses.into_iter(),
+                        attempts: Vec::new(),
+                        next,
+                        failure: None,
+                    });
+                    self.dial(index, machine);
+                }
+                _ => self.close(index, CloseReason::Unresolved, machine),
+            }
+        }
+    }
+
+    /// The next event of `machine`, after doing all that is due. `None`: this turn is over, and all that could be written
+    /// has been; the next one is due at [`deadline`](Self::deadline) or when a socket wakes.
+    pub(crate) fn next<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
+        loop {
+            match machine.poll() {
+                Output::Event(event) => return Some(event),
+                Output::Transmit(conn) => {
+                    if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
+                        && slot.conn == conn
+                        && !slot.dirty
+                        && !slot.blocked
+                    {
+                        slot.dirty = true;
+                        self.dirty.push(conn.index());
+                    }
+                }
+                Output::Connect { conn, server, within: _ } => self.connect(conn, &server, machine),
+                Output::Resume(conn) => self.resume(conn, machine),
+                Output::Disconnect(conn) => {
+                    if self.slot(conn).is_some() {
+                        self.remove(conn.index());
+                    }
+                }
+                Output::Wait(at) => {
+                    self.wait = at;
+                    if !self.step(machine) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// When the next turn is due if no socket wakes before: [`Instant::EPOCH`] at once, `None` never.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        if !self.ready.is_empty() || !self.dirty.is_empty() || self.crowded || self.left.is_some() {
+            return Some(Instant::EPOCH);
+        }
+        let mut at = self.wait;
+        for index in &self.dialling {
+            if let Some(Some(Slot { state: State::Dialling(dial), .. })) = self.slots.get(*index)
+                && dial.addresses.len() > 0
+            {
+                at = earlier(at, Some(dial.next));
+            }
+        }
+        self.doors.iter().fold(at, |at, door| earlier(at, door.until))
+    }
+
+    /// Whether all that the machine had for connections that stand has been written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
+    }
+
+    /// Does one thing that is due while the machine is idle. False: the turn is over.
+    fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
+        match self.left {
+            None => {
+                self.left = Some(self.ready.len());
+                let now = self.clock.now();
+                if self.wait.is_some_and(|at| at <= now) {
+                    machine.handle(Input::Tick, now);
+                }
+                self.accept(machine, now);
+                for at in (0..self.dialling.len()).rev() {
+                    if let Some(&index) = self.dialling.get(at) {
+                        self.dial_overdue(index, machine, now);
+                    }
+                }
+                true
+            }
+            Some(left) if left > 0 => {
+                self.left = Some(left - 1);
+                if let Some(index) = self.ready.pop_front() {
+                    self.serve(index, machine);
+                }
+                true
+            }
+            Some(_) if !self.dirty.is_empty() => {
+                while let Some(index) = self.dirty.pop() {
+                    self.write(index, machine);
+                }
+                true
+            }
+            Some(_) => {
+                self.left = None;
+                false
+            }
+        }
+    }
+
+    fn serve<M: Machine>(&mut self, index: usize, machine: &mut M) {
+        let Some(Some(slot)) = self.slots.get_mut(index) else { return };
+        slot.queued = false;
+        match slot.state {
+            State::Resolving => {
+                for (conn, addresses) in self.net.found() {
+                    self.resolved(machine, conn, addresses);
+                }
+            }
+            State::Dialling(_) => self.dial(index, machine),
+            State::Up(_) => {
+                if !slot.blocked && !slot.dirty && !machine.outgoing(slot.conn).is_empty() {
+                    slot.dirty = true;
+                    self.dirty.push(index);
+                }
+                if slot.readable {
+                    self.read(index, machine);
+                }
+            }
+        }
+    }
+
+    fn read<M: Machine>(&mut self, index: usize, machine: &mut M) {
+        let Self { net, slots, scratch, ready, .. } = self;
+        let Some(Some(slot)) = slots.get_mut(index) else { return };
+        let State::Up(stream) = &mut slot.state else { return };
+        let now = self.clock.now();
+        let mut cx = Context::from_waker(&slot.waker);
+        let mut left = READ_A_TURN;
+        let ended = loop {
+            if !machine.wants_read(slot.conn) {
+                return;
+            }
+            let mut asked = 0;
+            let came = slot.incoming.read(scratch, |into| {
+                asked = into.len();
+                net.read(stream, &mut cx, into)
+            });
+            match came {
+                Ok(0) => break CloseReason::Ended,
+                Ok(count) => {
+                    machine.handle(Input::Data(slot.conn, &mut slot.incoming.bytes), now);
+                    slot.incoming.settle();
+                    slot.readable = count == asked || slot.ending || net.readable(stream, &mut cx);
+                    left = left.saturating_sub(count);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
+                Err(error) => break close_reason(&error),
+            }
+            match &slot.broken {
+                _ if slot.readable && left > 0 => {}
+                _ if slot.readable => return queue(&mut slot.queued, index, ready),
+                Some(reason) => break reason.clone(),
+                None => return,
+            }
+        };
+        let reason = slot.broken.take().unwrap_or(ended);
+        self.close(index, reason, machine);
+    }
+
+    fn write<M: Machine>(&mut self, index: usize, machine: &mut M) {
+        let Self { net, slots, ready, .. } = self;
+        let Some(Some(slot)) = slots.get_mut(index) else { return };
+        slot.dirty = false;
+        let State::Up(stream) = &mut slot.state else { return };
+        if slot.blocked || slot.broken.is_some() {
+            return;
+        }
+        let mut cx = Context::from_waker(&slot.waker);
+        for _ in 0..WRITES_A_TURN {
+            match write_out(machine.outgoing(slot.conn), |chunks| net.write(stream, &mut cx, chunks)) {
+                Ok(_) if machine.outgoing(slot.conn).is_empty() => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    slot.blocked = true;
+                    return;
+                }
+                Err(error) => {
+                    slot.broken = Some(close_reason(&error));
+                    slot.readable = true;
+                    return queue(&mut slot.queued, index, ready);
+                }
+            }
+        }
+        // More than its share: it goes on in the next turn.
+        queue(&mut slot.queued, index, ready);
+    }
+
+    fn resume<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
+        let now = self.clock.now();
+        if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
+            && slot.conn == conn
+        {
+            machine.handle(Input::Data(conn, &mut slot.incoming.bytes), now);
+            slot.incoming.settle();
+            if slot.readable {
+                queue(&mut slot.queued, conn.index(), &mut self.ready);
+            }
+        }
+    }
+
+    fn connect<M: Machine>(&mut self, conn: ConnId, server: &Address, machine: &mut M) {
+        let waker = self.net.waker(Place::Slot(conn.index()));
+        self.insert(conn, State::Resolving, waker);
+        self.dialling.push(conn.index());
+        let addresses = match server.host().parse::<IpAddr>() {
+            Ok(ip) => Ok(Vec::from([SocketAddr::new(ip, server.port())])),
+            Err(_) => self.net.resolve(conn, server),
+        };
+        match addresses {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            addresses => self.resolved(machine, conn, addresses),
+        }
+    }
+
+    fn dial_overdue<M: Machine>(&mut self, index: usize, machine: &mut M, now: Instant) {
+        if let Some(Some(Slot { state: State::Dialling(dial), .. })) = self.slots.get(index)
+            && dial.next <= now
+            && dial.addresses.len() > 0
+        {
+            self.dial(index, machine);
+        }
+    }
+
+    /// Looks at the attempts of a connection and begins another when none is left or the last one takes long.
+    fn dial<M: Machine>(&mut self, index: usize, machine: &mut M) {
+        let now = self.clock.now();
+        let Some(Some(slot)) = self.slots.get_mut(index) else { return };
+        let State::Dialling(dial) = &mut slot.state else { return };
+        let mut cx = Context::from_waker(&slot.waker);
+        let ended = loop {
+            if let Some(stream) = dial.poll(&mut self.net, &mut cx) {
+                break Ok(stream);
+            }
+            if !dial.attempts.is_empty() && (dial.next > now || dial.addresses.len() == 0) {
+                return;
+            }
+            let Some(address) = dial.addresses.next() else {
+                let failure = dial.failure.as_ref();
+                break Err(failure.map_or(CloseReason::Unresolved, connect_reason));
+            };
+            dial.next = now + STAGGER;
+            match self.net.connect(address, index) {
+                Ok(attempt) => dial.attempts.push(attempt),
+                Err(error) => dial.failure = Some(error),
+            }
+        };
+        match ended {
+            Ok(stream) => {
+                let conn = slot.conn;
+                self.dialling.retain(|other| *other != index);
+                if self.open(conn, stream, machine, false) {
+                    machine.handle(Input::Connected(conn), now);
+                }
+            }
+            Err(reason) => self.close(index, reason, machine),
+        }
+    }
+
+    fn accept<M: Machine>(&mut self, machine: &mut M, now: Instant) {
+        self.crowded = false;
+        for number in 0..self.doors.len() {
+            for taken in 0.. {
+                let Some(door) = self.doors.get_mut(number) else { break };
+                if !door.ready || door.until.is_some_and(|until| until > now) || !machine.wants_accept() {
+                    break;
+                }
+                if taken == ACCEPTED_A_TURN {
+                    self.crowded = true;
+                    break;
+                }
+                match self.net.accept(&door.listener, &mut Context::from_waker(&door.waker)) {
+                    Ok((stream, from)) => {
+                        door.until = None;
+                        let (name, loopback) = peer_name(from);
+                        if let Some(conn) = machine.accept(Peer::new(&name, loopback), now) {
+                            self.open(conn, stream, machine, true);
+                        }
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => door.ready = false,
+                    Err(error) if accept_goes_on(&error) => {}
+                    Err(_) => door.until = Some(now + ACCEPT_PAUSE),
+                }
+            }
+        }
+    }
+
+    fn open<M: Machine>(&mut self, conn: ConnId, mut stream: N::Stream, machine: &mut M, accepted: bool) -> bool {
+        let index = conn.index();
+        if let Err(error) = self.net.opened(&mut stream, index, accepted) {
+            self.remove(index);
+            machine.handle(Input::Closed(conn, close_reason(&error)), self.clock.now());
+            return false;
+        }
+        let waker = match self.slot(conn) {
+            Some(slot) => slot.waker.clone(),
+            None => self.net.waker(Place::Slot(index)),
+        };
+        let readable = self.net.readable(&stream, &mut Context::from_waker(&waker));
+        self.insert(conn, State::Up(stream), waker);
+        if readable {
+            self.wake(Place::Slot(index), false);
+        }
+        true
+    }
+
+    fn insert(&mut self, conn: ConnId, state: State<N>, waker: Waker) {
+        let index = conn.index();
+        if self.slots.len() <= index {
+            self.slots.resize_with(index + 1, || None);
+        }
+        let incoming = Incoming::default();
+        let (queued, dirty, readable, ending, blocked, broken) = (false, false, false, false, false, None);
+        self.slots[index] =
+            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, broken });
+    }
+
+    fn slot(&mut self, conn: ConnId) -> Option<&mut Slot<N>> {
+        self.slots.get_mut(conn.index())?.as_mut().filter(|slot| slot.conn == conn)
+    }
+
+    fn remove(&mut self, index: usize) -> Option<ConnId> {
+        let slot = self.slots.get_mut(index)?.take()?;
+        if !matches!(slot.state, State::Up(_)) {
+            self.dialling.retain(|other| *other != index);
+        }
+        Some(slot.conn)
+    }
+
+    fn close<M: Machine>(&mut self, index: usize, reason: CloseReason, machine: &mut M) {
+        if let Some(conn) = self.remove(index) {
+            machine.handle(Input::Closed(conn, reason), self.clock.now());
+        }
+    }
+}
+
+impl<N: Net> Dial<N> {
+    /// The first attempt that has become a connection; those that failed are forgotten.
+    fn poll(&mut self, net: &mut N, cx: &mut Context<'_>) -> Option<N::Stream> {
+        let mut up = None;
+        self.attempts.retain_mut(|attempt| {
+            if up.is_some() {
+                return false;
+            }
+            match net.connected(attempt, cx) {
+                Ok(stream) => up = Some(stream),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
+                Err(error) => self.failure = Some(error),
+            }
+            false
+        });
+        up
+    }
+}
+
+fn queue(queued: &mut bool, index: usize, ready: &mut VecDeque<usize>) {
+    if !*queued {
+        *queued = true;
+        ready.push_back(index);
+    }
+}

@@ -1,0 +1,169 @@
+//! Gearman on tokio, current-thread or multi-thread.
+//!
+//! ```no_run
+//! use gearwheel::Job;
+//! use gearwheel::tokio::{Client, Server, Worker};
+//!
+//! # async fn example() -> Result<(), Box<dyn core::error::Error>> {
+//! let server = Server::bind("127.0.0.1:0").await?;
+//! tokio::spawn(server.run());
+//! let worker = Worker::builder()
+//!     .server(server.local_addr())
+//!     .concurrency(16)
+//!     .function("reverse", |task| async move { Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>()) })
+//!     .build()?;
+//! tokio::spawn(worker.run());
+//! let client = Client::builder().server(server.local_addr()).build()?;
+//! tokio::spawn(client.run());
+//! assert_eq!(client.submit(Job::new("reverse", "hello")).await?.await?, "olleh");
+//! worker.drain(core::time::Duration::from_secs(5)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The runtime must have its I/O and its time enabled (`enable_all`): without time, the futures of `run` panic, as all of
+//! tokio's timers do; without I/O, connections fail.
+//!
+//! # What blocks
+//!
+//! Handlers are polled in the future of [`Worker::run`], beside its sockets. Wrap what blocks or computes for long in
+//! `tokio::task::spawn_blocking`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own, so
+//! that jobs use all threads of the runtime:
+//!
+//! ```
+//! # let builder = gearwheel::tokio::Worker::builder();
+//! let builder = builder
+//!     .function("resize", |task| async move {
+//!         let payload = task.payload().clone();
+//!         Ok(tokio::task::spawn_blocking(move || payload.to_ascii_uppercase()).await?)
+//!     })
+//!     .spawn_with(|job| drop(tokio::spawn(job)));
+//! ```
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::future::Future;
+use core::net::SocketAddr;
+use core::pin::Pin;
+use core::task::{Context, Poll, Waker};
+
+use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use ::tokio::net::{TcpListener, TcpStream};
+use ::tokio::time::{Sleep, sleep_until};
+
+pub use super::Error;
+use super::future::{self, Reactor, Runtime, Wakes};
+pub use super::future::{JobSet, Pending};
+pub use super::handles::{
+    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
+    servers_from_env,
+};
+use super::resolver::Resolver;
+use super::sockets::{Net, Place};
+use super::std::io::{self, ErrorKind, IoSlice};
+use super::std::{net, time};
+use crate::{Address, ConnId};
+
+/// A client of one or more job servers.
+pub type Client = future::Client<Tokio>;
+/// A worker for one or more job servers.
+pub type Worker = future::Worker<Tokio>;
+/// A job server.
+pub type Server = future::Server<Tokio>;
+
+/// tokio's sockets and time.
+pub struct Tokio {
+    wakes: Arc<Wakes>,
+    resolver: Resolver,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl Runtime for Tokio {}
+
+impl Reactor for Tokio {
+    fn new(wakes: Arc<Wakes>) -> Self {
+        Self { wakes, resolver: Resolver::default(), alarm: None }
+    }
+
+    fn set_alarm(&mut self, at: time::Instant) {
+        match &mut self.alarm {
+            Some(alarm) => alarm.as_mut().reset(at.into()),
+            None => self.alarm = Some(Box::pin(sleep_until(at.into()))),
+        }
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.alarm.as_mut().map_or(Poll::Pending, |alarm| alarm.as_mut().poll(cx))
+    }
+}
+
+fn now<T>(poll: Poll<io::Result<T>>) -> io::Result<T> {
+    match poll {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(ErrorKind::WouldBlock.into()),
+    }
+}
+
+/// tokio panics where it has no runtime.
+fn inside() -> io::Result<()> {
+    ::tokio::runtime::Handle::try_current().map(drop).map_err(io::Error::other)
+}
+
+impl Net for Tokio {
+    type Stream = TcpStream;
+    type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+    type Listener = TcpListener;
+
+    fn waker(&mut self, place: Place) -> Waker {
+        self.wakes.waker(place)
+    }
+
+    fn listen(&mut self, listener: net::TcpListener, _: usize) -> io::Result<TcpListener> {
+        inside()?;
+        TcpListener::from_std(listener)
+    }
+
+    fn accept(&mut self, listener: &TcpListener, cx: &mut Context<'_>) -> io::Result<(TcpStream, SocketAddr)> {
+        now(listener.poll_accept(cx))
+    }
+
+    fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>> {
+        self.resolver.begin(conn, server, self.wakes.waker(Place::Slot(conn.index())))?;
+        Err(ErrorKind::WouldBlock.into())
+    }
+
+    fn found(&mut self) -> Vec<(ConnId, io::Result<Vec<SocketAddr>>)> {
+        self.resolver.take()
+    }
+
+    fn connect(&mut self, address: SocketAddr, _: usize) -> io::Result<Self::Connecting> {
+        inside()?;
+        Ok(Box::pin(TcpStream::connect(address)))
+    }
+
+    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<TcpStream> {
+        now(attempt.as_mut().poll(cx))
+    }
+
+    fn opened(&mut self, stream: &mut TcpStream, _: usize, _: bool) -> io::Result<()> {
+        stream.set_nodelay(true)
+    }
+
+    fn readable(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> bool {
+        stream.poll_read_ready(cx).is_ready()
+    }
+
+    fn read(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(into);
+        now(Pin::new(stream).poll_read(cx, &mut buffer))?;
+        Ok(buffer.filled().len())
+    }
+
+    fn write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        now(match chunks {
+            [only] => Pin::new(stream).poll_write(cx, only),
+            _ => Pin::new(stream).poll_write_vectored(cx, chunks),
+        })
+    }
+}
