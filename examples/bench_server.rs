@@ -24,12 +24,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         #[cfg(feature = "mio")]
         "mio" => gearwheel::mio::Server::bind(&address)?.run()?,
         #[cfg(feature = "smol")]
-        "smol" => async_io::block_on(async { Ok::<_, gearwheel::smol::Error>(gearwheel::smol::Server::bind(&address).await?.run().await) })?,
+        "smol" => async_io::block_on(async {
+            Ok::<_, gearwheel::smol::Error>(gearwheel::smol::Server::bind(&address).await?.run().await)
+        })?,
         #[cfg(feature = "tokio")]
-        "tokio" => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(async { Ok::<_, gearwheel::tokio::Error>(gearwheel::tokio::Server::bind(&address).await?.run().await) })?,
+        "tokio" => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+            Ok::<_, gearwheel::tokio::Error>(gearwheel::tokio::Server::bind(&address).await?.run().await)
+        })?,
         other => return Err(format!("no such runtime: {other}").into()),
     }
     Ok(())

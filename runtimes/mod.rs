@@ -29,14 +29,16 @@ pub mod tokio;
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 
+use crate::admin;
 use crate::client::RequestError;
 use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
 
@@ -83,6 +85,9 @@ pub enum Error {
     /// The request has no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The admin command has no result.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// It has been closed: nothing can be asked of it any more.
     #[error("it is closed")]
     Closed,

@@ -102,3 +102,8 @@ pub use runtimes::mio;
 pub use runtimes::smol;
 #[cfg(feature = "tokio")]
 pub use runtimes::tokio;
+
+/// The README's snippets are tests.
+#[cfg(all(doctest, feature = "blocking"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -48,7 +48,8 @@ impl JobServer {
 
 /// Our client of one server.
 fn client(server: SocketAddr) -> Client {
-    Client::builder().server(server).build().expect("the address is one")
+    // Nothing here takes that long: a test that would hang fails.
+    Client::builder().server(server).timeout(peers::PATIENCE).build().expect("the address is one")
 }
 
 /// Our worker, which reverses payloads.

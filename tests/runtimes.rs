@@ -3,13 +3,13 @@
 
 #![cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 
-#[path = "common/peers.rs"]
-mod peers;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 #[path = "runtimes/futures.rs"]
 mod futures;
 #[path = "runtimes/kinds.rs"]
 mod kinds;
+#[path = "common/peers.rs"]
+mod peers;
 #[path = "runtimes/scenarios.rs"]
 mod scenarios;
 

@@ -16,10 +16,10 @@ use futures_core::Stream;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
-use crate::runtimes::Error;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::{Clock, handles::ClientBuilder};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};

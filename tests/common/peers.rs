@@ -382,12 +382,12 @@ impl Libgearman {
     pub(crate) fn build() -> Option<Self> {
         static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
         let built = BUILT.get_or_init(|| {
-            let mut compiler = Command::new("cc");
-            let there = compiler.args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
-            if !there.output().is_ok_and(|said| said.status.success()) {
+            let mut includes = Command::new("cc");
+            includes.args(["-E", "-include", "libgearman/gearman.h", "-xc", "-"]).stdin(Stdio::null());
+            if !includes.output().is_ok_and(|said| said.status.success()) {
                 return None;
             }
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("libgearman");
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libgearman-{}", std::process::id()));
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/libgearman.c");
             let mut command = Command::new("cc");
             let ended = run(command.arg("-o").arg(&program).args([source, "-lgearman"]), &[]);

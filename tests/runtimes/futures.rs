@@ -76,12 +76,10 @@ macro_rules! futures_of {
                 block_on(async {
                     let mut job = client.submit(Job::new("chatty", "")).await.expect("taken");
                     let events: Vec<JobEvent> = (&mut job).collect().await;
-                    assert!(matches!(events[..], [
-                        JobEvent::Created { .. },
-                        JobEvent::Data(_),
-                        JobEvent::Progress { .. },
-                        JobEvent::Done(_)
-                    ]));
+                    assert!(matches!(
+                        events[..],
+                        [JobEvent::Created { .. }, JobEvent::Data(_), JobEvent::Progress { .. }, JobEvent::Done(_)]
+                    ));
                     assert_eq!(job.next().await, None);
                     assert_eq!((&mut job).await, Ok("done".into()), "the result is still there");
                     assert_eq!(job.outcome().await, Outcome::Complete("done".into()));
@@ -109,7 +107,8 @@ macro_rules! futures_of {
                             let _ = is_pending(client.echo(client.servers()[0].server, "x"));
                             yield_now().await;
                         }
-                        let gone = or(async { drop(worker.next().await.map(|task| task.complete("early"))) }, yield_now());
+                        let gone =
+                            or(async { drop(worker.next().await.map(|task| task.complete("early"))) }, yield_now());
                         gone.await;
                         let answer = async {
                             while let Some(task) = worker.next().await {

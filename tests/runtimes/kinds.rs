@@ -444,12 +444,12 @@ pub(crate) mod smol {
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio {
     use super::*;
+    use ::tokio::runtime::{Builder, Runtime};
     use futures_lite::StreamExt;
     use futures_lite::future::block_on;
     use gearwheel::tokio::{Client, Pending, Server, Worker};
     use std::sync::{Arc, LazyLock, mpsc};
     use std::thread;
-    use ::tokio::runtime::{Builder, Runtime};
 
     /// What must live where a driver is polled by hand.
     pub(crate) fn context() -> ::tokio::runtime::EnterGuard<'static> {

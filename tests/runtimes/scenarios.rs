@@ -372,10 +372,7 @@ pub(crate) fn nobody_there_is_an_outcome<K: Kind>() {
     let started = Instant::now();
     let job = Job::new("echo", "").timeout(Duration::from_millis(50)).retry(Retry::Never);
     let ended = result::<K>(&client, job);
-    assert!(
-        matches!(ended, Err(JobError::TimedOut { phase: Phase::Parked, .. } | JobError::Lost { .. })),
-        "{ended:?}"
-    );
+    assert!(matches!(ended, Err(JobError::TimedOut { phase: Phase::Parked, .. } | JobError::Lost { .. })), "{ended:?}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 

@@ -1,0 +1,162 @@
+//! A job server for one machine.
+//!
+//! Its jobs live in memory. With `--state FILE` a graceful stop writes the background jobs that were not done to FILE, and
+//! the next start takes them up; a crash loses them.
+//!
+//! SIGTERM and SIGINT stop it gracefully: it accepts nothing new, lets the jobs that run finish, keeps the others for
+//! FILE. SIGHUP prints its numbers.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::{self, ExitCode};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use clap::Parser;
+use common::Runtime;
+use gearwheel::blocking::Server;
+use gearwheel::server::{Config, Event};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+mod common;
+#[path = "common/state.rs"]
+mod state;
+
+/// A Gearman job server. Its jobs live in memory.
+#[derive(Parser)]
+#[command(after_help = "SIGTERM stops it gracefully: jobs that run are finished. SIGHUP prints its numbers.")]
+struct Arguments {
+    /// Where to listen. Port 0 is any that is free: it is printed.
+    #[arg(long = "listen", value_name = "HOST:PORT", default_value = "127.0.0.1:4730")]
+    listen: String,
+    /// Read background jobs from this file at the start, and write those that are not done to it at a graceful stop.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
+    /// How long a graceful stop may take, in seconds.
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = common::seconds)]
+    drain: Duration,
+    /// How often a job may be given out again after its worker was lost; without limit if not given.
+    #[arg(long, value_name = "N")]
+    job_retries: Option<u32>,
+    /// How many sleeping workers a new job wakes at most; 0 for all that can run it.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    worker_wakeup: u32,
+    /// Send exceptions to all clients, asked or not.
+    #[arg(long)]
+    exceptions: bool,
+    /// What handles begin with, such as `H:name`.
+    #[arg(long, value_name = "PREFIX")]
+    handle_prefix: Option<String>,
+    /// The most bytes of a packet.
+    #[arg(long, value_name = "BYTES")]
+    max_packet: Option<usize>,
+    /// The most jobs at once.
+    #[arg(long, value_name = "N")]
+    max_jobs: Option<usize>,
+    /// The most connections at once.
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// Close a worker's connection that holds a job and says nothing for so many seconds.
+    #[arg(long, value_name = "SECS", value_parser = common::seconds)]
+    silent_worker: Option<Duration>,
+    /// Close any other connection that says nothing for so many seconds.
+    #[arg(long, value_name = "SECS", value_parser = common::seconds)]
+    idle: Option<Duration>,
+    /// Obey the admin command `shutdown` of a client on this machine.
+    #[arg(long)]
+    allow_shutdown: bool,
+    /// Tell of each connection.
+    #[arg(long, short)]
+    verbose: bool,
+    /// What drives the server.
+    #[arg(long, value_enum, default_value_t = Runtime::Blocking)]
+    runtime: Runtime,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    common::end(match arguments.runtime {
+        Runtime::Blocking => blocking(&arguments),
+    })
+}
+
+impl Arguments {
+    fn configure(&self, config: &mut Config) {
+        config.job_retries = self.job_retries;
+        config.worker_wakeup = self.worker_wakeup;
+        config.exceptions = self.exceptions;
+        config.silent_worker = self.silent_worker;
+        config.idle = self.idle;
+        config.allow_shutdown = self.allow_shutdown;
+        if let Some(prefix) = &self.handle_prefix {
+            config.handle_prefix.clone_from(prefix);
+        }
+        config.limits.max_packet = self.max_packet.unwrap_or(config.limits.max_packet);
+        config.max_jobs = self.max_jobs.unwrap_or(config.max_jobs);
+        config.max_connections = self.max_connections.unwrap_or(config.max_connections);
+    }
+}
+
+fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let verbose = arguments.verbose;
+    let mut builder =
+        Server::builder().configure(|config| arguments.configure(config)).on_event(move |event| match event {
+            Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
+            Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
+            Event::Shutdown { graceful } => {
+                eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" })
+            }
+            _ => {}
+        });
+    if let Some(file) = &arguments.state {
+        let jobs = state::load(file)?;
+        eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
+        builder = builder.restore(jobs);
+    }
+    let server = Arc::new(builder.bind(&*arguments.listen)?);
+    if let Some(file) = &arguments.state {
+        // The server has them now: a later start is not to run them twice.
+        state::remove(file)?;
+    }
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on {}", server.local_addr())?;
+    out.flush()?;
+
+    let drains = stop_on_signal(Arc::clone(&server), arguments.drain)?;
+    server.wait();
+    let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
+    if let Some(file) = &arguments.state {
+        let jobs = server.queued();
+        state::save(file, &jobs)?;
+        eprintln!("{} jobs kept in {}", jobs.len(), file.display());
+    }
+    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// At the first SIGTERM or SIGINT stops the server gracefully, on a thread that it sends and that says whether all was done
+/// in time; at the second ends the process.
+fn stop_on_signal(server: Arc<Server>, within: Duration) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (drains, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                eprintln!("{:?}", server.counters());
+            } else if stopping {
+                process::exit(128 + signal);
+            } else {
+                stopping = true;
+                eprintln!("stopping");
+                let server = Arc::clone(&server);
+                let drain = move || server.drain(within).inspect_err(|error| eprintln!("{error}")).is_ok();
+                let _ = drains.send(thread::spawn(drain));
+            }
+        }
+    });
+    Ok(receiver)
+}

@@ -1,0 +1,302 @@
+//! The examples as a user runs them: what they print, how they end, what they say of mistakes.
+#![cfg(feature = "blocking")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use peers::{Ended, Gearmand, PATIENCE, Process, free_port, run, signal, status, wait_for_workers, wait_until};
+
+#[path = "common/peers.rs"]
+mod peers;
+
+/// An example. `cargo test` has built it beside this test.
+fn example(name: &str) -> Command {
+    let mut path = PathBuf::from(std::env::current_exe().expect("this test runs from a file"));
+    path.pop();
+    path.set_file_name("examples");
+    path.push(name);
+    assert!(path.exists(), "{} is not built: run `cargo test`, or `cargo build --examples` before", path.display());
+    let mut command = Command::new(path);
+    command.env_remove("GEARMAN_SERVERS");
+    command
+}
+
+/// Runs an example to its end, with `arguments` parted by blanks.
+#[track_caller]
+fn ended(name: &str, arguments: &str) -> Ended {
+    run(example(name).args(arguments.split_whitespace()), b"")
+}
+
+/// The example `server`, on a free port.
+struct Server {
+    process: Process,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(arguments: &str) -> Self {
+        let mut command = example("server");
+        command.args(arguments.split_whitespace());
+        if !arguments.contains("--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        let mut process = Process(spawn(&mut command));
+        let mut line = String::new();
+        let stdout = process.0.stdout.as_mut().expect("it is a pipe");
+        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
+        let address = line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok());
+        Self { process, address: address.unwrap_or_else(|| panic!("it said {line:?}")) }
+    }
+
+    /// SIGTERM, and what it said until its end.
+    fn stop(mut self) -> (bool, String) {
+        signal(&self.process.0, "TERM");
+        let status = self.process.ended();
+        (status.success(), errors(&mut self.process.0))
+    }
+}
+
+/// The example `worker` for `reverse` on `server`, once the server knows it.
+fn worker(server: SocketAddr, arguments: &str) -> Process {
+    let mut command = example("worker");
+    command.args(["--server", &server.to_string(), "--function", "reverse"]).args(arguments.split_whitespace());
+    let worker = Process(spawn(&mut command));
+    wait_for_workers(server, "reverse", 1);
+    worker
+}
+
+fn spawn(command: &mut Command) -> Child {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    child.expect("it starts")
+}
+
+/// All that a process that has ended has said on stderr.
+fn errors(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.as_mut().expect("it is a pipe").read_to_string(&mut said).expect("it is text");
+    said
+}
+
+#[track_caller]
+fn assert_reverses(ended: &Ended) {
+    assert!(ended.status.success(), "{ended:?}");
+    let said = ended.text();
+    let expected = ["data: !dlr", "progress: 1/3", "data: ow o", "progress: 2/3", "data: lleh", "progress: 3/3"];
+    assert!(said.ends_with(&(expected.join("\n") + "\nresult: !dlrow olleh\n")), "{said}");
+}
+
+#[test]
+fn reverse_needs_nothing_else() {
+    assert_reverses(&ended("reverse", ""));
+    assert!(ended("reverse", "abc").text().ends_with("\nresult: cba\n"));
+}
+
+#[test]
+fn reverse_uses_the_servers_that_it_is_told() {
+    let server = Server::start("");
+    assert_reverses(&ended("reverse", &format!("--server {}", server.address)));
+    let in_environment = run(example("reverse").env("GEARMAN_SERVERS", server.address.to_string()), b"");
+    assert_reverses(&in_environment);
+    assert!(in_environment.text().starts_with(&format!("job server: {}\n", server.address)));
+    let Some(gearmand) = Gearmand::start() else { return };
+    assert_reverses(&ended("reverse", &format!("--server {}", gearmand.address())));
+}
+
+#[test]
+fn client_prints_each_result_on_a_line_in_order() {
+    let server = Server::start("");
+    let _worker = worker(server.address, "--concurrency 4");
+    let client = format!("--server {} --function reverse", server.address);
+    let done = ended("client", &format!("{client} --priority low --count 2 abc 123"));
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(done.text(), "cba\ncba\n321\n321\n");
+    let many = ended("client", &format!("{client} --count 3000 --timeout 20 ab"));
+    assert_eq!(many.text(), "ba\n".repeat(3_000));
+    let piped = run(example("client").args(client.split(' ')).arg("-"), b"a\0b");
+    assert_eq!(piped.stdout, b"b\0a\n");
+}
+
+#[test]
+fn client_says_why_a_job_has_no_result() {
+    let server = Server::start("");
+    let client = format!("--server {} --timeout 0.3", server.address);
+    let late = ended("client", &format!("{client} --function nobody x"));
+    assert_eq!((late.status.code(), late.text()), (Some(1), String::new()));
+    assert_eq!(late.errors(), "the job timed out before any worker was heard of\n");
+    let nowhere = ended("client", &format!("--server 127.0.0.1:{} --timeout 0.3 --function f x", free_port()));
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert_eq!(nowhere.errors(), "the job timed out before any job server could be had\n");
+    let empty = run(example("client").args(client.split(' ')).args(["--function", "", "x"]), b"");
+    assert_eq!((empty.status.code(), empty.errors()), (Some(1), "the function name is empty\n".into()));
+    let unique = "u".repeat(64);
+    let long = ended("client", &format!("{client} --function f --unique {unique} x"));
+    assert_eq!(long.errors(), "the unique has 64 bytes; the limit is 63\n");
+}
+
+#[test]
+fn what_is_wrong_with_the_arguments_is_said_with_the_usage() {
+    for (name, arguments, says) in [
+        ("client", "--function f x", "--server <HOST:PORT>"),
+        ("client", "--server a/b --function f x", "\"a/b\" is no address of a job server"),
+        ("client", "--server h --function f --timeout soon x", "\"soon\" is no number of seconds"),
+        ("client", "--server h --function f", "<PAYLOAD>"),
+        ("worker", "--server h", "--function <NAME>"),
+        ("worker", "--server h --function f --jobs 0", "0 is not in 1.."),
+        ("reverse", "--runtime none", "possible values: blocking"),
+        ("custom_loop", "", "--server <HOST:PORT>"),
+    ] {
+        let wrong = ended(name, arguments);
+        assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+        assert!(wrong.errors().contains(says), "{name} {arguments}: {}", wrong.errors());
+    }
+    let twice = ended("worker", "--server h --server h --function f");
+    assert_eq!((twice.status.code(), twice.errors()), (Some(1), "the job server h:4730 is given twice\n".into()));
+}
+
+#[test]
+fn every_example_prints_its_usage() {
+    for (name, option) in [
+        ("reverse", "--server <HOST:PORT>"),
+        ("server", "--listen <HOST:PORT>"),
+        ("worker", "--function <NAME>"),
+        ("client", "--priority <PRIORITY>"),
+        ("custom_loop", "--server <HOST:PORT>"),
+    ] {
+        let help = ended(name, "--help");
+        assert!(help.status.success() && help.text().contains(option), "{name}: {}", help.text());
+    }
+}
+
+#[test]
+fn worker_stops_after_so_many_jobs_and_takes_no_more() {
+    let server = Server::start("");
+    let client = format!("--server {} --function reverse", server.address);
+    let queued = ended("client", &format!("{client} --background --count 5 x"));
+    assert_eq!(queued.text().lines().count(), 5);
+    let mut worker = Process(spawn(example("worker").args(client.split(' ')).args(["--jobs", "3", "--drain", "5"])));
+    assert!(worker.ended().success());
+    assert!(errors(&mut worker.0).ends_with("3 jobs answered\n"));
+    assert_eq!(status(server.address, "reverse").total, 2);
+}
+
+#[test]
+fn sigterm_drains_the_worker_and_stops_the_server() {
+    let server = Server::start("--verbose");
+    let mut worker = worker(server.address, "--id the-worker");
+    let workers = peers::admin(server.address, "workers");
+    assert!(workers.iter().any(|line| line.ends_with("the-worker : reverse")), "{workers:?}");
+    let client = format!("--server {} --function reverse --timeout 10 --count 500 abc", server.address);
+    let client = spawn(example("client").args(client.split(' ')));
+    signal(&worker.0, "TERM");
+    assert!(worker.ended().success());
+    assert!(errors(&mut worker.0).contains("draining"));
+    wait_for_workers(server.address, "reverse", 0);
+    // Whatever the first one left is done by the next.
+    let mut next = self::worker(server.address, "");
+    let results = client.wait_with_output().expect("it ends");
+    assert!(results.status.success());
+    assert_eq!(results.stdout, b"cba\n".repeat(500));
+    signal(&server.process.0, "HUP");
+    let (success, said) = server.stop();
+    assert!(success && said.contains("Counters") && said.contains("stopping"), "{said}");
+    signal(&next.0, "INT");
+    assert!(next.ended().success());
+}
+
+#[test]
+fn background_jobs_outlive_a_graceful_stop_in_the_state_file() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("state-{}", std::process::id()));
+    let _ = std::fs::remove_file(&file);
+    let state = format!("--state {}", file.display());
+    let server = Server::start(&state);
+    let client = format!("--server {} --function reverse --background", server.address);
+    let handles = ended("client", &format!("{client} --priority high abc \u{e9}t\u{e9}"));
+    assert_eq!(handles.text().lines().count(), 2);
+    let (success, said) = server.stop();
+    assert!(success && said.contains("2 jobs kept"), "{said}");
+
+    let server = Server::start(&state);
+    assert!(!file.exists(), "a later start would run them again");
+    assert_eq!(peers::admin(server.address, "prioritystatus"), ["reverse\t2\t0\t0\t0"]);
+    let mut worker = Process(spawn(example("worker").args([
+        "--server",
+        &server.address.to_string(),
+        "--function",
+        "reverse",
+        "--jobs",
+        "2",
+    ])));
+    assert!(worker.ended().success());
+    let (success, said) = server.stop();
+    assert!(success && said.contains("0 jobs kept"), "{said}");
+    std::fs::write(&file, "{\"function\":1}\n").expect("a file");
+    let broken = ended("server", &format!("{state} --listen 127.0.0.1:0"));
+    assert_eq!(broken.status.code(), Some(1));
+    assert!(broken.errors().contains("line 1 of"), "{broken:?}");
+    let _ = std::fs::remove_file(&file);
+}
+
+#[test]
+fn a_worker_comes_back_to_a_server_that_was_killed() {
+    let mut server = Server::start("");
+    let _worker = worker(server.address, "");
+    let address = server.address;
+    server.process.0.kill().expect("it runs");
+    server.process.ended();
+    let _server = Server::start(&format!("--listen {address}"));
+    wait_for_workers(address, "reverse", 1);
+    let result = ended("client", &format!("--server {address} --function reverse --timeout 10 abc"));
+    assert_eq!(result.text(), "cba\n");
+}
+
+#[test]
+fn custom_loop_gets_its_result_over_a_socket_of_its_own() {
+    let server = Server::start("");
+    let at = format!("--server {} --timeout", server.address);
+    {
+        let _worker = worker(server.address, "");
+        let done = ended("custom_loop", &format!("{at} 10 abc"));
+        assert!(done.status.success(), "{done:?}");
+        assert_eq!(done.text(), "cba\n");
+        let large = "abc".repeat(30_000);
+        let done = ended("custom_loop", &format!("{at} 10 {large}"));
+        assert_eq!(done.text(), "cba".repeat(30_000) + "\n");
+    }
+    let late = ended("custom_loop", &format!("{at} 1 --function nobody abc"));
+    assert_eq!(late.status.code(), Some(1));
+    assert!(late.errors().contains("TimedOut { phase: Accepted"), "{late:?}");
+}
+
+#[test]
+fn the_admin_command_shutdown_is_obeyed_only_where_it_is_allowed() {
+    let deaf = Server::start("");
+    assert!(peers::admin(deaf.address, "shutdown")[0].starts_with("ERR UNKNOWN_COMMAND"));
+    let mut willing = Server::start("--allow-shutdown");
+    assert_eq!(peers::admin(willing.address, "shutdown"), ["OK"]);
+    assert!(willing.process.ended().success());
+    wait_until("nothing listens there", PATIENCE, || std::net::TcpStream::connect(willing.address).is_err());
+    assert!(deaf.stop().0);
+}
+
+#[test]
+fn bench_client_and_worker_print_a_line_of_json() {
+    let server = Server::start("");
+    let address = server.address.to_string();
+    let environment = [("GEARMAN_ADDR", &*address), ("FUNC", "bench"), ("SECS", "5"), ("N", "200"), ("DEPTH", "8")];
+    let mut worker = Process(spawn(example("bench_worker").envs(environment)));
+    wait_for_workers(server.address, "bench", 1);
+    let done = run(example("bench_client").envs(environment), b"");
+    let line: serde_json::Value = serde_json::from_slice(&done.stdout).expect("a line of JSON");
+    assert_eq!(line["jobs"], 200, "{line}");
+    assert!(line["p50_us"].as_f64() > Some(0.0), "{line}");
+    signal(&worker.0, "TERM");
+    worker.ended();
+    let mut said = String::new();
+    worker.0.stdout.as_mut().expect("it is a pipe").read_to_string(&mut said).expect("it is text");
+    let line: serde_json::Value = serde_json::from_str(&said).expect("a line of JSON");
+    assert_eq!(line["jobs"], 200, "{line}");
+    assert!(Duration::from_secs(60) > Duration::from_micros(line["cpu_us"].as_f64().unwrap_or(f64::MAX) as u64));
+}
