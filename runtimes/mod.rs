@@ -34,6 +34,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 
+use crate::admin;
 use crate::client::RequestError;
 use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
 
@@ -80,6 +81,9 @@ pub enum Error {
     /// The request has no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The admin command has no result.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// It has been closed: nothing can be asked of it any more.
     #[error("it is closed")]
     Closed,

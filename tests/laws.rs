@@ -481,7 +481,8 @@ fn admin_ops() -> impl Strategy<Value = Vec<AdminOp>> {
 }
 
 fn run_admin(ops: &[AdminOp], style: &Style, max_events: usize) -> (Record, Vec<ConnId>) {
-    let mut config = admin::Config::new("a".parse().expect("an address"), SEED);
+    let mut config = admin::Config::new(SEED);
+    config.server = Some("a".parse().expect("an address"));
     config.limits.max_events = max_events;
     let mut session = Session::new(Admin::new(config).expect("a good configuration"), style);
     let mut asked = Vec::new();

@@ -12,7 +12,8 @@ use super::session::{Session, Style};
 
 pub fn run(data: &[u8]) {
     let mut data = Cursor(data);
-    let mut config = Config::new("a".parse().expect("an address"), [1; 32]);
+    let mut config = Config::new([1; 32]);
+    config.server = Some("a".parse().expect("an address"));
     config.limits.max_packet = 1 << 12;
     config.limits.max_events = usize::from(data.byte()) + 1;
     let flags = data.byte();
