@@ -9,7 +9,13 @@
 //! ```
 //!
 //! All that happens follows from the seed: the same seed gives the same trace, byte for byte.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test binary uses a part of it"
+)]
 
 mod dice;
 mod driver;

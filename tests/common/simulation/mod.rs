@@ -3,7 +3,13 @@
 //!
 //! A run has a stormy part, in which users do what users do and the faults strike, and a calm one: the net is healed,
 //! everybody is there, and all that was begun must come to its end. Then nothing may be left in any table.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test binary uses a part of it"
+)]
 
 mod clients;
 mod record;
