@@ -13,8 +13,11 @@ use clap::Parser;
 use common::{PriorityArgument, Runtime, Servers};
 use gearwheel::blocking::{Client, JobError, JobEvent, Pending};
 use gearwheel::{Job, Outcome};
+use progress::Progress;
 
 mod common;
+#[path = "common/progress.rs"]
+mod progress;
 
 /// Jobs that are outstanding at once, at most.
 const WINDOW: usize = 1_000;
@@ -85,47 +88,49 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut outstanding = VecDeque::new();
     let mut all_completed = true;
-    for job in arguments.jobs()? {
+    let jobs = arguments.jobs()?;
+    let mut progress = Progress::of(jobs.len() * arguments.count);
+    for job in jobs {
         for _ in 0..arguments.count {
             if outstanding.len() == WINDOW
                 && let Some(oldest) = outstanding.pop_front()
             {
-                all_completed &= finish(oldest, &mut out)?;
+                all_completed &= finish(oldest, &mut out, &mut progress)?;
             }
             outstanding.push_back(client.submit(job.clone())?);
         }
     }
     for job in outstanding {
-        all_completed &= finish(job, &mut out)?;
+        all_completed &= finish(job, &mut out, &mut progress)?;
     }
     out.flush()?;
     Ok(if all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Waits for the end of a job and prints what comes of it; whether it completed.
-fn finish(mut job: Pending, out: &mut BufWriter<StdoutLock<'_>>) -> io::Result<bool> {
+fn finish(mut job: Pending, out: &mut BufWriter<StdoutLock<'_>>, progress: &mut Progress) -> io::Result<bool> {
     let mut result = Vec::new();
     while let Some(event) = job.next_event() {
         match event {
             JobEvent::Data(part) => result.extend_from_slice(&part),
-            JobEvent::Warning(warning) => eprintln!("warning: {}", String::from_utf8_lossy(&warning)),
-            JobEvent::Progress { numerator, denominator } => eprintln!("progress: {numerator}/{denominator}"),
-            JobEvent::Missed(events) => eprintln!("{events} events were missed"),
+            JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
+            JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
+            JobEvent::Missed(events) => progress.say(&format!("{events} events were missed")),
             JobEvent::Done(Outcome::Complete(rest)) => {
                 result.extend_from_slice(&rest);
                 result.push(b'\n');
-                out.write_all(&result)?;
+                progress.end_of_job(out, |out| out.write_all(&result))?;
                 return Ok(true);
             }
             JobEvent::Done(Outcome::Queued(handle)) => {
-                writeln!(out, "{handle}")?;
+                progress.end_of_job(out, |out| writeln!(out, "{handle}"))?;
                 return Ok(true);
             }
             JobEvent::Done(outcome) => {
                 // Results that came before belong before the complaint.
-                out.flush()?;
+                progress.end_of_job(out, Write::flush)?;
                 if let Err(error) = JobError::check(outcome) {
-                    eprintln!("{error}");
+                    progress.say(&error.to_string());
                 }
             }
             _ => {}

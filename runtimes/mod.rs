@@ -5,13 +5,15 @@ extern crate std;
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
-#[cfg(any(feature = "smol", feature = "tokio"))]
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 pub(crate) mod future;
 pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod hub;
 #[cfg(feature = "mio")]
 pub mod mio;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod next;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod resolver;
 #[cfg(feature = "smol")]
@@ -23,14 +25,16 @@ pub mod tokio;
 
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, Hasher};
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 
+use crate::admin;
 use crate::client::RequestError;
 use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
 
@@ -77,6 +81,9 @@ pub enum Error {
     /// The request has no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The admin command has no result.
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     /// It has been closed: nothing can be asked of it any more.
     #[error("it is closed")]
     Closed,

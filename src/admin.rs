@@ -1,10 +1,11 @@
 //! The admin machine: it asks one job server by the text protocol.
 //!
 //! Commands and replies are [`wire::admin`](crate::wire::admin)'s. Each command that [`Admin::ask`] accepts ends in exactly
-//! one [`Event::Reply`].
+//! one [`Event::Reply`], within [`Config::timeout`].
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::BytesMut;
 
@@ -23,8 +24,11 @@ use crate::wire::admin::{NotAWord, Reply, ReplyParser, Request};
 #[non_exhaustive]
 pub struct Config {
     /// The job server.
-    pub server: Address,
-    /// How it connects, and how long a reply may take. There are no probes.
+    pub server: Option<Address>,
+    /// The most time from a command to the end of its reply, connecting included. A command whose reply is late ends, and
+    /// so does its connection. Default 15 s.
+    pub timeout: Duration,
+    /// How it connects. Nothing else of it counts here: there are no probes, and `timeout` bounds the replies.
     pub connecting: Connecting,
     /// What it may hold: `max_packet` bounds the bytes of a reply, `max_jobs` the commands outstanding.
     pub limits: Limits,
@@ -33,10 +37,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults.
+    /// The defaults, without a server.
     #[must_use]
-    pub fn new(server: Address, seed: Seed) -> Self {
-        Self { server, connecting: Connecting::default(), limits: Limits::default(), seed }
+    pub fn new(seed: Seed) -> Self {
+        Self {
+            server: None,
+            timeout: Duration::from_secs(15),
+            connecting: Connecting::default(),
+            limits: Limits::default(),
+            seed,
+        }
     }
 }
 
@@ -46,7 +56,7 @@ impl Config {
 pub enum Event {
     /// The job server is connected.
     Connected,
-    /// The connection was lost or could not be made. The next command tries again.
+    /// The connection was lost or could not be made. The next command tries again, after a wait that grows with each failure.
     Disconnected {
         /// Why.
         reason: CloseReason,
@@ -70,12 +80,25 @@ pub struct RequestId(u64);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The job server answered with an ERR line.
+    /// The job server answered with an ERR line. Its first word is the code, where it is one; some of gearmand's have none.
     #[error(transparent)]
     Refused(ServerError),
     /// The connection was lost, or could not be made.
-    #[error("the connection was lost: {0}")]
-    Lost(CloseReason),
+    #[error("no connection to {server}: {reason}")]
+    Lost {
+        /// The job server.
+        server: Address,
+        /// What became of the connection.
+        reason: CloseReason,
+    },
+    /// The reply did not come, or not all of it, within [`Config::timeout`].
+    #[error("{server} has not answered within {within:?}")]
+    TimedOut {
+        /// The job server.
+        server: Address,
+        /// The limit.
+        within: Duration,
+    },
     /// The machine was closed.
     #[error("the admin connection was closed")]
     Closed,
@@ -84,26 +107,54 @@ pub enum Error {
 /// The admin machine. See the [module](self).
 #[derive(Debug)]
 pub struct Admin {
-    links: Links<(RequestId, ReplyParser), Event>,
+    links: Links<Asked, Event>,
     /// Commands that wait for the connection.
-    waiting: VecDeque<(RequestId, Request)>,
+    waiting: VecDeque<(RequestId, Request, Instant)>,
+    server: Address,
+    timeout: Duration,
     asked: u64,
     open: usize,
+    /// A connection is wanted though no command waits for it.
+    dialling: bool,
     closed: bool,
+}
+
+/// A command whose reply is due.
+#[derive(Debug)]
+struct Asked {
+    id: RequestId,
+    parser: ReplyParser,
+    deadline: Instant,
 }
 
 /// The one server's place.
 const PLACE: usize = 0;
 
 impl Admin {
-    /// A machine for one job server. It connects at the first command.
+    /// A machine for one job server. It connects at the first command, or when it is told to.
     ///
     /// # Errors
-    /// A duration that is too short.
+    /// No server, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        let connecting = Connecting { probe_after: None, ..config.connecting };
-        let links = Links::new(alloc::vec![config.server], connecting, config.limits, &config.seed)?;
-        Ok(Self { links, waiting: VecDeque::new(), asked: 0, open: 0, closed: false })
+        let server = config.server.ok_or(ConfigError::NoServers)?;
+        if config.timeout < Duration::from_millis(1) {
+            return Err(ConfigError::BadDuration { what: "timeout of a command", must_be: "at least 1 ms" });
+        }
+        // Each command has its own limit here.
+        let connecting = Connecting { probe_after: None, reply_timeout: Duration::MAX, ..config.connecting };
+        let links = Links::new(alloc::vec![server.clone()], connecting, config.limits, &config.seed)?;
+        let (waiting, timeout) = (VecDeque::new(), config.timeout);
+        Ok(Self { links, waiting, server, timeout, asked: 0, open: 0, dialling: false, closed: false })
+    }
+
+    /// Connects before there is a command. [`Event::Connected`] or [`Event::Disconnected`] says what comes of it, unless it is
+    /// connected already.
+    pub fn connect(&mut self, now: Instant) {
+        self.links.advance_clock(now);
+        if !self.closed && !self.links.is_up(PLACE) {
+            self.dialling = true;
+            self.links.dial(PLACE);
+        }
     }
 
     /// Sends a command. Its reply is an [`Event::Reply`].
@@ -111,7 +162,7 @@ impl Admin {
     /// # Errors
     /// The command comes back when a name in it is no single word, too many are outstanding, or the machine is closed.
     pub fn ask(&mut self, request: Request, now: Instant) -> Result<RequestId, Rejected<Request>> {
-        self.links.advance_clock(now);
+        let now = self.links.advance_clock(now);
         let limit = self.links.limits.max_jobs;
         if self.closed {
             return Err(Rejected::new(Reason::Closed, request));
@@ -124,10 +175,16 @@ impl Admin {
         }
         self.asked += 1;
         self.open += 1;
-        self.waiting.push_back((RequestId(self.asked), request));
+        self.waiting.push_back((RequestId(self.asked), request, now + self.timeout));
         self.links.dial(PLACE);
         self.send_waiting();
         Ok(RequestId(self.asked))
+    }
+
+    /// Commands that have no reply yet.
+    #[must_use]
+    pub const fn outstanding(&self) -> usize {
+        self.open
     }
 
     /// Closes at once: what is outstanding ends as [`Error::Closed`], then comes [`Event::Closed`].
@@ -140,38 +197,77 @@ impl Admin {
         }
     }
 
+    /// The job server.
+    #[must_use]
+    pub const fn server(&self) -> &Address {
+        &self.server
+    }
+
     fn send_waiting(&mut self) {
         if !self.links.is_up(PLACE) {
             return;
         }
         let limit = self.links.limits.max_packet;
-        for (id, request) in core::mem::take(&mut self.waiting) {
+        for (id, request, deadline) in core::mem::take(&mut self.waiting) {
             let mut line = BytesMut::new();
             if request.encode(&mut line).is_ok() {
-                self.links.send_text(PLACE, &line, (id, ReplyParser::new(&request, limit)));
+                let parser = ReplyParser::new(&request, limit);
+                self.links.send_text(PLACE, &line, Asked { id, parser, deadline });
             }
         }
     }
 
     /// The commands of `replies`, which will not come, and those that wait end with `error`.
-    fn end(&mut self, replies: Vec<(RequestId, ReplyParser)>, error: &Error) {
+    fn end(&mut self, replies: Vec<Asked>, error: &Error) {
         let waiting = core::mem::take(&mut self.waiting);
-        let requests = replies.into_iter().map(|(id, _)| id).chain(waiting.into_iter().map(|(id, _)| id));
+        let requests = replies.into_iter().map(|asked| asked.id).chain(waiting.into_iter().map(|(id, ..)| id));
         for request in requests {
-            self.open -= 1;
-            self.links.event(Event::Reply { request, result: Err(error.clone()) });
+            self.answer(request, Err(error.clone()));
         }
     }
 
+    /// The one end of a command.
+    fn answer(&mut self, request: RequestId, result: Result<Reply, Error>) {
+        self.open -= 1;
+        self.links.event(Event::Reply { request, result });
+    }
+
     fn lost(&mut self, reason: CloseReason) {
+        self.dialling = false;
         let (replies, _) = self.links.lost(PLACE);
         self.links.event(Event::Disconnected { reason: reason.clone() });
-        self.end(replies, &Error::Lost(reason));
+        self.end(replies, &Error::Lost { server: self.server.clone(), reason });
     }
 
     fn break_off(&mut self, reason: CloseReason) {
         self.links.disconnect(PLACE);
         self.lost(reason);
+    }
+
+    /// The limit of the first reply that is due. All commands have one limit, so that the others' come later.
+    fn deadline(&self) -> Option<Instant> {
+        let due = self.links.get(PLACE).and_then(|link| link.connection.due());
+        due.map(|(asked, _)| asked.deadline).or_else(|| self.waiting.front().map(|(.., deadline)| *deadline))
+    }
+
+    fn tick(&mut self) {
+        if let Some(reason) = self.links.tick(PLACE, None, |_| false) {
+            self.break_off(reason);
+        }
+        while self.deadline().is_some_and(|deadline| deadline <= self.links.now) {
+            let late = Err(Error::TimedOut { server: self.server.clone(), within: self.timeout });
+            let due = self.links.get_mut(PLACE).and_then(|link| link.connection.take_reply(|_| true, |_| false));
+            if let Some(asked) = due {
+                self.answer(asked.id, late);
+                // What comes after it cannot be told from the late reply.
+                self.break_off(CloseReason::Silent);
+            } else if let Some((request, ..)) = self.waiting.pop_front() {
+                self.answer(request, late);
+            }
+        }
+        if self.dialling || !self.waiting.is_empty() {
+            self.links.dial(PLACE);
+        }
     }
 
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
@@ -190,23 +286,26 @@ impl Admin {
     /// Takes what there is of the next reply. Says whether that was all of it.
     fn reply(&mut self, stream: &mut BytesMut) -> Result<bool, ProtocolError> {
         let Some(link) = self.links.get_mut(PLACE) else { return Ok(false) };
-        let (id, parser) = link.connection.due_mut().ok_or(ProtocolError::BadReply)?;
-        let request = *id;
-        let Some(reply) = parser.take(stream)? else { return Ok(false) };
+        let asked = link.connection.due_mut().ok_or(ProtocolError::BadReply)?;
+        let request = asked.id;
+        let Some(reply) = asked.parser.take(stream)? else { return Ok(false) };
         link.proved();
         link.connection.take_reply(|_| true, |_| false);
-        self.open -= 1;
-        let result = match reply {
-            Reply::Refused(line) => {
-                let (code, text) =
-                    line.iter().position(|&byte| byte == b' ').map_or((&line[..], &b""[..]), |at| line.split_at(at));
-                Err(Error::Refused(ServerError { code: lossy(code), text: lossy(text.trim_ascii()) }))
-            }
-            reply => Ok(reply),
-        };
-        self.links.event(Event::Reply { request, result });
+        let result = if let Reply::Refused(line) = reply { Err(Error::Refused(refusal(&line))) } else { Ok(reply) };
+        self.answer(request, result);
         Ok(true)
     }
+}
+
+/// What stands behind ERR, in its parts. gearmand writes `+` for a blank where there is a code.
+fn refusal(line: &[u8]) -> ServerError {
+    let (first, rest) = line.iter().position(|&byte| byte == b' ').map_or((line, &[][..]), |at| line.split_at(at));
+    let is_code = first.contains(&b'_') || first.iter().all(u8::is_ascii_uppercase);
+    if !is_code {
+        return ServerError { code: "".into(), text: lossy(line.trim_ascii()) };
+    }
+    let text: Vec<_> = rest.trim_ascii().iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    ServerError { code: lossy(first), text: lossy(&text) }
 }
 
 impl Machine for Admin {
@@ -215,13 +314,7 @@ impl Machine for Admin {
     fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.links.advance_clock(now);
         let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
-            if let Some(reason) = self.links.tick(PLACE, None, |_| false) {
-                self.break_off(reason);
-            }
-            if !self.waiting.is_empty() {
-                self.links.dial(PLACE);
-            }
-            return;
+            return self.tick();
         };
         if self.links.place_of(*conn).is_none() {
             return;
@@ -229,6 +322,7 @@ impl Machine for Admin {
         match input {
             Input::Connected(_) => {
                 if self.links.connected(PLACE) {
+                    self.dialling = false;
                     self.links.event(Event::Connected);
                     self.send_waiting();
                 }
@@ -245,8 +339,8 @@ impl Machine for Admin {
         if let Some(output) = self.links.output() {
             return output;
         }
-        let wanted = !self.waiting.is_empty();
-        self.links.wait(None, |_| wanted)
+        let wanted = self.dialling || !self.waiting.is_empty();
+        self.links.wait(self.deadline(), |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

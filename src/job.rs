@@ -379,6 +379,12 @@ impl Handle {
     }
 }
 
+impl AsRef<[u8]> for Handle {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
 impl PartialEq for Handle {
     fn eq(&self, other: &Self) -> bool {
         self.as_bytes() == other.as_bytes()
@@ -456,9 +462,9 @@ pub enum Outcome {
     },
 }
 
-/// What a job server said in an ERROR packet.
+/// What a job server said in an ERROR packet, or in an ERR line of the text protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job server says {code}: {text}")]
+#[error("the job server says {code}{}{text}", if code.is_empty() || text.is_empty() { "" } else { ": " })]
 #[non_exhaustive]
 pub struct ServerError {
     /// For programs, such as `QUEUE_ERROR`.

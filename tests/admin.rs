@@ -8,8 +8,18 @@ use gearwheel::wire::admin::{FunctionStatus, Reply, Request};
 use gearwheel::{CloseReason, ConfigError, ConnId, ProtocolError, Reason};
 use rig::{Rig, address, secs};
 
+fn config() -> Config {
+    let mut config = Config::new([1; 32]);
+    config.server = Some(address("a"));
+    config
+}
+
+fn lost<T>(reason: CloseReason) -> Result<T, Error> {
+    Err(Error::Lost { server: address("a"), reason })
+}
+
 fn asked(request: Request) -> (Rig<Admin>, ConnId) {
-    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
     rig.act(|admin, now| admin.ask(request, now)).expect("asked");
     let conn = rig.connect();
     assert_eq!(rig.events(), [Event::Connected]);
@@ -53,7 +63,7 @@ fn a_loss_ends_each_command_once_and_the_next_one_connects_again() {
     rig.act(|admin, now| admin.ask(Request::ShowJobs, now)).expect("asked");
     rig.receive_bytes(conn, b"30 127.0.0.1 - : f\n");
     rig.close(conn, CloseReason::Ended);
-    let lost = || Err(Error::Lost(CloseReason::Ended));
+    let lost = || lost(CloseReason::Ended);
     assert_eq!(results(&mut rig), [lost(), lost()]);
     rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
     rig.pass(secs(1));
@@ -63,19 +73,23 @@ fn a_loss_ends_each_command_once_and_the_next_one_connects_again() {
 
 #[test]
 fn a_server_that_cannot_be_had_ends_the_command() {
-    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
     rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
     let (conn, _) = rig.connects()[0].clone();
     rig.close(conn, CloseReason::Refused);
-    assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Refused))]);
+    assert_eq!(results(&mut rig), [lost(CloseReason::Refused)]);
 }
 
 #[test]
 fn a_silent_server_is_left() {
     let (mut rig, conn) = asked(Request::Status);
-    rig.receive_bytes(conn, b"f\t1\t");
-    rig.pass(secs(16));
-    assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Silent))]);
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    rig.receive_bytes(conn, b"f\t1\t1\t1\n");
+    rig.pass(secs(14));
+    assert_eq!(results(&mut rig), []);
+    rig.pass(secs(1));
+    let late = Err(Error::TimedOut { server: address("a"), within: secs(15) });
+    assert_eq!(results(&mut rig), [late, lost(CloseReason::Silent)]);
     assert_eq!(rig.disconnects(), [conn]);
     assert_eq!(rig.wait, None, "nothing is due of an idle admin connection");
 }
@@ -85,25 +99,26 @@ fn nonsense_closes_the_connection_and_names_itself() {
     for nonsense in [&b"what?\n"[..], b"f\tx\ty\tz\n", b"OK\nunasked\n"] {
         let (mut rig, conn) = asked(Request::Status);
         rig.receive_bytes(conn, nonsense);
-        assert_eq!(results(&mut rig), [Err(Error::Lost(CloseReason::Protocol(ProtocolError::BadReply)))]);
+        assert_eq!(results(&mut rig), [lost(CloseReason::Protocol(ProtocolError::BadReply))]);
         assert_eq!(rig.disconnects(), [conn]);
     }
 }
 
 #[test]
 fn a_reply_over_the_limit_is_cut_off() {
-    let mut config = Config::new(address("a"), [1; 32]);
+    let mut config = config();
     config.limits.max_packet = 100;
     let mut rig = Rig::new(Admin::new(config).expect("valid"));
     rig.act(|admin, now| admin.ask(Request::Status, now)).expect("asked");
     let conn = rig.connect();
     rig.receive_bytes(conn, &b"function\t1\t2\t3\n".repeat(10));
-    assert!(matches!(&results(&mut rig)[..], [Err(Error::Lost(CloseReason::Protocol(ProtocolError::LineTooLong(_))))]));
+    let [Err(Error::Lost { reason, .. })] = &results(&mut rig)[..] else { panic!("it was taken") };
+    assert!(matches!(reason, CloseReason::Protocol(ProtocolError::LineTooLong(_))));
 }
 
 #[test]
 fn a_name_that_is_no_word_is_refused() {
-    let mut rig = Rig::new(Admin::new(Config::new(address("a"), [1; 32])).expect("valid"));
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
     for name in ["", "two words", "line\nend"] {
         let request = Request::DropFunction { function: name.into() };
         let refused = rig.act(|admin, now| admin.ask(request.clone(), now)).expect_err("refused");
@@ -121,4 +136,54 @@ fn a_close_ends_what_is_outstanding() {
     assert_eq!(rig.disconnects(), [conn]);
     let refused = rig.act(|admin, now| admin.ask(Request::Version, now)).expect_err("closed");
     assert_eq!(refused.reason, Reason::Closed);
+}
+
+#[test]
+fn a_command_that_finds_no_connection_ends_within_its_limit() {
+    let mut config = config();
+    config.timeout = secs(3);
+    let mut rig = Rig::new(Admin::new(config).expect("valid"));
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    rig.pass(secs(1));
+    rig.act(|admin, now| admin.ask(Request::Pid, now)).expect("asked");
+    rig.pass(secs(2));
+    let late = || Err(Error::TimedOut { server: address("a"), within: secs(3) });
+    assert_eq!(results(&mut rig), [late()]);
+    rig.pass(secs(1));
+    assert_eq!(results(&mut rig), [late()]);
+    let conn = rig.connect();
+    assert_eq!(rig.sent_text(conn), "", "nothing is asked for nobody");
+}
+
+#[test]
+fn it_connects_ahead_of_the_first_command_when_told_to() {
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
+    assert_eq!(rig.connects(), []);
+    rig.act(|admin, now| admin.connect(now));
+    let (conn, _) = rig.connects()[0].clone();
+    rig.close(conn, CloseReason::Refused);
+    assert_eq!(rig.events(), [Event::Disconnected { reason: CloseReason::Refused }]);
+    assert_eq!(rig.wait, None, "it does not go on by itself");
+    rig.act(|admin, now| admin.connect(now));
+    assert_eq!(rig.connects(), [], "a server that failed is not tried again at once");
+    rig.pass(secs(1));
+    rig.connect();
+    assert_eq!(rig.events(), [Event::Connected]);
+    rig.act(|admin, now| admin.connect(now));
+    assert_eq!((rig.events(), rig.connects()), (vec![], vec![]));
+}
+
+#[test]
+fn a_refusal_is_taken_apart_into_code_and_text() {
+    for (line, code, text) in [
+        ("ERR UNKNOWN_JOB\r\n", "UNKNOWN_JOB", ""),
+        ("ERR function not found\r\n", "", "function not found"),
+        ("ERR UNKNOWN_COMMAND Unknown+server+commandshutdown\r\n", "UNKNOWN_COMMAND", "Unknown server commandshutdown"),
+        ("ERR unknown_command \r\n", "unknown_command", ""),
+    ] {
+        let (mut rig, conn) = asked(Request::Shutdown { graceful: false });
+        rig.receive_bytes(conn, line.as_bytes());
+        let [Err(Error::Refused(error))] = &results(&mut rig)[..] else { panic!("{line:?} is no refusal") };
+        assert_eq!((&*error.code, &*error.text), (code, text));
+    }
 }

@@ -12,12 +12,33 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearwheel::blocking::{Client, Error, Fail, JobError, JobEvent, Running, Throw, Worker};
+use gearwheel::blocking::{Client, Error, Fail, JobError, JobEvent, Running, Server, Throw, Worker};
 use gearwheel::{ConfigError, Job, Outcome, Phase, Reason, Retry, client, worker};
-use peers::{Gearmand, PATIENCE, wait_until};
+use peers::{PATIENCE, wait_until};
 
-fn server() -> Option<Gearmand> {
-    Gearmand::start()
+/// A job server that can go and come back.
+struct House {
+    server: Option<Server>,
+    address: SocketAddr,
+}
+
+fn server() -> House {
+    let server = Server::bind("127.0.0.1:0").expect("a free port");
+    House { address: server.local_addr(), server: Some(server) }
+}
+
+impl House {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn kill(&mut self) {
+        self.server = None;
+    }
+
+    fn restart(&mut self) {
+        self.server = Some(Server::bind(self.address).expect("its port again"));
+    }
 }
 
 fn client(at: SocketAddr) -> Client {
@@ -48,7 +69,7 @@ fn worker(at: SocketAddr, concurrency: usize) -> Running {
 
 #[test]
 fn a_job_goes_round() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = worker(server.address(), 1);
     let client = client(server.address());
     for payload in [&b""[..], b"x", b"hello \0 world", &[7; 70_000]] {
@@ -61,7 +82,7 @@ fn a_job_goes_round() {
 
 #[test]
 fn what_a_handler_says_arrives() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = worker(server.address(), 1);
     let client = client(server.address());
     let wait = |function: &'static str| client.submit(Job::new(function, "")).expect("taken").wait();
@@ -87,7 +108,7 @@ fn what_a_handler_says_arrives() {
 
 #[test]
 fn panics_fail_the_job_where_told_so() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = Worker::builder()
         .server(server.address())
         .panics_fail(true)
@@ -101,7 +122,7 @@ fn panics_fail_the_job_where_told_so() {
 
 #[test]
 fn background_jobs_end_when_they_are_queued() {
-    let Some(server) = server() else { return };
+    let server = server();
     let client = client(server.address());
     let mut job = client.submit(Job::new("later", "x").background()).expect("taken");
     let handle = job.accepted().expect("queued");
@@ -123,7 +144,7 @@ fn background_jobs_end_when_they_are_queued() {
 
 #[test]
 fn an_unanswered_task_fails() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = Worker::builder().server(server.address()).can_do("forget").build().expect("a worker");
     let job = client(server.address()).submit(Job::new("forget", "")).expect("taken");
     drop(worker.next().expect("a job"));
@@ -132,7 +153,7 @@ fn an_unanswered_task_fails() {
 
 #[test]
 fn echo_and_status_are_answered() {
-    let Some(server) = server() else { return };
+    let server = server();
     let client = client(server.address());
     let server_id = client.servers()[0].server;
     assert_eq!(client.echo(server_id, "ping").expect("an answer"), "ping");
@@ -146,7 +167,7 @@ fn echo_and_status_are_answered() {
 
 #[test]
 fn a_set_gives_each_job_its_own_result() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = worker(server.address(), 4);
     let client = client(server.address());
     let mut set = client.set();
@@ -173,7 +194,7 @@ fn a_set_gives_each_job_its_own_result() {
 
 #[test]
 fn many_threads_share_a_client() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = worker(server.address(), 2);
     let client = client(server.address());
     thread::scope(|scope| {
@@ -193,7 +214,7 @@ fn many_threads_share_a_client() {
 
 #[test]
 fn a_worker_runs_as_many_jobs_at_once_as_it_says() {
-    let Some(server) = server() else { return };
+    let server = server();
     let together = Arc::new(Barrier::new(4));
     let all = together.clone();
     let meet = move |_: &mut gearwheel::blocking::Task| {
@@ -212,7 +233,7 @@ fn a_worker_runs_as_many_jobs_at_once_as_it_says() {
 
 #[test]
 fn a_worker_of_two_servers_serves_both() {
-    let (Some(one), Some(two)) = (server(), server()) else { return };
+    let (one, two) = (server(), server());
     let worker = Worker::builder()
         .servers([one.address(), two.address()])
         .function("echo", |task| Ok(task.payload().clone()))
@@ -229,7 +250,7 @@ fn a_worker_of_two_servers_serves_both() {
 
 #[test]
 fn drain_finishes_what_runs() {
-    let Some(server) = server() else { return };
+    let server = server();
     let (started, has_started) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel();
     let may_go_on = std::sync::Mutex::new(may_go_on);
@@ -261,7 +282,7 @@ fn drain_finishes_what_runs() {
 
 #[test]
 fn drain_reports_what_is_not_done_in_time() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = Worker::builder().server(server.address()).can_do("slow").build().expect("a worker");
     let client = client(server.address());
     let job = client.submit(Job::new("slow", "")).expect("taken");
@@ -278,7 +299,7 @@ fn drain_reports_what_is_not_done_in_time() {
 
 #[test]
 fn a_client_dropped_with_jobs_in_flight_ends_its_threads() {
-    let Some(server) = server() else { return };
+    let server = server();
     let events = Arc::new(());
     {
         let held = events.clone();
@@ -297,7 +318,7 @@ fn a_client_dropped_with_jobs_in_flight_ends_its_threads() {
 
 #[test]
 fn closing_a_client_ends_its_jobs_and_refuses_others() {
-    let Some(server) = server() else { return };
+    let server = server();
     let client = client(server.address());
     let mut job = client.submit(Job::new("nobody does this", "")).expect("taken");
     job.accepted().expect("taken by the server");
@@ -312,7 +333,7 @@ fn closing_a_client_ends_its_jobs_and_refuses_others() {
 
 #[test]
 fn a_client_survives_its_server() {
-    let Some(mut server) = server() else { return };
+    let mut server = server();
     let (events, seen) = mpsc::channel();
     let client = Client::builder()
         .server(server.address())
@@ -370,7 +391,7 @@ fn what_cannot_be_is_said_by_build() {
 
 #[test]
 fn a_time_out_is_told_in_time_while_the_caller_reads() {
-    let Some(server) = server() else { return };
+    let server = server();
     let client = client(server.address());
     // Long enough to read by itself, several times.
     for _ in 0..2 {
@@ -386,7 +407,7 @@ fn a_time_out_is_told_in_time_while_the_caller_reads() {
 
 #[test]
 fn big_payloads_cross_without_deadlock() {
-    let Some(server) = server() else { return };
+    let server = server();
     let worker = worker(server.address(), 2);
     let client = client(server.address());
     let payload: Vec<u8> = (0..8_u32 << 20).map(|at| at.to_le_bytes()[1]).collect();
@@ -461,7 +482,7 @@ fn switches(names: &[&str]) -> u64 {
 #[test]
 #[cfg(target_os = "linux")]
 fn at_rest_nothing_wakes() {
-    let Some(server) = server() else { return };
+    let server = server();
     if std::env::var_os("GEARWHEEL_ALONE").is_none() {
         let myself = std::env::current_exe().expect("a test");
         let mut command = std::process::Command::new(myself);
@@ -492,7 +513,7 @@ fn at_rest_nothing_wakes() {
 
 #[test]
 fn a_worker_tells_what_became_of_its_connections() {
-    let Some(mut server) = server() else { return };
+    let mut server = server();
     let (events, seen) = mpsc::channel();
     let worker = Worker::builder()
         .server(server.address())
@@ -510,4 +531,83 @@ fn a_worker_tells_what_became_of_its_connections() {
     worker.close();
     assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Closed)));
     assert!(worker.next().is_none());
+}
+
+#[test]
+fn a_server_drains_and_hands_its_jobs_on() {
+    let server = Server::bind("127.0.0.1:0").expect("a free port");
+    let at = server.local_addr();
+    let worker = Worker::builder().server(at).can_do("now").build().expect("a worker");
+    let client = client(at);
+    let runs = client.submit(Job::new("now", "")).expect("taken");
+    for payload in ["a", "b"] {
+        client.submit(Job::new("later", payload).background()).expect("taken").wait().expect("queued");
+    }
+    let task = worker.next().expect("a job");
+    let (server, drained) = thread::scope(|scope| {
+        let drain = scope.spawn(|| server.drain(PATIENCE));
+        wait_until("nobody new is let in", PATIENCE, || TcpStream::connect(at).is_err());
+        assert!(matches!(server.drain(PATIENCE), Err(Error::Draining)));
+        task.complete("done").expect("ours");
+        let drained = drain.join().expect("no panic");
+        (&server, drained)
+    });
+    drained.expect("in time");
+    assert_eq!(runs.wait(), Ok("done".into()));
+
+    let next = Server::builder().restore(server.queued()).bind("127.0.0.1:0").expect("a server");
+    let worker = Worker::builder().server(next.local_addr()).can_do("later").build().expect("a worker");
+    for payload in ["a", "b"] {
+        let task = worker.next().expect("a job");
+        assert_eq!(task.payload(), payload);
+        task.complete("").expect("ours");
+    }
+}
+
+#[test]
+fn a_server_that_is_stopped_has_ended() {
+    let server = Server::bind("[::1]:0").or_else(|_| Server::bind("127.0.0.1:0")).expect("a free port");
+    let socket = TcpStream::connect(server.local_addr()).expect("it listens");
+    wait_until("the connection is counted", PATIENCE, || server.counters().connections == 1);
+    server.close();
+    server.wait();
+    assert_eq!(server.counters().connections, 0);
+    wait_until("it listens no more", PATIENCE, || TcpStream::connect(server.local_addr()).is_err());
+    drop(socket);
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let error = Server::bind(taken.local_addr().expect("bound")).map(drop);
+    assert!(matches!(error, Err(Error::Io { what: "listen", .. })), "{error:?}");
+}
+
+/// A client that does not read the 20 MiB it is sent: its worker's connection, on which they came, must still be served.
+#[test]
+fn a_slow_reader_holds_up_nobody_else() {
+    const SIZE: usize = 20 << 20;
+    let server = server();
+    let worker = Worker::builder()
+        .server(server.address())
+        .function("big", |_| Ok(vec![7; SIZE]))
+        .function("echo", |task| Ok(task.payload().clone()))
+        .spawn()
+        .expect("a worker");
+    let mut slow = TcpStream::connect(server.address()).expect("it listens");
+    slow.write_all(b"\0REQ\0\0\0\x07\0\0\0\x05big\0\0").expect("room for a small job");
+    let client = client(server.address());
+    wait_until("the big job is done", PATIENCE, || server.server.as_ref().is_some_and(|s| s.counters().completed == 1));
+    for _ in 0..20 {
+        let started = Instant::now();
+        assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait(), Ok("x".into()));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+    // In the end it gets all of it.
+    let mut header = [0; 12];
+    for kind in [8, 13] {
+        slow.read_exact(&mut header).expect("a packet");
+        assert_eq!(header[..8], [0, b'R', b'E', b'S', 0, 0, 0, kind]);
+        let size = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let mut body = vec![0; size.try_into().expect("32 bits")];
+        slow.read_exact(&mut body).expect("its body");
+        assert!(kind == 8 || body.ends_with(&[7; 1000]) && body.len() > SIZE);
+    }
+    drop(worker);
 }

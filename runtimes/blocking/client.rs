@@ -60,13 +60,11 @@ impl Client {
     }
 
     /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
-    #[must_use]
     pub fn set(&self) -> JobSet {
         self.open_set(true)
     }
 
     /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
-    #[must_use]
     pub fn set_with_events(&self) -> JobSet {
         self.open_set(false)
     }

@@ -22,16 +22,18 @@
 //! threads. At rest all of them sleep, and nothing wakes them but bytes and deadlines. A connection whose peer does not read
 //! has one more thread until it does: whoever wrote to it goes on.
 
+mod admin;
 mod client;
 mod driver;
 mod server;
 mod worker;
 
+pub use self::admin::Admin;
 pub use self::client::{Client, JobSet, Pending};
 pub use self::server::Server;
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };

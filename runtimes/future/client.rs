@@ -10,14 +10,18 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+#[cfg(any(feature = "smol", feature = "tokio"))]
 use futures_core::Stream;
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use crate::client::{Client as Machine, Counters, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::Error;
+use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
-use crate::runtimes::{Clock, Error};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::runtimes::{Clock, handles::ClientBuilder};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
@@ -36,10 +40,13 @@ type Shared = Arc<Owner<Machine, Post>>;
 pub struct Client<R> {
     shared: Shared,
     /// Until it runs.
-    driver: Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    driver: Arc<Mutex<Option<Run>>>,
     runtime: PhantomData<fn() -> R>,
 }
 
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
     /// Makes the client. It does not connect yet, and does nothing until [`Client::run`] is polled.
     ///
@@ -49,14 +56,11 @@ impl<R: Runtime> ClientBuilder<Client<R>> {
         let (machine, listener) = self.machine()?;
         let hub = Hub::new(machine, Post::default(), Clock::start());
         let driver = Driver::<R, _, _>::new(hub.clone(), listener);
-        Ok(Client {
-            shared: Arc::new(Owner(hub)),
-            driver: Arc::new(Mutex::new(Some(Box::pin(driver)))),
-            runtime: PhantomData,
-        })
+        Ok(Client::new(hub, Some(Box::pin(driver))))
     }
 }
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> Client<R> {
     /// Describes a client.
     pub fn builder() -> ClientBuilder<Self> {
@@ -65,6 +69,10 @@ impl<R: Runtime> Client<R> {
 }
 
 impl<R> Client<R> {
+    pub(crate) fn new(hub: Arc<Hub<Machine, Post>>, driver: Option<Run>) -> Self {
+        Self { shared: Arc::new(Owner(hub)), driver: Arc::new(Mutex::new(driver)), runtime: PhantomData }
+    }
+
     /// Moves the client's bytes: to be spawned, or polled beside the futures that use the client. It ends when the client
     /// has closed. A second call gives a future that waits for that.
     ///
@@ -390,6 +398,7 @@ impl Future for Pending {
     }
 }
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl Stream for Pending {
     type Item = JobEvent;
 
@@ -481,6 +490,7 @@ impl JobSet {
     }
 }
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl Stream for JobSet {
     type Item = (JobId, Outcome);
 

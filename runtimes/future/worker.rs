@@ -16,14 +16,15 @@ use slab::Slab;
 
 use super::driver::TURNS;
 use super::{Driver, Runtime, Wakes};
-use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::hub::Hub;
+use crate::runtimes::next::Waiting;
 use crate::runtimes::sockets::Place;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
 use crate::worker::{Assignment, Counters, Worker as Machine};
-use crate::{Address, Instant, LinkState, Rejected, ServerId};
+use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -34,16 +35,6 @@ pub struct Handler {
     run: Arc<dyn Fn(Task) -> Answer + Send + Sync>,
     /// Takes a running handler elsewhere; without it, it is polled in the worker's own future.
     spawn: Option<Arc<dyn Fn(Running) + Send + Sync>>,
-}
-
-impl Port for Hub<Machine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
-        self.call(|worker, desk, now| act(worker, desk, now));
-    }
-
-    fn look(&self, look: &mut dyn FnMut(&Desk)) {
-        Self::look(self, |_, desk| look(desk));
-    }
 }
 
 /// A worker for one or more job servers. Cheap to clone: to stop it from elsewhere, say.
@@ -168,7 +159,7 @@ impl<R> Worker<R> {
     ///
     /// Safe to cancel: no job is lost.
     pub async fn next(&self) -> Option<Task> {
-        let waiting = Waiting(&self.shared, Mutex::new(None));
+        let waiting = Waiting::new(&self.shared);
         poll_fn(|cx| waiting.poll(cx.waker())).await
     }
 
@@ -254,53 +245,6 @@ impl<R> fmt::Debug for Worker<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Worker").field(&self.counters()).finish()
     }
-}
-
-/// One who waits for a job. When he goes without one that he was woken for, the next is woken.
-struct Waiting<'a>(&'a Shared, Mutex<Option<Waker>>);
-
-impl Waiting<'_> {
-    fn poll(&self, waker: &Waker) -> Poll<Option<Task>> {
-        let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = self.0.look(|_, desk| {
-            if let Some(own) = own.take() {
-                forget(desk, &own);
-            }
-            match desk.take() {
-                Some(taken) => Poll::Ready(Some(taken)),
-                None if desk.closed => Poll::Ready(None),
-                None => {
-                    desk.wakers.push(waker.clone());
-                    *own = Some(waker.clone());
-                    Poll::Pending
-                }
-            }
-        });
-        found.map(|found| {
-            found.map(|(assignment, next)| {
-                next.into_iter().for_each(Waker::wake);
-                Task::new(assignment, self.0.clone(), self.0.clock().now())
-            })
-        })
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let own = self.1.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(own) = own else { return };
-        let next = self.0.look(|_, desk| {
-            let was_woken = !forget(desk, &own);
-            if was_woken && desk.has_tasks() { desk.wakers.pop() } else { None }
-        });
-        next.into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Takes one waker off the list that wakes the same as `own`.
-fn forget(desk: &mut Desk, own: &Waker) -> bool {
-    let at = desk.wakers.iter().position(|waker| waker.will_wake(own));
-    at.map(|at| desk.wakers.swap_remove(at)).is_some()
 }
 
 /// The future of [`Worker::run`]: sockets and handlers in one task, so that a job wakes no other.

@@ -3,8 +3,8 @@
 use alloc::vec::Vec;
 use core::task::Waker;
 
-use super::{Desk, Post};
-use crate::{Instant, Machine, client, server, worker};
+use super::{Desk, Post, Replies};
+use crate::{Instant, Machine, admin, client, server, worker};
 
 /// A machine that a driver can end.
 pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
@@ -87,6 +87,25 @@ impl Driven for server::Server {
     }
 }
 
+impl Driven for admin::Admin {
+    fn close(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    /// It has no other way to close.
+    fn drain(&mut self, now: Instant) {
+        Self::close(self, now);
+    }
+
+    fn unfinished(&self) -> usize {
+        self.outstanding()
+    }
+
+    fn is_last(event: &admin::Event) -> bool {
+        matches!(event, admin::Event::Closed)
+    }
+}
+
 /// Where a machine's events go.
 pub(crate) trait Sink<E>: Send + 'static {
     /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
@@ -102,6 +121,13 @@ impl Sink<client::Event> for Post {
 impl Sink<worker::Event> for Desk {
     fn take(&mut self, event: worker::Event, wake: &mut Vec<Waker>) -> Option<worker::Event> {
         self.deliver(event, wake)
+    }
+}
+
+impl Sink<admin::Event> for Replies {
+    fn take(&mut self, event: admin::Event, wake: &mut Vec<Waker>) -> Option<admin::Event> {
+        self.deliver(event, wake);
+        None
     }
 }
 

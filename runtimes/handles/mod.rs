@@ -1,5 +1,6 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
+mod admin;
 mod driven;
 mod post;
 mod server;
@@ -15,6 +16,8 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::admin::AdminBuilder;
+pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};

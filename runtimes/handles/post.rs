@@ -1,6 +1,5 @@
 //! Where the events of a client's jobs wait for those who submitted them.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -124,7 +123,7 @@ pub(crate) struct Mailbox(u32);
 pub(crate) struct Post {
     /// Whose mailbox each outstanding job has, by [`JobId::index`].
     jobs: Vec<Option<(JobId, Mailbox)>>,
-    boxes: Vec<Box<Contents>>,
+    boxes: Vec<Contents>,
     free: Vec<Mailbox>,
     requests: BTreeMap<RequestId, Request>,
 }
@@ -161,7 +160,7 @@ impl Post {
     /// Opens a mailbox. With `ends_only` it takes nothing but how jobs end.
     pub(crate) fn open(&mut self, ends_only: bool) -> Mailbox {
         let mailbox = self.free.pop().unwrap_or_else(|| {
-            self.boxes.push(Box::default());
+            self.boxes.push(Contents::default());
             Mailbox(u32::try_from(self.boxes.len() - 1).unwrap_or(u32::MAX))
         });
         if let Some(contents) = self.contents(mailbox) {
@@ -320,11 +319,11 @@ impl Post {
     }
 
     fn contents(&mut self, mailbox: Mailbox) -> Option<&mut Contents> {
-        self.boxes.get_mut(mailbox.0 as usize).map(|contents| &mut **contents)
+        self.boxes.get_mut(mailbox.0 as usize)
     }
 
     fn peek(&self, mailbox: Mailbox) -> Option<&Contents> {
-        self.boxes.get(mailbox.0 as usize).map(|contents| &**contents)
+        self.boxes.get(mailbox.0 as usize)
     }
 }
 

@@ -41,11 +41,18 @@
 //!
 //! [`Server`], [`Client`] and [`Worker`] have a loop of their own; their handles may be used by any thread.
 
+mod client;
 mod driver;
 mod server;
 mod turnkey;
+mod worker;
 
+pub use self::client::{Client, JobSet, Pending};
 pub use self::driver::Driver;
 pub use self::server::Server;
+pub use self::worker::Worker;
 pub use super::Error;
-pub use super::handles::{ServerBuilder, ToAddress, servers_from_env};
+pub use super::handles::{
+    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
+    servers_from_env,
+};

@@ -5,10 +5,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
 use super::config::MAX_HANDLE;
-use super::table::{Link, List, NONE, Table};
+use super::table::{KEPT, Link, List, NONE, Table};
 use crate::job::Priority;
 use crate::random::Random;
 use crate::time::Instant;
@@ -21,6 +20,9 @@ const PINNED: usize = 64 << 10;
 
 /// A restored job keeps its number below this, so that numbers never run out behind it.
 const MOST_RESTORED: u64 = 1 << 63;
+
+/// The length of the reducer of a job that has none.
+const NO_REDUCER: u8 = u8::MAX;
 
 /// Where a job is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +57,12 @@ pub(super) struct Job {
     pub(super) denominator: u32,
     pub(super) retries: u32,
     unique_length: u8,
+    /// [`NO_REDUCER`] where there is none.
     reducer_length: u8,
     pub(super) priority: Priority,
     pub(super) state: State,
     pub(super) background: bool,
     pub(super) timed: bool,
-    /// Whether it is a map/reduce job.
-    pub(super) reduce: bool,
     /// Cancelled while it ran: its results are for nobody.
     pub(super) cancelled: bool,
     /// How its submissions are joined.
@@ -146,12 +147,11 @@ impl Job {
             denominator: 0,
             retries: 0,
             unique_length: u8::try_from(new.unique.len()).unwrap_or(u8::MAX),
-            reducer_length: u8::try_from(reducer.len()).unwrap_or(u8::MAX),
+            reducer_length: new.reducer.map_or(NO_REDUCER, |reducer| u8::try_from(reducer.len()).unwrap_or(0)),
             priority: new.priority,
             state: State::Queued,
             background: new.background,
             timed: false,
-            reduce: new.reducer.is_some(),
             cancelled: false,
             key,
         }
@@ -168,16 +168,18 @@ impl Job {
         self.names().get(..usize::from(self.unique_length)).unwrap_or_default()
     }
 
-    pub(super) fn reducer(&self) -> &[u8] {
+    /// Its reducer, if it is a map/reduce job.
+    pub(super) fn reducer(&self) -> Option<&[u8]> {
         let start = usize::from(self.unique_length);
-        self.names().get(start..start + usize::from(self.reducer_length)).unwrap_or_default()
+        let end = start + usize::from(self.reducer_length);
+        if self.reducer_length == NO_REDUCER { None } else { self.names().get(start..end) }
     }
 
     /// The payload: as it lies with the names, or as a value of its own.
     pub(super) fn payload(&self) -> Result<&[u8], &Bytes> {
         match &self.body {
             Body::Small(joined) => {
-                let start = usize::from(self.unique_length) + usize::from(self.reducer_length);
+                let start = usize::from(self.unique_length) + self.reducer().map_or(0, <[u8]>::len);
                 Ok(joined.get(start..).unwrap_or_default())
             }
             Body::Large(large) => Err(&large.payload),
@@ -205,28 +207,68 @@ impl Job {
     }
 }
 
+/// An entry of a table that finds jobs. It knows its hash, so that a table that grows need not look at each job.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    hash: u32,
+    job: u32,
+}
+
+#[derive(Debug, Default)]
+struct Finder(HashTable<Found>);
+
+impl Finder {
+    fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.0.find(spread(hash), |found| found.hash == hash && is_it(found.job)).map(|found| found.job)
+    }
+
+    fn insert(&mut self, hash: u32, job: u32) {
+        self.0.insert_unique(spread(hash), Found { hash, job }, |found| spread(found.hash));
+    }
+
+    fn remove(&mut self, hash: u32, job: u32) {
+        if let Ok(entry) = self.0.find_entry(spread(hash), |found| found.job == job) {
+            entry.remove();
+        }
+    }
+
+    /// Puts `job` in the place of `old`.
+    fn replace(&mut self, hash: u32, old: u32, job: u32) {
+        if let Some(found) = self.0.find_mut(spread(hash), |found| found.job == old) {
+            found.job = job;
+        }
+    }
+
+    /// Gives back the room of a table that was large and is empty.
+    fn tidy(&mut self) {
+        if self.0.is_empty() && self.0.capacity() > KEPT {
+            self.0 = HashTable::new();
+        }
+    }
+}
+
 /// All jobs, with the tables that find them.
 #[derive(Debug)]
 pub(super) struct Jobs {
     pub(super) table: Table<Job>,
     random: Random,
-    by_number: HashTable<u32>,
+    by_number: Finder,
     /// By function and key.
-    by_key: HashTable<u32>,
+    by_key: Finder,
     /// The newest job of any function with a unique; the others hang on its link.
-    by_unique: HashTable<u32>,
+    by_unique: Finder,
     last_number: u64,
     bytes: usize,
 }
 
 impl Jobs {
-    pub(super) const fn new(random: Random) -> Self {
+    pub(super) fn new(random: Random) -> Self {
         Self {
             table: Table::new(),
             random,
-            by_number: HashTable::new(),
-            by_key: HashTable::new(),
-            by_unique: HashTable::new(),
+            by_number: Finder::default(),
+            by_key: Finder::default(),
+            by_unique: Finder::default(),
             last_number: 0,
             bytes: 0,
         }
@@ -238,7 +280,7 @@ impl Jobs {
     }
 
     pub(super) fn with_number(&self, number: u64) -> Option<u32> {
-        self.by_number.find(number_hash(number), |&index| self.table[index].number == number).copied()
+        self.by_number.find(number_hash(number), |index| self.table[index].number == number)
     }
 
     /// The job that a submission is to be joined with.
@@ -247,17 +289,15 @@ impl Jobs {
         if key == Key::Nothing {
             return None;
         }
-        self.by_key
-            .find(key_hash(&self.random, new.function, key, bytes), |&index| {
-                let job = &self.table[index];
-                job.function == new.function && job.key == key && job.key_bytes() == bytes
-            })
-            .copied()
+        self.by_key.find(self.key_hash(new.function, key, bytes), |index| {
+            let job = &self.table[index];
+            job.function == new.function && job.key == key && job.key_bytes() == bytes
+        })
     }
 
     /// The newest job with this unique, whatever its function. A unique `-` is none.
     pub(super) fn with_unique(&self, unique: &[u8]) -> Option<u32> {
-        self.by_unique.find(self.random.hash(&[unique]), |&index| self.table[index].unique() == unique).copied()
+        self.by_unique.find(self.unique_hash(unique), |index| self.table[index].unique() == unique)
     }
 
     /// Puts a job in, under `number` if that is free, else under the next one.
@@ -268,95 +308,81 @@ impl Jobs {
         let job = Job::new(number, new);
         self.bytes += job.bytes();
         let index = self.table.insert(job);
-        let table = &self.table;
-        self.by_number.insert_unique(number_hash(number), index, |&other| number_hash(table[other].number));
-        self.index(index);
+        self.by_number.insert(number_hash(number), index);
+        self.learn_key(index);
         index
     }
 
-    fn index(&mut self, index: u32) {
-        let Self { table, random, by_key, by_unique, .. } = self;
-        let job = &table[index];
+    fn learn_key(&mut self, index: u32) {
+        let job = &self.table[index];
         if job.key == Key::Nothing {
             return;
         }
-        let hash = |job: &Job| key_hash(random, job.function, job.key, job.key_bytes());
-        by_key.insert_unique(hash(job), index, |&other| hash(&table[other]));
-        if job.key != Key::Unique {
-            return;
-        }
-        let hash = |job: &Job| random.hash(&[job.unique()]);
-        let entry =
-            by_unique.entry(hash(job), |&other| table[other].unique() == job.unique(), |&other| hash(&table[other]));
-        let older = match entry {
-            Entry::Vacant(entry) => {
-                entry.insert(index);
-                None
+        self.by_key.insert(self.key_hash(job.function, job.key, job.key_bytes()), index);
+        if job.key == Key::Unique {
+            let hash = self.unique_hash(job.unique());
+            match self.with_unique(job.unique()) {
+                None => self.by_unique.insert(hash, index),
+                Some(older) => {
+                    self.by_unique.replace(hash, older, index);
+                    let mut ring = List::starting_at(older);
+                    ring.push_front(&mut self.table, index, |job| &mut job.same_unique);
+                }
             }
-            Entry::Occupied(mut entry) => Some(core::mem::replace(entry.get_mut(), index)),
-        };
-        if let Some(older) = older {
-            let mut list = List::starting_at(older);
-            list.push_front(table, index, |job| &mut job.same_unique);
         }
     }
 
     /// Makes a job one that no submission is joined with any more.
     pub(super) fn forget_key(&mut self, index: u32) {
-        let Self { table, random, by_key, by_unique, .. } = self;
-        let job = &table[index];
+        let job = &self.table[index];
         if job.key == Key::Nothing {
             return;
         }
-        let hash = key_hash(random, job.function, job.key, job.key_bytes());
-        if let Ok(entry) = by_key.find_entry(hash, |&other| other == index) {
-            entry.remove();
-        }
-        if job.key == Key::Unique
-            && let Ok(mut entry) =
-                by_unique.find_entry(random.hash(&[job.unique()]), |&other| table[other].unique() == job.unique())
-        {
-            match (*entry.get() == index, job.same_unique.next()) {
-                (true, NONE) => {
-                    entry.remove();
-                }
-                (true, older) => *entry.get_mut() = older,
-                (false, _) => {}
+        self.by_key.remove(self.key_hash(job.function, job.key, job.key_bytes()), index);
+        if job.key == Key::Unique {
+            let hash = self.unique_hash(job.unique());
+            match job.same_unique.next() {
+                // Either it is the last one left, or it is not the one that is found.
+                NONE => self.by_unique.remove(hash, index),
+                older => self.by_unique.replace(hash, index, older),
             }
             let mut ring = List::EMPTY;
-            ring.remove(table, index, |job| &mut job.same_unique);
+            ring.remove(&mut self.table, index, |job| &mut job.same_unique);
         }
-        table[index].key = Key::Nothing;
+        self.table[index].key = Key::Nothing;
     }
 
     /// Takes a job out that is in no list any more.
     pub(super) fn remove(&mut self, index: u32) -> Job {
         self.forget_key(index);
-        let number = self.table[index].number;
-        if let Ok(entry) = self.by_number.find_entry(number_hash(number), |&other| other == index) {
-            entry.remove();
-        }
+        self.by_number.remove(number_hash(self.table[index].number), index);
         let job = self.table.remove(index);
         self.bytes -= job.bytes();
         if self.table.is_empty() {
-            for tables in [&mut self.by_number, &mut self.by_key, &mut self.by_unique] {
-                if tables.capacity() > super::table::KEPT {
-                    *tables = HashTable::new();
-                }
-            }
+            self.by_number.tidy();
+            self.by_key.tidy();
+            self.by_unique.tidy();
         }
         job
+    }
+
+    fn key_hash(&self, function: u32, key: Key, bytes: &[u8]) -> u32 {
+        fold(self.random.hash(&[&function.to_le_bytes(), &[u8::from(key == Key::Payload)], bytes]))
+    }
+
+    fn unique_hash(&self, unique: &[u8]) -> u32 {
+        fold(self.random.hash(&[unique]))
     }
 
     /// Panics where the tables do not agree.
     pub(super) fn audit(&self) {
         let keyed = |wanted: &[Key]| self.table.iter().filter(|(_, job)| wanted.contains(&job.key)).count();
-        assert_eq!(self.by_number.len(), self.table.len());
-        assert_eq!(self.by_key.len(), keyed(&[Key::Unique, Key::Payload]));
+        assert_eq!(self.by_number.0.len(), self.table.len());
+        assert_eq!(self.by_key.0.len(), keyed(&[Key::Unique, Key::Payload]));
         assert_eq!(self.bytes, self.table.iter().map(|(_, job)| job.bytes()).sum::<usize>());
         let mut on_rings = 0;
-        for &head in &self.by_unique {
-            let ring = List::starting_at(head);
+        for head in &self.by_unique.0 {
+            let ring = List::starting_at(head.job);
             on_rings += ring.iter(&self.table, |job| &job.same_unique).count();
         }
         assert_eq!(on_rings, keyed(&[Key::Unique]));
@@ -366,14 +392,20 @@ impl Jobs {
     }
 }
 
-/// The numbers are the server's own, so that this needs no key: it spreads a row of them over all bits.
-const fn number_hash(number: u64) -> u64 {
-    let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^ (hash >> 32)
+/// The numbers are the server's own and come in a row, so that their low bits are as good as a hash.
+const fn number_hash(number: u64) -> u32 {
+    fold(number)
 }
 
-fn key_hash(random: &Random, function: u32, key: Key, bytes: &[u8]) -> u64 {
-    random.hash(&[&function.to_le_bytes(), &[u8::from(key == Key::Payload)], bytes])
+/// The low half, with the high half mixed in.
+#[expect(clippy::cast_possible_truncation, reason = "that is the purpose")]
+const fn fold(hash: u64) -> u32 {
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// All bits of a table's hash out of the half that an entry keeps.
+const fn spread(hash: u32) -> u64 {
+    (hash as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 /// Handles: a prefix, a colon and the number of the job.
@@ -453,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_job_is_small() {
-        assert!(size_of::<Job>() <= 96, "{}", size_of::<Job>());
+        assert!(size_of::<Job>() <= 88, "{}", size_of::<Job>());
     }
 
     #[test]
@@ -533,7 +565,10 @@ mod tests {
             let mut jobs = Jobs::new(Random::new(&[7; 32]));
             let index = jobs.insert(new, None);
             let job = &jobs.table[index];
-            assert_eq!((job.unique(), job.reducer(), job.payload_bytes()), (&b"unique"[..], &b"red"[..], &payload[..]));
+            assert_eq!(
+                (job.unique(), job.reducer(), job.payload_bytes()),
+                (&b"unique"[..], Some(&b"red"[..]), &payload[..])
+            );
             assert_eq!(job.bytes(), size + 9);
         }
     }

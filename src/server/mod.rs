@@ -254,6 +254,14 @@ impl Server {
         self.queue.audit();
     }
 
+    /// How many workers sleep though a job waits that they were not woken for: none, unless
+    /// [`Config::worker_wakeup`] says not to wake all. For tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn sleepers_beside_work(&self) -> usize {
+        if self.config.worker_wakeup == 0 { self.queue.sleepers_beside_work() } else { 0 }
+    }
+
     fn is_open(&self) -> bool {
         self.life == Life::Open
     }

@@ -134,44 +134,44 @@ impl Server {
             return Err(Refuse("INVALID_MAGIC", "Request magic expected"));
         }
         match kind {
-            PacketType::SUBMIT_JOB => self.submit_job(peer, body, Normal, false),
-            PacketType::SUBMIT_JOB_BG => self.submit_job(peer, body, Normal, true),
-            PacketType::SUBMIT_JOB_HIGH => self.submit_job(peer, body, High, false),
-            PacketType::SUBMIT_JOB_HIGH_BG => self.submit_job(peer, body, High, true),
-            PacketType::SUBMIT_JOB_LOW => self.submit_job(peer, body, Low, false),
-            PacketType::SUBMIT_JOB_LOW_BG => self.submit_job(peer, body, Low, true),
-            PacketType::SUBMIT_JOB_EPOCH => self.submit_epoch(peer, body),
-            PacketType::SUBMIT_REDUCE_JOB => self.submit_reduce(peer, body, false),
-            PacketType::SUBMIT_REDUCE_JOB_BACKGROUND => self.submit_reduce(peer, body, true),
-            PacketType::GRAB_JOB => Ok(self.grab(peer, Grab::Plain)),
-            PacketType::GRAB_JOB_UNIQ => Ok(self.grab(peer, Grab::Unique)),
-            PacketType::GRAB_JOB_ALL => Ok(self.grab(peer, Grab::All)),
-            PacketType::PRE_SLEEP => Ok(self.queue.sleep(peer)),
+            PacketType::SUBMIT_JOB => self.submit_job(peer, body, Normal, false)?,
+            PacketType::SUBMIT_JOB_BG => self.submit_job(peer, body, Normal, true)?,
+            PacketType::SUBMIT_JOB_HIGH => self.submit_job(peer, body, High, false)?,
+            PacketType::SUBMIT_JOB_HIGH_BG => self.submit_job(peer, body, High, true)?,
+            PacketType::SUBMIT_JOB_LOW => self.submit_job(peer, body, Low, false)?,
+            PacketType::SUBMIT_JOB_LOW_BG => self.submit_job(peer, body, Low, true)?,
+            PacketType::SUBMIT_JOB_EPOCH => self.submit_epoch(peer, body)?,
+            PacketType::SUBMIT_REDUCE_JOB => self.submit_reduce(peer, body, false)?,
+            PacketType::SUBMIT_REDUCE_JOB_BACKGROUND => self.submit_reduce(peer, body, true)?,
+            PacketType::GRAB_JOB => self.grab(peer, Grab::Plain),
+            PacketType::GRAB_JOB_UNIQ => self.grab(peer, Grab::Unique),
+            PacketType::GRAB_JOB_ALL => self.grab(peer, Grab::All),
+            PacketType::PRE_SLEEP => self.queue.sleep(peer),
             PacketType::WORK_COMPLETE
             | PacketType::WORK_DATA
             | PacketType::WORK_WARNING
-            | PacketType::WORK_EXCEPTION => self.work(peer, kind, body),
-            PacketType::WORK_STATUS => self.work_status(peer, body),
-            PacketType::WORK_FAIL => self.work_fail(peer, body),
-            PacketType::CAN_DO => self.can_do(peer, CanDo::decode(body)?.function(), 0),
+            | PacketType::WORK_EXCEPTION => self.work(peer, kind, body)?,
+            PacketType::WORK_STATUS => self.work_status(peer, body)?,
+            PacketType::WORK_FAIL => self.work_fail(peer, body)?,
+            PacketType::CAN_DO => self.can_do(peer, CanDo::decode(body)?.function(), 0)?,
             PacketType::CAN_DO_TIMEOUT => {
                 let packet = CanDoTimeout::decode(body)?;
-                self.can_do(peer, packet.function(), timeout(packet.timeout()))
+                self.can_do(peer, packet.function(), timeout(packet.timeout()))?;
             }
-            PacketType::CANT_DO => Ok(self.cant_do(peer, CantDo::decode(body)?.function())),
-            PacketType::RESET_ABILITIES => Ok(self.reset(peer)),
-            PacketType::GET_STATUS => Ok(self.status(peer, GetStatus::decode(body)?.handle())),
-            PacketType::GET_STATUS_UNIQUE => Ok(self.status_unique(peer, GetStatusUnique::decode(body)?.unique())),
+            PacketType::CANT_DO => self.cant_do(peer, CantDo::decode(body)?.function()),
+            PacketType::RESET_ABILITIES => self.reset(peer),
+            PacketType::GET_STATUS => self.status(peer, GetStatus::decode(body)?.handle()),
+            PacketType::GET_STATUS_UNIQUE => self.status_unique(peer, GetStatusUnique::decode(body)?.unique()),
             PacketType::ECHO_REQ => {
                 let payload = EchoReq::decode(body)?.into_payload();
                 self.peers.send(peer, PacketType::ECHO_RES, &[], Some(&payload));
-                Ok(())
             }
-            PacketType::OPTION_REQ => self.option(peer, OptionReq::decode(body)?.option()),
-            PacketType::SET_CLIENT_ID => Ok(self.name(peer, SetClientId::decode(body)?.id())),
-            kind if kind.info().is_some() => Err(Refuse("INVALID_COMMAND", "Command not expected")),
-            kind => Err(Fault::Close(DecodeError::UnknownType(kind.number()).into())),
+            PacketType::OPTION_REQ => self.option(peer, OptionReq::decode(body)?.option())?,
+            PacketType::SET_CLIENT_ID => self.name(peer, SetClientId::decode(body)?.id()),
+            kind if kind.info().is_some() => return Err(Refuse("INVALID_COMMAND", "Command not expected")),
+            kind => return Err(Fault::Close(DecodeError::UnknownType(kind.number()).into())),
         }
+        Ok(())
     }
 
     // A client's.
@@ -319,15 +319,14 @@ impl Server {
             Ok(small) => (small, None),
             Err(large) => (&[][..], Some(large)),
         };
-        let all: [&[u8]; 5] = match form {
-            Grab::Plain => [&handle, function, small, &[], &[]],
-            Grab::All if job.reduce => [&handle, function, job.unique(), job.reducer(), small],
-            Grab::Unique | Grab::All => [&handle, function, job.unique(), small, &[]],
-        };
-        let (kind, count) = match form {
-            Grab::Plain => (PacketType::JOB_ASSIGN, 3),
-            Grab::All if job.reduce => (PacketType::JOB_ASSIGN_ALL, 5),
-            Grab::Unique | Grab::All => (PacketType::JOB_ASSIGN_UNIQ, 4),
+        let (kind, count, all): (_, _, [&[u8]; 5]) = match (form, job.reducer()) {
+            (Grab::Plain, _) => (PacketType::JOB_ASSIGN, 3, [&handle, function, small, &[], &[]]),
+            (Grab::All, Some(reducer)) => {
+                (PacketType::JOB_ASSIGN_ALL, 5, [&handle, function, job.unique(), reducer, small])
+            }
+            (Grab::Unique | Grab::All, _) => {
+                (PacketType::JOB_ASSIGN_UNIQ, 4, [&handle, function, job.unique(), small, &[]])
+            }
         };
         let arguments = all.get(..count - usize::from(large.is_some())).unwrap_or_default();
         self.peers.send(peer, kind, arguments, large);

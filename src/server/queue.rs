@@ -7,6 +7,9 @@
 //! functions, workers and jobs there are. A sleeping worker is dormant on all its functions, so that the same promotion
 //! finds whom to wake.
 
+mod abilities;
+mod audit;
+
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -14,6 +17,7 @@ use core::time::Duration;
 
 use hashbrown::HashTable;
 
+use self::abilities::Ability;
 use super::jobs::{Jobs, NewJob, State};
 use super::table::{Link, List, NONE, Table};
 use super::timers::{Timer, Timers};
@@ -44,22 +48,6 @@ pub(super) struct Function {
     /// In the list of functions without jobs and workers.
     idle: Link,
     is_idle: bool,
-}
-
-/// That a connection can run a function.
-#[derive(Debug)]
-pub(super) struct Ability {
-    peer: u32,
-    pub(super) function: u32,
-    /// The limit of its jobs in milliseconds, zero for none.
-    timeout: u32,
-    turn: u64,
-    in_peer: Link,
-    dormant: [Link; 3],
-    passed_over: Link,
-    is_passed_over: bool,
-    /// By priority: whether it stands in the worker's `ready`, else it is dormant.
-    ready: [bool; 3],
 }
 
 /// A foreground submission that waits for a job.
@@ -273,175 +261,6 @@ impl Queue {
         }
     }
 
-    // Abilities.
-
-    /// The connection can run the function, with a limit a job in milliseconds. Zero is none.
-    pub(super) fn register(&mut self, peer: u32, function: u32, timeout: u32) -> Result<(), Full> {
-        let floor = u32::try_from(self.rules.min_job_timeout.as_millis()).unwrap_or(u32::MAX);
-        let timeout = if timeout == 0 { 0 } else { timeout.max(floor) };
-        if let Some(known) = self.ability(peer, function) {
-            self.abilities[known].timeout = timeout;
-            return Ok(());
-        }
-        if self.abilities.len() >= self.rules.max_abilities {
-            return Err(Full);
-        }
-        let party = self.party_mut(peer);
-        party.first_turn -= 1;
-        party.ability_count += 1;
-        let turn = party.first_turn;
-        let index = self.abilities.insert(Ability {
-            peer,
-            function,
-            timeout,
-            turn,
-            in_peer: Link::LOOSE,
-            dormant: [Link::LOOSE; 3],
-            passed_over: Link::LOOSE,
-            is_passed_over: false,
-            ready: [false; 3],
-        });
-        let Self { abilities, ability_index, parties, functions, .. } = self;
-        parties[peer as usize].abilities.push_front(abilities, index, |ability| &mut ability.in_peer);
-        ability_index.insert_unique(ability_hash(peer, function), index, |&other| {
-            ability_hash(abilities[other].peer, abilities[other].function)
-        });
-        functions[function].workers += 1;
-        let mut finds_work = false;
-        for priority in 0..3 {
-            if functions[function].queues[priority].is_empty() {
-                functions[function].dormant[priority]
-                    .push_back(abilities, index, |ability| &mut ability.dormant[priority]);
-            } else {
-                abilities[index].ready[priority] = true;
-                parties[peer as usize].ready[priority].insert(turn, index);
-                finds_work = true;
-            }
-        }
-        self.mark_idle(function);
-        if finds_work && self.party(peer).asleep {
-            self.wake(peer);
-        }
-        Ok(())
-    }
-
-    pub(super) fn ability(&self, peer: u32, function: u32) -> Option<u32> {
-        self.ability_index
-            .find(ability_hash(peer, function), |&index| {
-                self.abilities[index].peer == peer && self.abilities[index].function == function
-            })
-            .copied()
-    }
-
-    /// Some ability of the connection.
-    pub(super) fn ability_of(&self, peer: u32) -> Option<u32> {
-        self.party(peer).abilities.first()
-    }
-
-    /// The functions that a connection can run, the newest first.
-    pub(super) fn functions_of(&self, peer: u32) -> impl Iterator<Item = &Function> {
-        let abilities = self.party(peer).abilities.iter(&self.abilities, |ability| &ability.in_peer);
-        abilities.map(|index| &self.functions[self.abilities[index].function])
-    }
-
-    pub(super) fn unregister(&mut self, index: u32) {
-        let Ability { peer, function, turn, ready, is_passed_over, .. } = self.abilities[index];
-        let Self { abilities, ability_index, parties, functions, .. } = self;
-        let party = &mut parties[peer as usize];
-        for priority in 0..3 {
-            if ready[priority] {
-                party.ready[priority].remove(&turn);
-            } else {
-                functions[function].dormant[priority]
-                    .remove(abilities, index, |ability| &mut ability.dormant[priority]);
-            }
-        }
-        if is_passed_over {
-            functions[function].passed_over.remove(abilities, index, |ability| &mut ability.passed_over);
-        }
-        party.abilities.remove(abilities, index, |ability| &mut ability.in_peer);
-        party.ability_count -= 1;
-        if let Ok(entry) = ability_index.find_entry(ability_hash(peer, function), |&other| other == index) {
-            entry.remove();
-        }
-        abilities.remove(index);
-        functions[function].workers -= 1;
-        let pass_on = self.rules.worker_wakeup > 0 && self.party(peer).woken;
-        if pass_on {
-            // It was woken for a job that it now will not take: somebody else must be.
-            for priority in [Priority::High, Priority::Normal, Priority::Low] {
-                if !self.functions[function].queues[priority as usize].is_empty() {
-                    self.announce(function, priority);
-                }
-            }
-        }
-        self.mark_idle(function);
-    }
-
-    /// The jobs of `function` that the connection runs.
-    pub(super) fn running_of(&self, peer: u32, function: u32) -> Vec<u32> {
-        let running = self.party(peer).running.iter(&self.jobs.table, |job| &job.link);
-        running.filter(|&job| self.jobs.table[job].function == function).collect()
-    }
-
-    // Sleeping and waking.
-
-    /// The worker sleeps, unless a job waits: then it is woken at once.
-    pub(super) fn sleep(&mut self, peer: u32) {
-        let finds_work = self.next_ability(peer).is_some();
-        let party = self.party_mut(peer);
-        party.asleep = true;
-        party.woken = false;
-        if finds_work {
-            self.wake(peer);
-        }
-    }
-
-    fn wake(&mut self, peer: u32) {
-        let party = self.party_mut(peer);
-        party.asleep = false;
-        party.woken = true;
-        self.woken.push(peer);
-    }
-
-    /// Tells all who can run `function` that it has a job, and wakes as many as the rules say of those who sleep.
-    fn announce(&mut self, function: u32, priority: Priority) {
-        let priority = priority as usize;
-        let mut to_wake = if self.rules.worker_wakeup == 0 { u32::MAX } else { self.rules.worker_wakeup };
-        while to_wake > 0 {
-            let list = &mut self.functions[function].passed_over;
-            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.passed_over) else { break };
-            self.abilities[index].is_passed_over = false;
-            let peer = self.abilities[index].peer;
-            if self.party(peer).asleep {
-                self.wake(peer);
-                to_wake -= 1;
-            }
-        }
-        loop {
-            let list = &mut self.functions[function].dormant[priority];
-            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.dormant[priority]) else {
-                break;
-            };
-            let ability = &mut self.abilities[index];
-            ability.ready[priority] = true;
-            let peer = ability.peer;
-            let party = &mut self.parties[peer as usize];
-            party.ready[priority].insert(ability.turn, index);
-            if !party.asleep {
-                continue;
-            }
-            if to_wake > 0 {
-                to_wake -= 1;
-                self.wake(peer);
-            } else if !ability.is_passed_over {
-                ability.is_passed_over = true;
-                let list = &mut self.functions[function].passed_over;
-                list.push_back(&mut self.abilities, index, |ability| &mut ability.passed_over);
-            }
-        }
-    }
-
     // Jobs: in.
 
     /// Whether a submission of `bytes` may come in, to be joined or not.
@@ -528,26 +347,6 @@ impl Queue {
 
     // Jobs: out.
 
-    /// The ability whose job is next for the connection, with its priority: the highest priority over all its functions,
-    /// and within it the function whose turn it is.
-    fn next_ability(&mut self, peer: u32) -> Option<(u32, usize)> {
-        let Self { parties, functions, abilities, .. } = self;
-        let party = &mut parties[peer as usize];
-        for priority in 0..3 {
-            while let Some(entry) = party.ready[priority].first_entry() {
-                let index = *entry.get();
-                let function = &mut functions[abilities[index].function];
-                if !function.queues[priority].is_empty() {
-                    return Some((index, priority));
-                }
-                entry.remove();
-                abilities[index].ready[priority] = false;
-                function.dormant[priority].push_back(abilities, index, |ability| &mut ability.dormant[priority]);
-            }
-        }
-        None
-    }
-
     /// Gives the connection its next job.
     pub(super) fn grab(&mut self, peer: u32, now: Instant) -> Option<u32> {
         let next = self.next_ability(peer);
@@ -575,22 +374,6 @@ impl Queue {
         Some(index)
     }
 
-    /// The function that was served has its next turn behind all others.
-    fn served(&mut self, index: u32) {
-        let ability = &mut self.abilities[index];
-        let party = &mut self.parties[ability.peer as usize];
-        if party.ability_count == 1 {
-            return;
-        }
-        for ready in &mut party.ready {
-            if ready.remove(&ability.turn).is_some() {
-                ready.insert(party.last_turn, index);
-            }
-        }
-        ability.turn = party.last_turn;
-        party.last_turn += 1;
-    }
-
     /// The job that `number` names, if the connection runs it.
     pub(super) fn held_by(&self, peer: u32, number: u64) -> Option<u32> {
         self.jobs.with_number(number).filter(|&job| self.jobs.table[job].worker == peer)
@@ -606,13 +389,16 @@ impl Queue {
         self.functions[function].queued[job.priority as usize] += 1;
         job.state = State::Held;
         (job.numerator, job.denominator) = (0, 0);
-        job.retries = job.retries.saturating_add(1);
         if job.cancelled || (job.waiting == 0 && !job.background) {
             self.finish(index);
             return Requeued::Settled;
         }
-        if self.rules.job_retries.is_some_and(|most| job.retries > most) {
-            return Requeued::Exhausted;
+        // A server that stops takes its jobs back, which is no fault of theirs.
+        if !self.holding {
+            job.retries = job.retries.saturating_add(1);
+            if self.rules.job_retries.is_some_and(|most| job.retries > most) {
+                return Requeued::Exhausted;
+            }
         }
         self.enqueue(index);
         Requeued::Settled
@@ -698,54 +484,4 @@ impl Queue {
     pub(super) fn is_settled(&self) -> bool {
         self.running == 0 && self.waiters.is_empty()
     }
-
-    /// Panics where the lists and counts do not agree.
-    pub(super) fn audit(&self) {
-        self.jobs.audit();
-        let mut waiters = 0;
-        let mut totals = alloc::collections::BTreeMap::<u32, [u32; 5]>::new();
-        for (index, job) in self.jobs.table.iter() {
-            waiters += self.waiting_for(index).count();
-            assert_eq!(self.waiting_for(index).count(), job.waiting as usize);
-            assert_eq!(job.worker != NONE, job.state == State::Running);
-            assert!(job.waiting > 0 || job.background || job.state == State::Running, "nobody wants {job:?}");
-            let total = totals.entry(job.function).or_default();
-            total[3] += 1;
-            total[if job.state == State::Running { 4 } else { job.priority as usize }] += 1;
-        }
-        assert_eq!(waiters, self.waiters.len());
-        let (mut workers, mut idle) = (0, 0);
-        for (index, function) in self.functions.iter() {
-            let [high, normal, low, total, running] = totals.get(&index).copied().unwrap_or_default();
-            assert_eq!(function.queued, [high, normal, low]);
-            assert_eq!((function.total, function.running), (total, running));
-            assert_eq!(function.is_idle, function.total == 0 && function.workers == 0);
-            workers += function.workers as usize;
-            idle += usize::from(function.is_idle);
-            for priority in 0..3 {
-                for job in function.queues[priority].iter(&self.jobs.table, |job| &job.link) {
-                    assert_eq!(self.jobs.table[job].state, State::Queued);
-                }
-                for ability in function.dormant[priority].iter(&self.abilities, |ability| &ability.dormant[priority]) {
-                    assert!(!self.abilities[ability].ready[priority]);
-                    assert!(function.queues[priority].is_empty(), "one who does not know of a job");
-                }
-            }
-        }
-        assert_eq!(idle, self.idle.iter(&self.functions, |function| &function.idle).count());
-        assert_eq!((workers, self.names.len()), (self.abilities.len(), self.functions.len()));
-        let parties = &self.parties;
-        assert_eq!(workers, parties.iter().map(|party| party.ability_count as usize).sum::<usize>());
-        assert_eq!(self.running, parties.iter().map(|party| party.running_count).sum::<u32>());
-        assert_eq!(self.timers.jobs(), self.jobs.table.iter().filter(|(_, job)| job.timed).count());
-        assert!(self.woken.is_empty());
-        let ready = parties.iter().flat_map(|party| &party.ready).map(BTreeMap::len).sum::<usize>();
-        assert_eq!(ready, self.abilities.iter().map(|(_, a)| a.ready.iter().filter(|&&is| is).count()).sum::<usize>());
-    }
-}
-
-/// The indices are the server's own, so that this needs no key.
-const fn ability_hash(peer: u32, function: u32) -> u64 {
-    let hash = (((peer as u64) << 32) | function as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    hash ^ (hash >> 32)
 }

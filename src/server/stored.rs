@@ -73,7 +73,7 @@ impl Server {
             handle: Some(Handle::from_wire(&self.handles.write(job.number))),
             function: Bytes::copy_from_slice(&self.queue.functions[job.function].name),
             unique: Bytes::copy_from_slice(job.unique()),
-            reducer: job.reduce.then(|| Bytes::copy_from_slice(job.reducer())),
+            reducer: job.reducer().map(Bytes::copy_from_slice),
             payload,
             priority: job.priority,
             not_before,

@@ -32,9 +32,8 @@ impl Server {
         out.clear();
         // A long list is not worth keeping its room.
         self.scratch = if out.capacity() > 64 << 10 { BytesMut::new() } else { out };
-        match shutdown {
-            Some(graceful) => self.shut_down(graceful),
-            None => {}
+        if let Some(graceful) = shutdown {
+            self.shut_down(graceful);
         }
         Ok(())
     }

@@ -612,7 +612,7 @@ impl Worker {
             {
                 self.break_off(place, reason);
             }
-            if self.stop == Stop::No {
+            if self.stop == Stop::No && !self.functions.is_empty() {
                 self.links.dial(place);
             }
             let patience = self.links.settings.patience;

@@ -225,6 +225,8 @@ struct ServerSlot {
     habits: Option<Habits>,
     /// Whether it may refuse jobs.
     picky: bool,
+    /// Whether it drops jobs that were given out too often without coming back.
+    impatient: bool,
 }
 
 struct ClientSlot {
@@ -295,7 +297,7 @@ impl World {
                 let host = net.add_host(Some(address.clone()));
                 let habits = dice.chance(400).then_some(habits);
                 let picky = habits.is_some_and(|habits| habits.picky);
-                ServerSlot { host, address, incarnation: 0, server: None, habits, picky }
+                ServerSlot { host, address, incarnation: 0, server: None, habits, picky, impatient: false }
             })
             .collect();
         let clients = (0..script.clients)
@@ -440,6 +442,7 @@ impl World {
         let mut config = server::Config::new(dice.seed());
         config.handle_prefix = prefix;
         config.job_retries = dice.chance(200).then(|| dice.range(0, 3) as u32);
+        slot.impatient = config.job_retries.is_some();
         config.worker_wakeup = dice.range(0, 2) as u32;
         config.exceptions = dice.chance(200);
         config.slow_reader = Duration::from_millis(dice.range(100, 10_000));
@@ -1054,10 +1057,10 @@ impl World {
         }
         for (number, record) in self.records.iter().enumerate() {
             if let Some(handle) = &record.queued {
-                let server =
-                    self.servers.iter().enumerate().find(|(place, slot)| {
-                        handle.starts_with(format!("H:s{place}.{}:", slot.incarnation).as_bytes())
-                    });
+                let by = |(place, slot): &(usize, &ServerSlot)| {
+                    !slot.impatient && handle.starts_with(format!("H:s{place}.{}:", slot.incarnation).as_bytes())
+                };
+                let server = self.servers.iter().enumerate().find(by);
                 if server.is_some() && !record.shared {
                     assert!(record.runs > 0, "background job {number} was accepted and never run");
                 }

@@ -37,6 +37,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     self.ended.notify_all();
                 }
                 Output::Event(event) => {
+                    // The next who knocks wakes the listener's thread.
+                    core.shut |= M::shuts_doors(&event);
                     if let Some(event) = core.sink.take(event, &mut core.wakers)
                         && core.hears
                         && core.notices.len() < MAX_NOTICES
@@ -162,20 +164,20 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     self.poll(&mut core);
                 }
                 Err(error) if is_timeout(&error) && patient => {}
-                Err(error) if is_timeout(&error) => {
+                Err(error) => {
                     let socket = Arc::clone(socket);
-                    if let Err(error) = self.spawn("gearwheel-write", move |shared| shared.go_on(conn, &socket)) {
-                        core.break_off(conn, close_reason(&error));
-                    }
-                    return core;
-                }
-                Err(error) => match link.ended.take() {
-                    Some(reason) => return self.ended_after_writing(core, conn, reason),
-                    None => {
-                        core.break_off(conn, close_reason(&error));
+                    let go_on = move |shared: &Arc<Self>| shared.go_on(conn, &socket);
+                    if is_timeout(&error) && self.spawn("gearwheel-write", go_on).is_ok() {
                         return core;
                     }
-                },
+                    return match core.link(conn).and_then(|link| link.ended.take()) {
+                        Some(reason) => self.ended_after_writing(core, conn, reason),
+                        None => {
+                            core.break_off(conn, close_reason(&error));
+                            core
+                        }
+                    };
+                }
             }
         }
     }

@@ -107,6 +107,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             wait: None,
             alarm: None,
             doors: Vec::new(),
+            shut: false,
             threads: 0,
             ending: false,
             stopped: false,
@@ -211,14 +212,18 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     /// Accepts connections from `listener`.
     pub(crate) fn listen(&self, listener: TcpListener) -> io::Result<SocketAddr> {
         let address = listener.local_addr()?;
-        self.0.lock().doors.push(address);
-        self.0.spawn("gearwheel-listen", move |shared| shared.accept(&listener))?;
+        let mut core = self.0.lock();
+        self.0.spawn("gearwheel-listen", move |shared| shared.accept(listener))?;
+        core.doors.push(address);
         Ok(address)
     }
 
     /// Stops listening. The connections that there are stay.
     pub(crate) fn shut_doors(&self) {
-        let doors = core::mem::take(&mut self.0.lock().doors);
+        let mut core = self.0.lock();
+        core.shut = true;
+        let doors = core.doors.clone();
+        drop(core);
         for mut door in doors {
             // Nothing else wakes a thread in `accept`.
             match door.ip() {
@@ -228,31 +233,33 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             }
             drop(TcpStream::connect_timeout(&door, LAST_WORDS));
         }
+        drop(self.last_words(self.0.lock(), |core| core.doors.is_empty()));
+    }
+
+    /// Waits, for a bounded time, for something that [`Shared::ended`] is told of. Not on a thread of ours (in the listener,
+    /// say), where it could not come.
+    fn last_words<'a>(&'a self, core: Guard<'a, M, S>, until: fn(&mut Core<M, S>) -> bool) -> Guard<'a, M, S> {
+        let patience = if OURS.get() { Duration::ZERO } else { LAST_WORDS };
+        let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
+        result.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
 impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
     fn drop(&mut self) {
-        // On a thread of ours (in the listener, say) nothing can be waited for.
-        let ours = OURS.get();
-        let wait = |core, until: fn(&mut Core<M, S>) -> bool| {
-            let patience = if ours { Duration::ZERO } else { LAST_WORDS };
-            let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
-            result.unwrap_or_else(PoisonError::into_inner).0
-        };
         self.shut_doors();
         let mut core = self.0.lock();
         core.ending = true;
         core = self.0.flush(core);
-        core = wait(core, |core| core.links.iter().flatten().all(|link| !link.writing));
+        core = self.last_words(core, |core| core.links.iter().flatten().all(|link| !link.writing));
         core.machine.close(self.0.clock.now());
-        core = wait(self.0.settle(core), |core| core.links.iter().all(Option::is_none));
+        core = self.last_words(self.0.settle(core), |core| core.links.iter().all(Option::is_none));
         core.stopped = true;
         let rest: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
         rest.into_iter().for_each(|conn| core.remove(conn));
         self.0.alarm.notify_all();
         core = self.0.wake(core);
-        drop(wait(core, |core| core.threads == 0));
+        drop(self.last_words(core, |core| core.threads == 0));
     }
 }
 

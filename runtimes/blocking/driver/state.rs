@@ -38,7 +38,9 @@ pub(super) struct Core<M: Machine, S> {
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
     pub(super) wait: Option<Instant>,
     pub(super) alarm: Option<Instant>,
+    /// Where listeners listen, and whether they are to end.
     pub(super) doors: Vec<SocketAddr>,
+    pub(super) shut: bool,
     /// Threads that will end soon when they are told to: all but those that connect.
     pub(super) threads: usize,
     /// The last handle is gone, and soon the threads will be.

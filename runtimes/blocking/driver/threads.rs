@@ -121,12 +121,15 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// The thread of a listener.
-    pub(super) fn accept(self: &Arc<Self>, listener: &TcpListener) {
+    pub(super) fn accept(self: &Arc<Self>, listener: TcpListener) {
         let _counted = self.counted();
         loop {
             let accepted = listener.accept();
             let mut core = self.lock();
-            if core.doors.is_empty() {
+            if core.shut {
+                drop(listener);
+                core.doors.pop();
+                self.ended.notify_all();
                 return;
             }
             match accepted.and_then(|(socket, from)| Ok((open(socket)?, from))) {

@@ -1,0 +1,303 @@
+//! The client's handles: those of the futures, for callers who wait on threads.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::future::Future;
+use core::pin::pin;
+use core::task::Context;
+use core::time::Duration;
+
+use bytes::Bytes;
+
+use super::turnkey::{Seat, wait};
+use crate::client::{Client as Machine, Counters, Status};
+use crate::runtimes::handles::{ClientBuilder, JobError, JobEvent, Post, ToAddress};
+use crate::runtimes::std::thread;
+use crate::runtimes::{Clock, Error, future};
+use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};
+
+/// A client with a loop of its own. Cheap to clone, and to be used from any number of threads at once.
+///
+/// Its sockets are moved by [`run`](Self::run) or [`spawn`](Self::spawn); until then, jobs wait. When the last clone and the
+/// last job are dropped, it closes: what is to be written is written for at most a second, and the loop ends.
+#[derive(Clone)]
+pub struct Client {
+    client: future::Client<()>,
+    seat: Arc<Seat<Machine, Post>>,
+}
+
+impl ClientBuilder<Client> {
+    /// Makes the client. It does not connect yet, and does nothing until it [runs](Client::run).
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there
+    /// is no descriptor to be had.
+    pub fn build(self) -> Result<Client, Error> {
+        let (machine, listener) = self.machine()?;
+        let seat = Seat::new(machine, Post::default(), Clock::start(), listener)?;
+        Ok(Client { client: future::Client::new(Arc::clone(&seat), None), seat: Arc::new(seat) })
+    }
+
+    /// Makes the client and runs it on a thread of its own.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build); or there is no thread to be had.
+    pub fn spawn(self) -> Result<Client, Error> {
+        let client = self.build()?;
+        client.spawn()?;
+        Ok(client)
+    }
+}
+
+impl Client {
+    /// Describes a client.
+    pub fn builder() -> ClientBuilder<Self> {
+        ClientBuilder::new()
+    }
+
+    /// Moves the client's bytes on this thread until it has closed; where it runs already, waits for that.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the operating system no longer tells what is ready.
+    pub fn run(&self) -> Result<(), Error> {
+        self.seat.run(|| false)
+    }
+
+    /// Runs it on a thread of its own, which ends with the client.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: there is no thread to be had.
+    pub fn spawn(&self) -> Result<thread::JoinHandle<Result<(), Error>>, Error> {
+        // The thread holds no handle: it ends when the last of them is dropped.
+        let seat = self.seat.clone();
+        let thread = thread::Builder::new().name("gearwheel-client".into());
+        thread.spawn(move || seat.run(|| false)).map_err(Error::io("start a thread"))
+    }
+
+    /// Submits a job. Returns at once; it never waits for a job server.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        Ok(Pending { pending: self.client.try_submit(job)?, clock: self.seat.clock() })
+    }
+
+    /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
+    pub fn set(&self) -> JobSet {
+        JobSet { set: self.client.set(), clock: self.seat.clock() }
+    }
+
+    /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
+    pub fn set_with_events(&self) -> JobSet {
+        JobSet { set: self.client.set_with_events(), clock: self.seat.clock() }
+    }
+
+    /// Asks how an outstanding job is (GET_STATUS), and waits for the answer.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: the job is over or has no handle yet, or the client is closed. [`Error::Request`]: no answer came.
+    pub fn status(&self, job: JobId) -> Result<Status, Error> {
+        self.wait(self.client.status(job))
+    }
+
+    /// Asks how the job named `handle` is (GET_STATUS), also one submitted elsewhere or in the background.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_of(&self, server: ServerId, handle: Handle) -> Result<Status, Error> {
+        self.wait(self.client.status_of(server, handle))
+    }
+
+    /// Asks how the job with `unique` is (GET_STATUS_UNIQUE). Perl's job server cannot tell.
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn status_unique(&self, server: ServerId, unique: impl Into<Bytes>) -> Result<Status, Error> {
+        self.wait(self.client.status_unique(server, unique))
+    }
+
+    /// Sends `payload` to a job server and waits until it is back (ECHO_REQ).
+    ///
+    /// # Errors
+    /// As [`status`](Self::status).
+    pub fn echo(&self, server: ServerId, payload: impl Into<Bytes>) -> Result<Bytes, Error> {
+        self.wait(self.client.echo(server, payload))
+    }
+
+    /// The job servers as they stand, in the order they were given.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Candidate> {
+        self.client.servers()
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is no address, or is there already.
+    pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
+        self.client.add_server(server)
+    }
+
+    /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
+    /// and go by their [`Retry`](crate::Retry).
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
+        self.client.remove_server(server, drain)
+    }
+
+    /// Plain counts since the client was made.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.client.counters()
+    }
+
+    /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.
+    pub fn close(&self) {
+        self.client.close();
+    }
+
+    fn wait<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        wait_for(None, self.seat.clock(), future).unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// Waits for a future on this thread. `None`: the deadline has passed.
+fn wait_for<T>(deadline: Option<Instant>, clock: Clock, future: impl Future<Output = T>) -> Option<T> {
+    let mut future = pin!(future);
+    wait(deadline, clock, |waker| future.as_mut().poll(&mut Context::from_waker(waker)))
+}
+
+/// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
+/// but what still comes of it is dropped. A background job runs all the same.
+#[must_use = "dropping it abandons the job"]
+pub struct Pending {
+    pending: future::Pending,
+    clock: Clock,
+}
+
+impl Pending {
+    /// The job's name in its client.
+    #[must_use]
+    pub const fn id(&self) -> JobId {
+        self.pending.id()
+    }
+
+    /// Waits for the result. A background job has none: it ends, with no bytes, when a job server has queued it.
+    ///
+    /// # Errors
+    /// How else the job ended.
+    pub fn wait(self) -> Result<Bytes, JobError> {
+        JobError::check(self.outcome())
+    }
+
+    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back.
+    ///
+    /// # Errors
+    /// Time is up; else as [`wait`](Self::wait).
+    pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Bytes, JobError>, Self> {
+        let deadline = self.clock.now() + timeout;
+        match wait_for(Some(deadline), self.clock, self.pending.outcome()) {
+            Some(outcome) => Ok(JobError::check(outcome)),
+            None => Err(self),
+        }
+    }
+
+    /// Waits until the job has ended.
+    #[must_use]
+    pub fn outcome(mut self) -> Outcome {
+        // Without a deadline there always is one.
+        wait_for(None, self.clock, self.pending.outcome()).unwrap_or(Outcome::Failed)
+    }
+
+    /// Waits until a job server has taken the job, and returns the handle. Works for foreground and background jobs; use
+    /// it before the first [`next_event`](Self::next_event). After it, a background job has ended.
+    ///
+    /// # Errors
+    /// How the job ended instead.
+    pub fn accepted(&mut self) -> Result<Handle, JobError> {
+        wait_for(None, self.clock, self.pending.accepted()).unwrap_or(Err(JobError::Failed))
+    }
+
+    /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
+    pub fn next_event(&mut self) -> Option<JobEvent> {
+        wait_for(None, self.clock, self.pending.next_event())?
+    }
+
+    /// Gives the job up, as dropping does.
+    pub fn abandon(self) {}
+}
+
+/// Many jobs at once, whose outcomes are taken as they come. Dropping it abandons its jobs.
+#[must_use = "dropping it abandons its jobs"]
+pub struct JobSet {
+    set: future::JobSet,
+    clock: Clock,
+}
+
+impl JobSet {
+    /// Submits a job.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
+    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        self.set.submit(job)
+    }
+
+    /// Waits for the next job that ends. `None`: all have.
+    #[expect(clippy::should_implement_trait, reason = "it is the same as that of its iterator")]
+    pub fn next(&mut self) -> Option<(JobId, Outcome)> {
+        wait_for(None, self.clock, self.set.next())?
+    }
+
+    /// Like [`next`](Self::next), for `timeout` at most. `None`: all have ended, or time is up.
+    pub fn next_timeout(&mut self, timeout: Duration) -> Option<(JobId, Outcome)> {
+        let deadline = self.clock.now() + timeout;
+        wait_for(Some(deadline), self.clock, self.set.next())?
+    }
+
+    /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
+    /// ([`Client::set_with_events`]). `None`: all jobs have ended.
+    pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
+        wait_for(None, self.clock, self.set.next_event())?
+    }
+
+    /// Jobs that have not ended.
+    #[must_use]
+    pub fn outstanding(&self) -> usize {
+        self.set.outstanding()
+    }
+
+    /// Gives a job up: it ends as [`Outcome::Cancelled`].
+    pub fn abandon(&mut self, job: JobId) {
+        self.set.abandon(job);
+    }
+}
+
+impl Iterator for &mut JobSet {
+    type Item = (JobId, Outcome);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        JobSet::next(self)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
+    }
+}
+
+impl fmt::Debug for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pending.fmt(f)
+    }
+}
+
+impl fmt::Debug for JobSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.set.fmt(f)
+    }
+}

@@ -1,0 +1,71 @@
+//! How those who run jobs reach a worker behind a [`Hub`], and wait for its jobs.
+
+use alloc::sync::Arc;
+use core::task::{Poll, Waker};
+
+use super::handles::{Desk, Port, Task};
+use super::hub::Hub;
+use super::std::sync::{Mutex, PoisonError};
+use crate::Instant;
+use crate::worker::Worker;
+
+impl Port for Hub<Worker, Desk> {
+    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool) {
+        self.call(|worker, desk, now| act(worker, desk, now));
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Desk)) {
+        Self::look(self, |_, desk| look(desk));
+    }
+}
+
+/// One who waits for a job. When he goes without one that he was woken for, the next is woken.
+pub(crate) struct Waiting<'a>(&'a Arc<Hub<Worker, Desk>>, Mutex<Option<Waker>>);
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(hub: &'a Arc<Hub<Worker, Desk>>) -> Self {
+        Self(hub, Mutex::new(None))
+    }
+
+    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Task>> {
+        let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = self.0.look(|_, desk| {
+            if let Some(own) = own.take() {
+                forget(desk, &own);
+            }
+            match desk.take() {
+                Some(taken) => Poll::Ready(Some(taken)),
+                None if desk.closed => Poll::Ready(None),
+                None => {
+                    desk.wakers.push(waker.clone());
+                    *own = Some(waker.clone());
+                    Poll::Pending
+                }
+            }
+        });
+        found.map(|found| {
+            found.map(|(assignment, next)| {
+                next.into_iter().for_each(Waker::wake);
+                Task::new(assignment, self.0.clone(), self.0.clock().now())
+            })
+        })
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let own = self.1.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(own) = own else { return };
+        let next = self.0.look(|_, desk| {
+            let was_woken = !forget(desk, &own);
+            if was_woken && desk.has_tasks() { desk.wakers.pop() } else { None }
+        });
+        next.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Takes one waker off the list that wakes the same as `own`.
+fn forget(desk: &mut Desk, own: &Waker) -> bool {
+    let at = desk.wakers.iter().position(|waker| waker.will_wake(own));
+    at.map(|at| desk.wakers.swap_remove(at)).is_some()
+}

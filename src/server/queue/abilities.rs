@@ -1,0 +1,240 @@
+//! Who can run what, and who is woken for it.
+
+use alloc::vec::Vec;
+
+use super::{Full, Function, Queue};
+use crate::job::Priority;
+use crate::server::table::Link;
+
+/// That a connection can run a function.
+#[derive(Debug)]
+pub(in crate::server) struct Ability {
+    pub(super) peer: u32,
+    pub(in crate::server) function: u32,
+    /// The limit of its jobs in milliseconds, zero for none.
+    pub(super) timeout: u32,
+    turn: u64,
+    in_peer: Link,
+    pub(super) dormant: [Link; 3],
+    passed_over: Link,
+    is_passed_over: bool,
+    /// By priority: whether it stands in the worker's `ready`, else it is dormant.
+    pub(super) ready: [bool; 3],
+}
+
+impl Queue {
+    /// The connection can run the function, with a limit a job in milliseconds. Zero is none.
+    pub(in crate::server) fn register(&mut self, peer: u32, function: u32, timeout: u32) -> Result<(), Full> {
+        let floor = u32::try_from(self.rules.min_job_timeout.as_millis()).unwrap_or(u32::MAX);
+        let timeout = if timeout == 0 { 0 } else { timeout.max(floor) };
+        if let Some(known) = self.ability(peer, function) {
+            self.abilities[known].timeout = timeout;
+            return Ok(());
+        }
+        if self.abilities.len() >= self.rules.max_abilities {
+            return Err(Full);
+        }
+        let party = self.party_mut(peer);
+        party.first_turn -= 1;
+        party.ability_count += 1;
+        let turn = party.first_turn;
+        let index = self.abilities.insert(Ability {
+            peer,
+            function,
+            timeout,
+            turn,
+            in_peer: Link::LOOSE,
+            dormant: [Link::LOOSE; 3],
+            passed_over: Link::LOOSE,
+            is_passed_over: false,
+            ready: [false; 3],
+        });
+        let Self { abilities, ability_index, parties, functions, .. } = self;
+        parties[peer as usize].abilities.push_front(abilities, index, |ability| &mut ability.in_peer);
+        ability_index.insert_unique(ability_hash(peer, function), index, |&other| {
+            ability_hash(abilities[other].peer, abilities[other].function)
+        });
+        functions[function].workers += 1;
+        let mut finds_work = false;
+        for priority in 0..3 {
+            if functions[function].queues[priority].is_empty() {
+                functions[function].dormant[priority]
+                    .push_back(abilities, index, |ability| &mut ability.dormant[priority]);
+            } else {
+                abilities[index].ready[priority] = true;
+                parties[peer as usize].ready[priority].insert(turn, index);
+                finds_work = true;
+            }
+        }
+        self.mark_idle(function);
+        if finds_work && self.party(peer).asleep {
+            self.wake(peer);
+        }
+        Ok(())
+    }
+
+    pub(in crate::server) fn ability(&self, peer: u32, function: u32) -> Option<u32> {
+        self.ability_index
+            .find(ability_hash(peer, function), |&index| {
+                self.abilities[index].peer == peer && self.abilities[index].function == function
+            })
+            .copied()
+    }
+
+    /// Some ability of the connection.
+    pub(in crate::server) fn ability_of(&self, peer: u32) -> Option<u32> {
+        self.party(peer).abilities.first()
+    }
+
+    /// The functions that a connection can run, the newest first.
+    pub(in crate::server) fn functions_of(&self, peer: u32) -> impl Iterator<Item = &Function> {
+        let abilities = self.party(peer).abilities.iter(&self.abilities, |ability| &ability.in_peer);
+        abilities.map(|index| &self.functions[self.abilities[index].function])
+    }
+
+    pub(in crate::server) fn unregister(&mut self, index: u32) {
+        let Ability { peer, function, turn, ready, is_passed_over, .. } = self.abilities[index];
+        let Self { abilities, ability_index, parties, functions, .. } = self;
+        let party = &mut parties[peer as usize];
+        for (priority, is_ready) in ready.into_iter().enumerate() {
+            if is_ready {
+                party.ready[priority].remove(&turn);
+            } else {
+                functions[function].dormant[priority]
+                    .remove(abilities, index, |ability| &mut ability.dormant[priority]);
+            }
+        }
+        if is_passed_over {
+            functions[function].passed_over.remove(abilities, index, |ability| &mut ability.passed_over);
+        }
+        party.abilities.remove(abilities, index, |ability| &mut ability.in_peer);
+        party.ability_count -= 1;
+        if let Ok(entry) = ability_index.find_entry(ability_hash(peer, function), |&other| other == index) {
+            entry.remove();
+        }
+        abilities.remove(index);
+        functions[function].workers -= 1;
+        let pass_on = self.rules.worker_wakeup > 0 && self.party(peer).woken;
+        if pass_on {
+            // It was woken for a job that it now will not take: somebody else must be.
+            for priority in [Priority::High, Priority::Normal, Priority::Low] {
+                if !self.functions[function].queues[priority as usize].is_empty() {
+                    self.announce(function, priority);
+                }
+            }
+        }
+        self.mark_idle(function);
+    }
+
+    /// The jobs of `function` that the connection runs.
+    pub(in crate::server) fn running_of(&self, peer: u32, function: u32) -> Vec<u32> {
+        let running = self.party(peer).running.iter(&self.jobs.table, |job| &job.link);
+        running.filter(|&job| self.jobs.table[job].function == function).collect()
+    }
+
+    // Sleeping and waking.
+
+    /// The worker sleeps, unless a job waits: then it is woken at once.
+    pub(in crate::server) fn sleep(&mut self, peer: u32) {
+        let finds_work = self.next_ability(peer).is_some();
+        let party = self.party_mut(peer);
+        party.asleep = true;
+        party.woken = false;
+        if finds_work {
+            self.wake(peer);
+        }
+    }
+
+    pub(super) fn wake(&mut self, peer: u32) {
+        let party = self.party_mut(peer);
+        party.asleep = false;
+        party.woken = true;
+        self.woken.push(peer);
+    }
+
+    /// Tells all who can run `function` that it has a job, and wakes as many as the rules say of those who sleep.
+    pub(super) fn announce(&mut self, function: u32, priority: Priority) {
+        let priority = priority as usize;
+        let mut to_wake = if self.rules.worker_wakeup == 0 { u32::MAX } else { self.rules.worker_wakeup };
+        while to_wake > 0 {
+            let list = &mut self.functions[function].passed_over;
+            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.passed_over) else { break };
+            self.abilities[index].is_passed_over = false;
+            let peer = self.abilities[index].peer;
+            if self.party(peer).asleep {
+                self.wake(peer);
+                to_wake -= 1;
+            }
+        }
+        loop {
+            let list = &mut self.functions[function].dormant[priority];
+            let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.dormant[priority]) else {
+                break;
+            };
+            let ability = &mut self.abilities[index];
+            ability.ready[priority] = true;
+            let peer = ability.peer;
+            let party = &mut self.parties[peer as usize];
+            party.ready[priority].insert(ability.turn, index);
+            if !party.asleep {
+                continue;
+            }
+            if to_wake > 0 {
+                to_wake -= 1;
+                self.wake(peer);
+            } else if !ability.is_passed_over {
+                ability.is_passed_over = true;
+                let list = &mut self.functions[function].passed_over;
+                list.push_back(&mut self.abilities, index, |ability| &mut ability.passed_over);
+            }
+        }
+    }
+
+    /// The ability whose job is next for the connection, with its priority: the highest priority over all its functions,
+    /// and within it the function whose turn it is.
+    pub(super) fn next_ability(&mut self, peer: u32) -> Option<(u32, usize)> {
+        let Self { parties, functions, abilities, .. } = self;
+        let party = &mut parties[peer as usize];
+        for priority in 0..3 {
+            while let Some(entry) = party.ready[priority].first_entry() {
+                let index = *entry.get();
+                let function = &mut functions[abilities[index].function];
+                if !function.queues[priority].is_empty() {
+                    return Some((index, priority));
+                }
+                entry.remove();
+                abilities[index].ready[priority] = false;
+                function.dormant[priority].push_back(abilities, index, |ability| &mut ability.dormant[priority]);
+            }
+        }
+        None
+    }
+
+    /// The function that was served has its next turn behind all others.
+    pub(super) fn served(&mut self, index: u32) {
+        let ability = &mut self.abilities[index];
+        let party = &mut self.parties[ability.peer as usize];
+        if party.ability_count == 1 {
+            return;
+        }
+        for ready in &mut party.ready {
+            if ready.remove(&ability.turn).is_some() {
+                ready.insert(party.last_turn, index);
+            }
+        }
+        ability.turn = party.last_turn;
+        party.last_turn += 1;
+    }
+
+    pub(in crate::server) fn sleepers_beside_work(&self) -> usize {
+        let has_work =
+            |ability: &Ability| self.functions[ability.function].queues.iter().any(|queue| !queue.is_empty());
+        self.abilities.iter().filter(|(_, ability)| self.party(ability.peer).asleep && has_work(ability)).count()
+    }
+}
+
+/// The indices are the server's own, so that this needs no key.
+const fn ability_hash(peer: u32, function: u32) -> u64 {
+    let hash = (((peer as u64) << 32) | function as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    hash ^ (hash >> 32)
+}

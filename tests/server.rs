@@ -1,0 +1,20 @@
+//! The job server machine, in memory and on virtual time.
+
+#[path = "server/admin.rs"]
+mod admin;
+#[path = "server/faults.rs"]
+mod faults;
+#[path = "server/jobs.rs"]
+mod jobs;
+#[path = "server/lifecycle.rs"]
+mod lifecycle;
+#[path = "server/limits.rs"]
+mod limits;
+#[path = "server/net.rs"]
+mod net;
+#[path = "server/order.rs"]
+mod order;
+#[path = "server/random.rs"]
+mod random;
+#[path = "server/vectors.rs"]
+mod vectors;
