@@ -4,7 +4,6 @@
 mod common {
     pub mod net;
     pub mod simulation;
-    pub mod toy;
 }
 
 use common::simulation::{Script, run};
