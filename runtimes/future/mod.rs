@@ -1,6 +1,8 @@
 //! What the runtimes of futures share: one driver, polled by whatever executor the user has, and the handles on it. The
 //! client's handles also serve mio, whose callers wait for the futures on threads.
 
+#![cfg_attr(not(any(feature = "smol", feature = "tokio")), allow(unreachable_pub, reason = "mio uses a part"))]
+
 mod client;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 mod driver;
