@@ -7,7 +7,7 @@ nightly := `rustup toolchain list 2>/dev/null | grep -o '^nightly[^ ]*' | head -
 
 # List the checks.
 default:
-    @just --list --unsorted
+    @{{ just_executable() }} --list --unsorted
 
 # Everything CI checks.
 check: test rest
@@ -24,7 +24,7 @@ fmt:
 lint:
     #!/usr/bin/env bash
     set -euo pipefail
-    mapfile -t features < <(just features)
+    mapfile -t features < <({{ just_executable() }} features)
     clippy() {
         echo "== features: ${1:-none}" >&2
         cargo clippy --locked --quiet --no-default-features --features "$1" "${@:2}" -- -D warnings
@@ -75,13 +75,13 @@ msrv:
 deny:
     .ci/deny
 
-# Each fuzz target for SECONDS, from its corpus. Any toolchain will do: without a sanitizer, which finds little where
-# there is no unsafe code.
+# A sanitizer, which needs nightly, would find little where there is no unsafe code.
+# Each fuzz target for SECONDS, from its corpus, with any toolchain.
 fuzz-smoke SECONDS="10":
     cargo fuzz build --sanitizer none
-    for target in $(just fuzz-targets); do cargo fuzz run --sanitizer none $target -- -max_total_time={{ SECONDS }}; done
+    for target in $({{ just_executable() }} fuzz-targets); do cargo fuzz run --sanitizer none $target -- -max_total_time={{ SECONDS }}; done
 
-# One fuzz target, with libFuzzer's options, such as -jobs=2. Under AddressSanitizer where there is a nightly toolchain.
+# One fuzz target, with libFuzzer's options; under AddressSanitizer where there is a nightly toolchain.
 fuzz TARGET *OPTIONS:
     cargo {{ if nightly == "" { "fuzz run --sanitizer none" } else { "+" + nightly + " fuzz run" } }} {{ TARGET }} -- {{ OPTIONS }}
 
