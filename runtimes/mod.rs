@@ -10,7 +10,7 @@ extern crate std;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-pub(crate) mod future;
+pub mod future;
 pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod hub;

@@ -20,13 +20,16 @@ use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, QueuedJob, Server as Machine};
 use crate::{Handle, Rejected};
 
+/// The future that moves the sockets of a server.
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
 ///
 /// Its sockets are moved by the future of [`run`](Self::run), which is to be spawned or awaited. It ends when the server has
 /// been drained or closed; dropped before, it closes every connection at once.
 pub struct Server<R> {
     shared: Arc<Hub<Machine, ()>>,
-    driver: Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    driver: Arc<Mutex<Option<Run>>>,
     address: SocketAddr,
     runtime: PhantomData<fn() -> R>,
 }
