@@ -1,5 +1,9 @@
 //! What every driver shares. The only place of the house that knows std.
 #![allow(clippy::disallowed_types, reason = "clocks, sockets and threads live here")]
+#![cfg_attr(
+    not(all(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio")),
+    allow(dead_code, reason = "not every runtime uses all that they share")
+)]
 
 extern crate std;
 
