@@ -2,7 +2,13 @@
 #![allow(clippy::disallowed_types, reason = "clocks, sockets and threads live here")]
 #![cfg_attr(
     not(all(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio")),
-    allow(dead_code, unused_imports, reason = "each runtime uses a part of what they share")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        unreachable_pub,
+        reason = "each runtime uses a part of what they share"
+    )
 )]
 
 extern crate std;
