@@ -20,8 +20,8 @@ use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, QueuedJob, Server as Machine};
 use crate::{Handle, Rejected};
 
-/// The future that serves, until somebody takes it to run it.
-type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// The future that moves the sockets of a server.
+type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
 ///
@@ -29,7 +29,7 @@ type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// been drained or closed; dropped before, it closes every connection at once.
 pub struct Server<R> {
     shared: Arc<Hub<Machine, ()>>,
-    driver: Arc<Mutex<Option<Serving>>>,
+    driver: Arc<Mutex<Option<Run>>>,
     address: SocketAddr,
     runtime: PhantomData<fn() -> R>,
 }

@@ -49,7 +49,7 @@ pub use super::handles::{
     servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice, Read, Write};
 use super::std::net::{TcpListener, TcpStream};
 use super::std::time;
@@ -136,8 +136,8 @@ impl Net for Smol {
         }
     }
 
-    fn opened(&mut self, stream: &mut Self::Stream, _: usize, _: bool) -> io::Result<()> {
-        stream.get_ref().set_nodelay(true)
+    fn opened(&mut self, stream: &mut Self::Stream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.get_ref().set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {

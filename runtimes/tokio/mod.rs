@@ -60,7 +60,7 @@ pub use super::handles::{
     servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::{net, time};
 use crate::{Address, ConnId};
@@ -146,8 +146,8 @@ impl Net for Tokio {
         now(attempt.as_mut().poll(cx))
     }
 
-    fn opened(&mut self, stream: &mut TcpStream, _: usize, _: bool) -> io::Result<()> {
-        stream.set_nodelay(true)
+    fn opened(&mut self, stream: &mut TcpStream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> bool {
