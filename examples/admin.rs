@@ -182,7 +182,7 @@ fn watch(servers: &[Address], every: Duration) -> io::Result<ExitCode> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/watch/Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--release", "--quiet", "--manifest-path", manifest, "--"]);
+    command.args(["run", "--manifest-path", manifest, "--"]);
     command.args(servers.iter().map(|server| format!("--server={server}")));
     let ended = command.arg(format!("--every={}", every.as_secs_f64())).status()?;
     Ok(if ended.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gearwheel::wire::{Magic, PACKETS};
 
 #[path = "../fuzz/bodies/mod.rs"]
+#[allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "they are written for the fuzz targets")]
 mod bodies;
 
 fn fuzz() -> PathBuf {
@@ -37,6 +38,31 @@ fn packet() {
 #[test]
 fn chunks() {
     replay("chunks", bodies::chunks::run);
+}
+
+#[test]
+fn admin() {
+    replay("admin", bodies::admin::run);
+}
+
+#[test]
+fn client() {
+    replay("client", bodies::client::run);
+}
+
+#[test]
+fn worker() {
+    replay("worker", bodies::worker::run);
+}
+
+#[test]
+fn server() {
+    replay("server", bodies::server::run);
+}
+
+#[test]
+fn pair() {
+    replay("pair", bodies::pair::run);
 }
 
 /// Run with `GEARWHEEL_REWRITE=1` after a change of the table.

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
@@ -16,7 +17,11 @@ use crate::runtimes::hub::Hub;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Server as Machine};
+use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::{Handle, Rejected};
+
+/// The future that serves, until somebody takes it to run it.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
 ///
@@ -24,7 +29,7 @@ use crate::server::{Counters, Server as Machine};
 /// been drained or closed; dropped before, it closes every connection at once.
 pub struct Server<R> {
     shared: Arc<Hub<Machine, ()>>,
-    driver: Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    driver: Arc<Mutex<Option<Serving>>>,
     address: SocketAddr,
     runtime: PhantomData<fn() -> R>,
 }
@@ -87,6 +92,21 @@ impl<R> Server<R> {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The background jobs, those that run included, to be kept and given to the
+    /// [`restore`](ServerBuilder::restore) of another server.
+    #[must_use]
+    pub fn queued(&self) -> Vec<QueuedJob> {
+        self.shared.look(|server, ()| server.queued().collect())
+    }
+
+    /// Takes up a background job that another server had.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or its handle is taken.
+    pub fn restore(&self, job: QueuedJob) -> Result<Handle, Rejected<QueuedJob>> {
+        self.shared.call(|server, (), _| server.restore(job))
     }
 
     /// Numbers for a status page.
