@@ -212,7 +212,17 @@ fn a_flood_on_one_connection_starves_no_other() {
     wake(&mut sockets, 1);
     let told = turn(&mut sockets, &mut toy);
     let bytes = |told: &[Told], of: u32| -> usize {
-        told.iter().map(|told| if let Told::Got(from, count) = told && *from == conn(of) { *count } else { 0 }).sum()
+        told.iter()
+            .map(|told| {
+                if let Told::Got(from, count) = told
+                    && *from == conn(of)
+                {
+                    *count
+                } else {
+                    0
+                }
+            })
+            .sum()
     };
     assert_eq!((bytes(&told, 0), bytes(&told, 1)), (READ_A_TURN, 1));
     assert_eq!(sockets.deadline(), Some(Instant::EPOCH), "there is more at once");
@@ -315,11 +325,10 @@ fn the_end_of_a_stream_is_told_once() {
     sockets.wake(Place::Slot(0), true);
     wake(&mut sockets, 1);
     let told = turn(&mut sockets, &mut toy);
-    assert_eq!(told, [
-        Told::Got(conn(0), 4),
-        Told::Down(conn(0), CloseReason::Ended),
-        Told::Down(conn(1), CloseReason::Reset)
-    ]);
+    assert_eq!(
+        told,
+        [Told::Got(conn(0), 4), Told::Down(conn(0), CloseReason::Ended), Told::Down(conn(1), CloseReason::Reset)]
+    );
     wake(&mut sockets, 0);
     wake(&mut sockets, 1);
     assert!(turn(&mut sockets, &mut toy).is_empty());
