@@ -1,6 +1,7 @@
 //! What the runtimes of futures share: one driver, polled by whatever executor the user has, and the handles on it. The
 //! client's handles also serve mio, whose callers wait for the futures on threads.
 
+mod admin;
 mod client;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 mod driver;
@@ -11,6 +12,7 @@ mod wakes;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 mod worker;
 
+pub use self::admin::Admin;
 pub use self::client::{Client, JobSet, Pending};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::driver::Runtime;

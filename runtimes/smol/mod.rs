@@ -45,8 +45,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
 use super::sockets::{Net, Place};
@@ -61,6 +61,8 @@ pub type Client = future::Client<Smol>;
 pub type Worker = future::Worker<Smol>;
 /// A job server.
 pub type Server = future::Server<Smol>;
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Smol>;
 
 /// async-io's sockets and timers.
 pub struct Smol {

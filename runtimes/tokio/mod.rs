@@ -56,8 +56,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
 use super::sockets::{Net, Place};
@@ -71,6 +71,8 @@ pub type Client = future::Client<Tokio>;
 pub type Worker = future::Worker<Tokio>;
 /// A job server.
 pub type Server = future::Server<Tokio>;
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Tokio>;
 
 /// tokio's sockets and time.
 pub struct Tokio {
