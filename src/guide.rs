@@ -3,6 +3,7 @@
 //! - [`embedding`]: a machine in an event loop of your own
 //! - [`many_servers`]: several job servers, and failing over
 //! - [`what_happens_when`]: every fault and what a job's owner sees of it
+//! - [`differences`]: what the job server does otherwise than gearmand
 //! - [`security`]: what the protocol does not protect
 //! - [`tuning`]: what to turn when
 #![cfg_attr(feature = "blocking", doc = "- [`worker_patterns`]: concurrency, progress, limits, stopping")]
@@ -24,6 +25,9 @@ pub mod worker_patterns {}
 #[cfg(feature = "blocking")]
 #[doc = include_str!("../docs/gearmanode.md")]
 pub mod gearmanode {}
+
+#[doc = include_str!("../docs/differences.md")]
+pub mod differences {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}

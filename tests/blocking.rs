@@ -579,26 +579,35 @@ fn a_server_that_is_stopped_has_ended() {
     assert!(matches!(error, Err(Error::Io { what: "listen", .. })), "{error:?}");
 }
 
-/// A client that sends 30 MiB of jobs and reads nothing, and one beside it that does not suffer.
+/// A client that does not read the 20 MiB it is sent: its worker's connection, on which they came, must still be served.
 #[test]
 fn a_slow_reader_holds_up_nobody_else() {
+    const SIZE: usize = 20 << 20;
     let server = server();
+    let worker = Worker::builder()
+        .server(server.address())
+        .function("big", |_| Ok(vec![7; SIZE]))
+        .function("echo", |task| Ok(task.payload().clone()))
+        .spawn()
+        .expect("a worker");
     let mut slow = TcpStream::connect(server.address()).expect("it listens");
-    let echo: Vec<u8> = [&b"\0REQ\0\0\0\x10\0\x10\0\0"[..], &[7; 1 << 20]].concat();
-    slow.set_write_timeout(Some(Duration::from_millis(50))).expect("an option");
-    let sent = (0..30).take_while(|_| slow.write_all(&echo).is_ok()).count();
-    let worker = worker(server.address(), 1);
+    slow.write_all(b"\0REQ\0\0\0\x07\0\0\0\x05big\0\0").expect("room for a small job");
     let client = client(server.address());
-    for _ in 0..50 {
+    wait_until("the big job is done", PATIENCE, || server.server.as_ref().is_some_and(|s| s.counters().completed == 1));
+    for _ in 0..20 {
         let started = Instant::now();
         assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait(), Ok("x".into()));
         assert!(started.elapsed() < Duration::from_secs(1));
     }
-    // It gets all of it in the end.
-    let mut came = vec![0; echo.len()];
-    for _ in 0..sent {
-        slow.read_exact(&mut came).expect("the next one");
-        assert!(came.starts_with(b"\0RES\0\0\0\x11"));
+    // In the end it gets all of it.
+    let mut header = [0; 12];
+    for kind in [8, 13] {
+        slow.read_exact(&mut header).expect("a packet");
+        assert_eq!(header[..8], [0, b'R', b'E', b'S', 0, 0, 0, kind]);
+        let size = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let mut body = vec![0; size.try_into().expect("32 bits")];
+        slow.read_exact(&mut body).expect("its body");
+        assert!(kind == 8 || body.ends_with(&[7; 1000]) && body.len() > SIZE);
     }
     drop(worker);
 }

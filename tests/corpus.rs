@@ -39,6 +39,31 @@ fn chunks() {
     replay("chunks", bodies::chunks::run);
 }
 
+#[test]
+fn admin() {
+    replay("admin", bodies::admin::run);
+}
+
+#[test]
+fn client() {
+    replay("client", bodies::client::run);
+}
+
+#[test]
+fn worker() {
+    replay("worker", bodies::worker::run);
+}
+
+#[test]
+fn server() {
+    replay("server", bodies::server::run);
+}
+
+#[test]
+fn pair() {
+    replay("pair", bodies::pair::run);
+}
+
 /// Run with `GEARWHEEL_REWRITE=1` after a change of the table.
 #[test]
 fn the_dictionary_is_made_of_the_packet_table() {

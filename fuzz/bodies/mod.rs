@@ -1,4 +1,19 @@
 //! What the fuzz targets do with their input. The ordinary tests replay the corpus on it.
 
+pub mod admin;
 pub mod chunks;
+pub mod client;
+pub mod cursor;
 pub mod packet;
+pub mod pair;
+pub mod server;
+pub mod worker;
+
+#[path = "../../tests/common/net.rs"]
+pub mod net;
+#[path = "../../tests/common/session.rs"]
+pub mod session;
+#[path = "../../tests/common/simulation.rs"]
+pub mod simulation;
+#[path = "../../tests/common/toy.rs"]
+pub mod toy;

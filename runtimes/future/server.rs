@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
@@ -16,7 +17,8 @@ use crate::runtimes::hub::Hub;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Server as Machine};
+use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::{Handle, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
 ///
@@ -87,6 +89,21 @@ impl<R> Server<R> {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The background jobs, those that run included, to be kept and given to the
+    /// [`restore`](ServerBuilder::restore) of another server.
+    #[must_use]
+    pub fn queued(&self) -> Vec<QueuedJob> {
+        self.shared.look(|server, ()| server.queued().collect())
+    }
+
+    /// Takes up a background job that another server had.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or its handle is taken.
+    pub fn restore(&self, job: QueuedJob) -> Result<Handle, Rejected<QueuedJob>> {
+        self.shared.call(|server, (), _| server.restore(job))
     }
 
     /// Numbers for a status page.

@@ -1,6 +1,7 @@
 //! The server's handle.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -10,7 +11,8 @@ use crate::runtimes::handles::{self, ServerBuilder};
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Server as Machine};
+use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::{Handle, Rejected};
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
 /// from elsewhere, say.
@@ -74,6 +76,21 @@ impl Server {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.0.address
+    }
+
+    /// The background jobs, those that run included, to be kept and given to the
+    /// [`restore`](ServerBuilder::restore) of another server.
+    #[must_use]
+    pub fn queued(&self) -> Vec<QueuedJob> {
+        self.0.seat.look(|server, ()| server.queued().collect())
+    }
+
+    /// Takes up a background job that another server had.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached, or its handle is taken.
+    pub fn restore(&self, job: QueuedJob) -> Result<Handle, Rejected<QueuedJob>> {
+        self.0.seat.call(|server, (), _| server.restore(job))
     }
 
     /// Numbers for a status page.

@@ -21,8 +21,8 @@
 //! # }
 //! ```
 //!
-//! The runtime must have its I/O and its time enabled (`enable_all`): without time, the futures of `run` panic, as all of
-//! tokio's timers do; without I/O, connections fail.
+//! The runtime must have its I/O and its time enabled (`enable_all`). Without time, and outside of a runtime, the futures of
+//! `run` panic, as all that waits in tokio does, and the machine closes.
 //!
 //! # What blocks
 //!

@@ -389,13 +389,16 @@ impl Queue {
         self.functions[function].queued[job.priority as usize] += 1;
         job.state = State::Held;
         (job.numerator, job.denominator) = (0, 0);
-        job.retries = job.retries.saturating_add(1);
         if job.cancelled || (job.waiting == 0 && !job.background) {
             self.finish(index);
             return Requeued::Settled;
         }
-        if self.rules.job_retries.is_some_and(|most| job.retries > most) {
-            return Requeued::Exhausted;
+        // A server that stops takes its jobs back, which is no fault of theirs.
+        if !self.holding {
+            job.retries = job.retries.saturating_add(1);
+            if self.rules.job_retries.is_some_and(|most| job.retries > most) {
+                return Requeued::Exhausted;
+            }
         }
         self.enqueue(index);
         Requeued::Settled

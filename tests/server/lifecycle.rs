@@ -172,6 +172,17 @@ fn background_jobs_come_back_in_another_server_as_they_were() {
 }
 
 #[test]
+fn a_job_that_ran_at_the_close_is_kept_even_where_no_retry_is_allowed() {
+    let mut config = config();
+    config.job_retries = Some(0);
+    let mut net = Net::with(config);
+    net.peer(&["SUBMIT_JOB_BG f||x", "CAN_DO f", "GRAB_JOB"]);
+    net.server.close(net.now);
+    net.run();
+    assert_eq!(net.server.queued().map(|job| job.payload).collect::<Vec<_>>(), ["x"]);
+}
+
+#[test]
 fn a_restored_job_gets_a_new_handle_where_its_own_is_of_another_server_or_taken() {
     let mut net = Net::new();
     for (handle, expected) in

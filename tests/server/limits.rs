@@ -176,7 +176,7 @@ fn who_asks_more_than_it_reads_is_not_read_itself() {
     let conn = net.connect();
     net.deaf.insert(conn);
     let echo = format!("ECHO_REQ {}", "e".repeat(400));
-    net.send(conn, &vec![&echo[..]; 10]);
+    net.send(conn, &[&echo[..]; 10]);
     assert!((1_000..1_500).contains(&net.waiting(conn)));
     assert!(!net.server.wants_read(conn));
     net.deaf.remove(&conn);

@@ -9,44 +9,44 @@ use gearwheel::server::{Config, Event, Server};
 use gearwheel::wire::{Magic, PACKETS, Packet, PacketType, split};
 use gearwheel::{CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
 
-pub struct Net {
-    pub server: Server,
-    pub now: Instant,
-    pub wait: Option<Instant>,
-    pub events: Vec<Event>,
+pub(crate) struct Net {
+    pub(crate) server: Server,
+    pub(crate) now: Instant,
+    pub(crate) wait: Option<Instant>,
+    pub(crate) events: Vec<Event>,
     /// Connections whose peer takes no bytes.
-    pub deaf: BTreeSet<ConnId>,
-    pub disconnected: Vec<ConnId>,
-    pub resumed: Vec<ConnId>,
+    pub(crate) deaf: BTreeSet<ConnId>,
+    pub(crate) disconnected: Vec<ConnId>,
+    pub(crate) resumed: Vec<ConnId>,
     taken: BTreeMap<ConnId, BytesMut>,
     streams: BTreeMap<ConnId, BytesMut>,
 }
 
-pub const UNIX: Duration = Duration::from_secs(1_800_000_000);
+pub(crate) const UNIX: Duration = Duration::from_secs(1_800_000_000);
 
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::new([5; 32]);
     config.handle_prefix = "H:lap".into();
     config
 }
 
-pub fn secs(secs: u64) -> Duration {
+pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub fn millis(millis: u64) -> Duration {
+pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 /// A request from its line.
-pub fn request(line: &str) -> Vec<u8> {
+pub(crate) fn request(line: &str) -> Vec<u8> {
     let (name, arguments) = line.split_once(' ').unwrap_or((line, ""));
     let kind = PACKETS.iter().find(|info| info.name == name).unwrap_or_else(|| panic!("no packet {name}")).kind;
     raw(kind.number(), arguments.replace('|', "\0").as_bytes())
 }
 
 /// A request from its number and body.
-pub fn raw(kind: u32, body: &[u8]) -> Vec<u8> {
+pub(crate) fn raw(kind: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Magic::Request.bytes().to_vec();
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
@@ -55,11 +55,11 @@ pub fn raw(kind: u32, body: &[u8]) -> Vec<u8> {
 }
 
 impl Net {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(config())
     }
 
-    pub fn with(config: Config) -> Self {
+    pub(crate) fn with(config: Config) -> Self {
         let now = Instant::from_epoch(secs(500));
         Self {
             server: Server::new(config, now, UNIX).expect("valid"),
@@ -74,29 +74,29 @@ impl Net {
         }
     }
 
-    pub fn connect(&mut self) -> ConnId {
+    pub(crate) fn connect(&mut self) -> ConnId {
         self.connect_from(Peer::new("127.0.0.1", true)).expect("accepted")
     }
 
-    pub fn connect_from(&mut self, peer: Peer<'_>) -> Option<ConnId> {
+    pub(crate) fn connect_from(&mut self, peer: Peer<'_>) -> Option<ConnId> {
         let conn = self.server.accept(peer, self.now);
         self.run();
         conn
     }
 
     /// A connection that has sent these lines.
-    pub fn peer(&mut self, lines: &[&str]) -> ConnId {
+    pub(crate) fn peer(&mut self, lines: &[&str]) -> ConnId {
         let conn = self.connect();
         self.send(conn, lines);
         conn
     }
 
-    pub fn send(&mut self, conn: ConnId, lines: &[&str]) {
+    pub(crate) fn send(&mut self, conn: ConnId, lines: &[&str]) {
         let bytes: Vec<u8> = lines.iter().flat_map(|line| request(line)).collect();
         self.send_bytes(conn, &bytes);
     }
 
-    pub fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+    pub(crate) fn send_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         let mut stream = self.streams.remove(&conn).unwrap_or_default();
         stream.extend_from_slice(bytes);
         self.server.handle(Input::Data(conn, &mut stream), self.now);
@@ -105,23 +105,23 @@ impl Net {
     }
 
     /// Sends lines and says what came back on the same connection.
-    pub fn ask(&mut self, conn: ConnId, lines: &[&str]) -> Vec<String> {
+    pub(crate) fn ask(&mut self, conn: ConnId, lines: &[&str]) -> Vec<String> {
         self.send(conn, lines);
         self.take(conn)
     }
 
     /// Sends a text and says what came back.
-    pub fn text(&mut self, conn: ConnId, text: &str) -> String {
+    pub(crate) fn text(&mut self, conn: ConnId, text: &str) -> String {
         self.send_bytes(conn, text.as_bytes());
         self.take_text(conn)
     }
 
-    pub fn close(&mut self, conn: ConnId) {
+    pub(crate) fn close(&mut self, conn: ConnId) {
         self.server.handle(Input::Closed(conn, CloseReason::Ended), self.now);
         self.run();
     }
 
-    pub fn run(&mut self) {
+    pub(crate) fn run(&mut self) {
         loop {
             match self.server.poll() {
                 Output::Connect { .. } => panic!("a server does not connect"),
@@ -150,7 +150,7 @@ impl Net {
     }
 
     /// The peer takes up to `most` bytes.
-    pub fn write(&mut self, conn: ConnId, most: usize) -> usize {
+    pub(crate) fn write(&mut self, conn: ConnId, most: usize) -> usize {
         let mut outgoing = self.server.outgoing(conn);
         let bytes: Vec<u8> = outgoing.chunks().flatten().copied().take(most).collect();
         outgoing.advance(bytes.len());
@@ -158,12 +158,12 @@ impl Net {
         bytes.len()
     }
 
-    pub fn waiting(&mut self, conn: ConnId) -> usize {
+    pub(crate) fn waiting(&mut self, conn: ConnId) -> usize {
         self.server.outgoing(conn).len()
     }
 
     /// What the peer got since the last call.
-    pub fn take(&mut self, conn: ConnId) -> Vec<String> {
+    pub(crate) fn take(&mut self, conn: ConnId) -> Vec<String> {
         let bytes = self.taken.entry(conn).or_default();
         let mut lines = Vec::new();
         while let Some(frame) = split(bytes, usize::MAX).expect("framed") {
@@ -177,16 +177,16 @@ impl Net {
         lines
     }
 
-    pub fn take_bytes(&mut self, conn: ConnId) -> Bytes {
+    pub(crate) fn take_bytes(&mut self, conn: ConnId) -> Bytes {
         self.taken.remove(&conn).unwrap_or_default().freeze()
     }
 
-    pub fn take_text(&mut self, conn: ConnId) -> String {
+    pub(crate) fn take_text(&mut self, conn: ConnId) -> String {
         String::from_utf8_lossy(&self.take_bytes(conn)).into_owned()
     }
 
     /// Lets time pass, with a tick whenever the server wants one. Says how many it wanted.
-    pub fn pass(&mut self, time: Duration) -> usize {
+    pub(crate) fn pass(&mut self, time: Duration) -> usize {
         let end = self.now + time;
         let mut ticks = 0;
         while let Some(at) = self.wait.filter(|at| *at <= end) {
@@ -201,7 +201,7 @@ impl Net {
     }
 
     /// Why a connection was disconnected, if it was.
-    pub fn reason(&self, conn: ConnId) -> Option<CloseReason> {
+    pub(crate) fn reason(&self, conn: ConnId) -> Option<CloseReason> {
         self.events.iter().find_map(|event| match event {
             Event::Disconnected { conn: other, reason } if *other == conn => Some(reason.clone()),
             _ => None,
@@ -209,7 +209,7 @@ impl Net {
     }
 
     /// Whether nothing is left of any job, worker or time limit.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let counters = self.server.counters();
         (counters.jobs, counters.running, counters.waiting, counters.abilities, counters.job_bytes) == (0, 0, 0, 0, 0)
             && self.wait.is_none()
@@ -217,6 +217,6 @@ impl Net {
 }
 
 /// The name of a packet type by its number, for packets that a test makes at random.
-pub fn kind(number: u32) -> PacketType {
+pub(crate) fn kind(number: u32) -> PacketType {
     PacketType::new(number)
 }

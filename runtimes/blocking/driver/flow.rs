@@ -37,6 +37,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     self.ended.notify_all();
                 }
                 Output::Event(event) => {
+                    // The next who knocks wakes the listener's thread.
+                    core.shut |= M::shuts_doors(&event);
                     if let Some(event) = core.sink.take(event, &mut core.wakers)
                         && core.hears
                         && core.notices.len() < MAX_NOTICES

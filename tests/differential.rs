@@ -1,0 +1,253 @@
+//! The same conversations with gearmand 1.1.20 and with our server, replies compared.
+//!
+//! Conversations are scripted (each difference that is meant has one that shows it) and random, from a seed: after each
+//! step both servers must have said the same on every connection, but for what the table of differences excuses. Ours is
+//! driven in memory, gearmand over sockets with an ECHO_REQ on each connection after each step.
+//!
+//! `GEARWHEEL_SEED` and `GEARWHEEL_CONVERSATIONS` choose the random ones.
+#![cfg(feature = "blocking")]
+
+use std::fmt;
+use std::path::Path;
+
+use differences::{DIFFERENCES, Difference, Excuse, closes, is_grab};
+use generate::Generator;
+use model::Model;
+use sides::{Options, Ours, Theirs};
+use talk::{Replies, Step, joined, transcript};
+
+#[path = "differential/dice.rs"]
+mod dice;
+#[path = "differential/differences.rs"]
+mod differences;
+#[path = "differential/generate.rs"]
+mod generate;
+#[path = "differential/model.rs"]
+mod model;
+#[path = "common/peers.rs"]
+mod peers;
+#[path = "differential/sides.rs"]
+mod sides;
+#[path = "differential/talk.rs"]
+mod talk;
+
+/// A conversation has so many steps at most.
+const STEPS: usize = 120;
+
+#[test]
+fn random_conversations_go_alike() {
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number"));
+    let first = setting("GEARWHEEL_SEED").unwrap_or(1);
+    let count = setting("GEARWHEEL_CONVERSATIONS").unwrap_or(200);
+    let (mut steps, mut replies, mut whole, mut faults) = (0, 0, 0, Vec::new());
+    for seed in first..first + count {
+        let conversation = Conversation::random(seed);
+        let Some(compared) = conversation.compare() else { return };
+        steps += compared.steps;
+        replies += compared.replies;
+        whole += usize::from(compared.is_whole);
+        if compared.parted.is_some() {
+            faults.push(format!("seed {seed}, {}", conversation.shortened()));
+        }
+        if faults.len() >= 10 {
+            break;
+        }
+    }
+    assert!(faults.is_empty(), "gearmand and ours part:\n\n{}\n", faults.join("\n\n"));
+    println!("{count} conversations, {whole} compared to the end; {steps} steps, {replies} replies compared");
+    let count = usize::try_from(count).expect("few");
+    assert!(whole > 0 && whole < count, "some come to a difference that parts the servers, some do not: {whole}");
+    assert!(steps > count * STEPS / 2, "most of each conversation must be compared: {steps} steps");
+    assert!(replies > count * 40, "a conversation must have some substance: {replies} replies");
+}
+
+#[test]
+fn each_difference_is_as_the_table_says() {
+    let mut wrong = Vec::new();
+    for difference in DIFFERENCES {
+        let proof = &difference.proof;
+        let Some(mut theirs) = Theirs::start(proof.options, true) else { return };
+        let mut ours = Ours::start(proof.options);
+        let (mut there, mut here) = (Vec::new(), Vec::new());
+        for group in Step::script(proof.script) {
+            there.extend(transcript(&theirs.steps(&group)));
+            group.iter().for_each(|step| here.extend(transcript(&ours.step(step))));
+        }
+        let is_as_said = fits(&there, proof.there) && fits(&here, proof.here);
+        if !is_as_said || there == here {
+            wrong.push(format!("{}:\nthere: &{there:#?},\nhere: &{here:#?},", difference.name));
+        }
+    }
+    assert!(wrong.is_empty(), "not as the table says:\n{}", wrong.join("\n"));
+}
+
+/// Whether what was said is as expected, where `…` stands for any end of a line.
+fn fits(said: &[String], expected: &[&str]) -> bool {
+    let fits = |(said, expected): (&String, &&str)| match expected.strip_suffix('…') {
+        Some(start) => said.starts_with(start),
+        None => said == expected,
+    };
+    said.len() == expected.len() && said.iter().zip(expected).all(fits)
+}
+
+#[test]
+fn the_page_for_users_says_what_the_table_says() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/differences.md");
+    let page = std::fs::read_to_string(path).expect("the page is there");
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
+    let table: Vec<_> = DIFFERENCES.iter().map(row).collect();
+    assert_eq!(rows, table, "docs/differences.md must have these rows:\n{}", table.join("\n"));
+}
+
+fn row(difference: &Difference) -> String {
+    let Difference { name, there, here, why, .. } = difference;
+    format!("| {name} | {there} | {here} | {why} |")
+}
+
+/// What is said, in groups that go out in one write, and what our server answered to each.
+struct Conversation {
+    options: Options,
+    groups: Vec<Vec<Step>>,
+    /// For each group: what our server said, or `None` where it is not compared.
+    ours: Vec<Option<Replies>>,
+    /// From this group on nothing is compared.
+    end: usize,
+}
+
+/// How far a conversation was compared, and what came of it.
+struct Compared {
+    steps: usize,
+    replies: usize,
+    is_whole: bool,
+    /// The last group, and what gearmand and ours said to it, where that is not alike.
+    parted: Option<(Replies, Replies)>,
+}
+
+impl Conversation {
+    /// Makes one up, with our server as the partner: what is said next depends on what it has answered.
+    fn random(seed: u64) -> Self {
+        let (mut generator, options) = Generator::new(seed);
+        let (mut server, mut model, mut groups, mut said) = (Ours::start(options), Model::default(), Vec::new(), 0);
+        while said < STEPS {
+            let (mut group, mut conn) = (Vec::<Step>::new(), None);
+            for _ in 0..generator.group() {
+                let Some(step) = generator.step(&model, conn) else { break };
+                said += 1;
+                // A write ends with a grab or several: gearmand sends garbage for a job that ends before its assignment is out.
+                if group.last().is_some_and(is_grab) && !is_grab(&step) {
+                    break;
+                }
+                // It keeps clear of what would part the servers until it is near its end. What closes the connection
+                // stands alone: what else came in that write would not be read.
+                let is_late = said > STEPS * 3 / 4;
+                if excuse(&model, &step).1 && !is_late || closes(&step) && !group.is_empty() {
+                    continue;
+                }
+                conn = step.conn();
+                let came = server.step(&step);
+                model.follow(&step, &came);
+                group.push(step);
+                if conn.is_some_and(|conn| model.line(conn).is_closed) {
+                    break;
+                }
+            }
+            groups.push(group);
+        }
+        groups.retain(|group| !group.is_empty());
+        Self::of(options, groups)
+    }
+
+    fn of(options: Options, groups: Vec<Vec<Step>>) -> Self {
+        let (mut server, mut model) = (Ours::start(options), Model::default());
+        let mut this = Self { options, groups, ours: Vec::new(), end: usize::MAX };
+        for (index, group) in this.groups.iter().enumerate() {
+            let (mut replies, mut is_compared) = (Replies::new(), true);
+            for step in group {
+                let (step_is_excused, rest_is_excused) = excuse(&model, step);
+                is_compared &= !step_is_excused;
+                if rest_is_excused {
+                    this.end = this.end.min(index);
+                }
+                let came = server.step(step);
+                model.follow(step, &came);
+                for (conn, came) in came {
+                    replies.entry(conn).or_default().extend(came);
+                }
+            }
+            this.ours.push(is_compared.then_some(replies));
+        }
+        this
+    }
+
+    /// `None`: gearmand is not installed.
+    fn compare(&self) -> Option<Compared> {
+        let mut theirs = Theirs::start(self.options, false)?;
+        let mut compared = Compared { steps: 0, replies: 0, is_whole: self.end >= self.groups.len(), parted: None };
+        for (group, ours) in self.groups.iter().zip(&self.ours).take(self.end) {
+            let there = theirs.steps(group);
+            let Some(here) = ours else { continue };
+            let (there, here) = (alike(there), alike(here.clone()));
+            compared.steps += group.len();
+            compared.replies += here.values().map(Vec::len).sum::<usize>();
+            if there != here {
+                compared.parted = Some((there, here));
+                break;
+            }
+        }
+        Some(compared)
+    }
+
+    /// The shortest that can be had by leaving out steps of one that parts the servers.
+    fn shortened(mut self) -> Self {
+        let mut length = self.groups.len();
+        while length > 0 {
+            let mut at = self.groups.len();
+            while at > 0 {
+                at = at.saturating_sub(length);
+                let mut groups = self.groups.clone();
+                groups.drain(at..groups.len().min(at + length));
+                let shorter = Self::of(self.options, groups);
+                if shorter.compare().is_some_and(|compared| compared.parted.is_some()) {
+                    self = shorter;
+                }
+            }
+            length /= 2;
+        }
+        self
+    }
+}
+
+impl fmt::Display for Conversation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = self.groups.iter().map(|group| group.iter().map(Step::to_string).collect::<Vec<_>>().join("; "));
+        write!(f, "{:?}:\n  {}", self.options, lines.collect::<Vec<_>>().join("\n  "))?;
+        if let Some(Compared { parted: Some((there, here)), .. }) = self.compare() {
+            let [there, here] = [there, here].map(|replies| transcript(&replies).join("\n  "));
+            write!(f, "\ngearmand said\n  {there}\nours said\n  {here}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the replies to `step`, and whether all from it on, are excused.
+fn excuse(model: &Model, step: &Step) -> (bool, bool) {
+    let holds = |excuse: &Excuse| match excuse {
+        Excuse::Step(provokes) => (provokes(model, step), false),
+        Excuse::Rest(provokes) => (false, provokes(model, step)),
+        Excuse::Alike(_) | Excuse::Apart => (false, false),
+    };
+    DIFFERENCES.iter().map(|difference| holds(&difference.excuse)).fold((false, false), |a, b| (a.0 | b.0, a.1 | b.1))
+}
+
+/// The replies without what is excused.
+fn alike(mut replies: Replies) -> Replies {
+    for replies in replies.values_mut() {
+        *replies = joined(std::mem::take(replies));
+        for difference in DIFFERENCES {
+            if let Excuse::Alike(make) = difference.excuse {
+                make(replies);
+            }
+        }
+    }
+    replies
+}

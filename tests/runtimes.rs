@@ -1,0 +1,72 @@
+//! One set of scenarios, each run on every runtime that is enabled, over real sockets: against the runtime's own job server,
+//! and where it says so against gearmand.
+
+#![cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+#[path = "runtimes/futures.rs"]
+mod futures;
+#[path = "runtimes/kinds.rs"]
+mod kinds;
+#[path = "common/peers.rs"]
+mod peers;
+#[path = "runtimes/scenarios.rs"]
+mod scenarios;
+
+macro_rules! scenarios {
+    ($($feature:literal $name:ident $kind:ty { $($scenario:ident)* })*) => { $(
+        #[cfg(feature = $feature)]
+        mod $name {
+            $(
+                #[test]
+                fn $scenario() {
+                    crate::scenarios::$scenario::<$kind>();
+                }
+            )*
+        }
+    )* };
+}
+
+macro_rules! on_all_runtimes {
+    ($($scenario:ident)*) => {
+        scenarios! {
+            "blocking" blocking crate::kinds::blocking::Blocking { $($scenario)* }
+            "mio" mio crate::kinds::mio::Mio { $($scenario)* }
+            "smol" smol crate::kinds::smol::Smol { $($scenario)* }
+            "tokio" tokio crate::kinds::tokio::Current { $($scenario)* }
+            "tokio" tokio_threads crate::kinds::tokio::Threads { $($scenario)* }
+        }
+    };
+}
+
+on_all_runtimes! {
+    a_job_goes_round
+    a_job_goes_round_by_gearmand
+    what_a_handler_says_arrives
+    a_thousand_jobs_at_once
+    a_thousand_jobs_at_once_by_gearmand
+    big_payloads_cross_with_full_sockets
+    big_payloads_cross_with_full_sockets_by_gearmand
+    a_peer_that_writes_before_it_reads_blocks_nobody
+    the_server_is_killed_and_comes_back
+    gearmand_is_killed_and_comes_back
+    a_slow_reader_slows_nobody_else
+    an_abandoned_job_leaves_the_others_alone
+    a_drain_finishes_what_runs
+    a_drain_reports_what_is_not_done_in_time
+    two_drains_are_one_too_many
+    a_server_drains
+    a_server_keeps_what_is_queued
+    handles_outlive_what_they_belong_to
+    requests_are_answered
+    nobody_there_is_an_outcome
+    a_host_name_is_looked_up
+    idle_means_idle
+    a_full_table_of_descriptors_keeps_connections_waiting
+    signals_interrupt_nothing
+}
+
+// The other runtimes have threads or oneshot wakes a connection: they need not carry as many.
+scenarios! { "mio" mio_crowds crate::kinds::mio::Mio { two_thousand_idle_connections } }
+scenarios! { "smol" smol_crowds crate::kinds::smol::Smol { two_thousand_idle_connections } }
+scenarios! { "tokio" tokio_crowds crate::kinds::tokio::Current { two_thousand_idle_connections } }

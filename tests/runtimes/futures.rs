@@ -1,0 +1,343 @@
+//! What only futures can do: be cancelled, be dropped, be polled by any executor.
+
+macro_rules! futures_of {
+    ($feature:literal $name:ident $runtime:ident $threads:expr) => {
+        #[cfg(feature = $feature)]
+        mod $name {
+            use std::future::{Future, poll_fn};
+            use std::net::SocketAddr;
+            use std::pin::pin;
+            use std::sync::atomic::{AtomicUsize, Ordering};
+            use std::sync::{Arc, mpsc};
+            use std::task::{Context, Poll, Waker};
+            use std::time::Duration;
+
+            use futures_lite::StreamExt;
+            use futures_lite::future::{block_on, or, yield_now};
+            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Server, Worker};
+            use gearwheel::{Job, Outcome, Phase, Reason};
+
+            use crate::peers::PATIENCE;
+
+            /// Runs a future to its end somewhere, now.
+            fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+                ($threads)(future);
+            }
+
+            fn server() -> Server {
+                let (bound, server) = mpsc::channel();
+                spawn(async move {
+                    let server = Server::bind("127.0.0.1:0").await.expect("a port");
+                    bound.send(server.clone()).expect("somebody waits");
+                    server.run().await;
+                });
+                server.recv().expect("bound")
+            }
+
+            fn client(at: SocketAddr) -> Client {
+                Client::builder().server(at).timeout(PATIENCE).build().expect("a client")
+            }
+
+            fn is_pending<F: Future>(future: F) -> bool {
+                pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+
+            #[test]
+            fn handles_and_drivers_may_go_anywhere() {
+                fn goes<T: Send + 'static>(_: &T) {}
+                let client = client(SocketAddr::from(([127, 0, 0, 1], 1)));
+                goes(&client);
+                goes(&client.run());
+                goes(&client.set());
+                let worker = Worker::builder().server("127.0.0.1:1").can_do("f").build().expect("a worker");
+                goes(&worker);
+                goes(&worker.run());
+                let borrowing = worker.clone();
+                goes(&async move { borrowing.next().await });
+                goes(&async move { client.submit(Job::new("f", "")).await.expect("taken").await });
+            }
+
+            #[test]
+            fn a_job_is_a_stream_of_events_and_a_future_of_its_result() {
+                let server = server();
+                let worker = Worker::builder()
+                    .server(server.local_addr())
+                    .function("chatty", |task| async move {
+                        task.data("one")?;
+                        yield_now().await;
+                        task.progress(1, 2)?;
+                        Ok("done")
+                    })
+                    .build()
+                    .expect("a worker");
+                spawn(worker.run());
+                let client = client(server.local_addr());
+                spawn(client.run());
+                block_on(async {
+                    let mut job = client.submit(Job::new("chatty", "")).await.expect("taken");
+                    let events: Vec<JobEvent> = (&mut job).collect().await;
+                    assert!(matches!(
+                        events[..],
+                        [JobEvent::Created { .. }, JobEvent::Data(_), JobEvent::Progress { .. }, JobEvent::Done(_)]
+                    ));
+                    assert_eq!(job.next().await, None);
+                    assert_eq!((&mut job).await, Ok("done".into()), "the result is still there");
+                    assert_eq!(job.outcome().await, Outcome::Complete("done".into()));
+                });
+                worker.close();
+                server.close();
+            }
+
+            #[test]
+            fn a_cancelled_wait_loses_nothing() {
+                let server = server();
+                let client = client(server.local_addr());
+                spawn(client.run());
+                let worker = Worker::builder().server(server.local_addr()).can_do("f").concurrency(8).build();
+                let worker = worker.expect("a worker");
+                spawn(worker.run());
+                block_on(async {
+                    for number in 0..50_u32 {
+                        let mut job = client.submit(Job::new("f", number.to_string())).await.expect("taken");
+                        // Two who wait and go again, maybe when they have been woken.
+                        for _ in 0..number % 3 {
+                            let _ = is_pending(worker.next());
+                            let _ = is_pending(job.next_event());
+                            let _ = is_pending(job.outcome());
+                            let _ = is_pending(client.echo(client.servers()[0].server, "x"));
+                            yield_now().await;
+                        }
+                        let gone =
+                            or(async { drop(worker.next().await.map(|task| task.complete("early"))) }, yield_now());
+                        gone.await;
+                        let answer = async {
+                            while let Some(task) = worker.next().await {
+                                task.complete("late").expect("ours");
+                            }
+                            None
+                        };
+                        let outcome = or(async { Some(job.outcome().await) }, answer).await;
+                        assert!(matches!(outcome, Some(Outcome::Complete(_))), "{outcome:?}");
+                    }
+                });
+                worker.close();
+                client.close();
+                server.close();
+            }
+
+            #[test]
+            fn dropping_the_clients_driver_ends_its_jobs() {
+                let server = server();
+                let client = client(server.local_addr());
+                let _context = crate::kinds::$runtime::context();
+                let (mut job, id) = block_on(async {
+                    let mut run = pin!(client.run());
+                    let work = async {
+                        let mut job = client.submit(Job::new("nobody does this", "")).await.expect("taken");
+                        assert!(matches!(job.next_event().await, Some(JobEvent::Created { .. })));
+                        let id = job.id();
+                        (job, id)
+                    };
+                    let driven = poll_fn(|cx| run.as_mut().poll(cx).map(|()| panic!("it has not closed")));
+                    or(work, driven).await
+                });
+                block_on(async {
+                    let cancelled = Outcome::Cancelled { phase: Phase::Accepted };
+                    assert_eq!(job.outcome().await, cancelled);
+                    let rejected = client.submit(Job::new("f", "")).await.expect_err("nobody runs it");
+                    assert_eq!(rejected.reason, Reason::Closed);
+                    assert!(matches!(client.status(id).await, Err(Error::Refused(_))));
+                    client.run().await;
+                });
+                server.close();
+            }
+
+            #[test]
+            fn dropping_the_workers_driver_gives_its_jobs_to_others() {
+                let server = server();
+                let client = client(server.local_addr());
+                spawn(client.run());
+                let begun = Arc::new(AtomicUsize::new(0));
+                let _context = crate::kinds::$runtime::context();
+                let count = begun.clone();
+                let never = Worker::builder().server(server.local_addr()).function("f", move |_| {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    std::future::pending::<Result<Vec<u8>, _>>()
+                });
+                let never = never.build().expect("a worker");
+                block_on(async {
+                    let mut job = client.submit(Job::new("f", "")).await.expect("taken");
+                    let until_begun = async {
+                        while begun.load(Ordering::SeqCst) == 0 {
+                            yield_now().await;
+                        }
+                    };
+                    or(until_begun, never.run()).await;
+                    assert!(never.next().await.is_none(), "it has closed");
+                    let other = Worker::builder()
+                        .server(server.local_addr())
+                        .function("f", |_| async { Ok("by the other") })
+                        .build()
+                        .expect("a worker");
+                    spawn(other.run());
+                    assert_eq!((&mut job).await, Ok("by the other".into()));
+                    other.close();
+                });
+                server.close();
+            }
+
+            #[test]
+            fn handlers_run_together_and_a_panic_is_one_jobs_own() {
+                let server = server();
+                let client = client(server.local_addr());
+                spawn(client.run());
+                for elsewhere in [false, true] {
+                    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+                    let (count, seen) = (inside.clone(), most.clone());
+                    let mut builder = Worker::builder()
+                        .server(server.local_addr())
+                        .concurrency(4)
+                        .function("meet", move |_| {
+                            let (count, seen) = (count.clone(), seen.clone());
+                            async move {
+                                let now = count.fetch_add(1, Ordering::SeqCst) + 1;
+                                seen.fetch_max(now, Ordering::SeqCst);
+                                while seen.load(Ordering::SeqCst) < 4 {
+                                    yield_now().await;
+                                }
+                                count.fetch_sub(1, Ordering::SeqCst);
+                                Ok("met")
+                            }
+                        })
+                        .function("early", |_| -> std::future::Ready<Result<Vec<u8>, _>> { panic!("at once") })
+                        .function("late", |task| async move {
+                            yield_now().await;
+                            if task.payload().is_empty() {
+                                panic!("later");
+                            }
+                            Ok("")
+                        });
+                    if elsewhere {
+                        builder = builder.spawn_with(spawn);
+                    }
+                    let worker = builder.build().expect("a worker");
+                    spawn(worker.run());
+                    let mut set = client.set();
+                    for _ in 0..20 {
+                        set.submit(Job::new("meet", "")).expect("taken");
+                    }
+                    let results: Vec<_> = block_on(set.collect());
+                    assert_eq!(results.len(), 20);
+                    assert!(results.iter().all(|(_, outcome)| *outcome == Outcome::Complete("met".into())));
+                    assert_eq!(most.load(Ordering::SeqCst), 4, "never more than the concurrency");
+                    let run = |function: &'static str| {
+                        block_on(async { client.submit(Job::new(function, "")).await.expect("taken").await })
+                    };
+                    assert_eq!(run("early"), Err(JobError::Exception("at once".into())));
+                    assert_eq!(run("late"), Err(JobError::Exception("later".into())));
+                    assert_eq!(run("meet"), Ok("met".into()), "it goes on");
+                    block_on(worker.drain(PATIENCE)).expect("drained");
+                }
+                client.close();
+                server.close();
+            }
+
+            #[test]
+            fn submit_waits_for_room_and_try_submit_does_not() {
+                let server = server();
+                let client = Client::builder()
+                    .server(server.local_addr())
+                    .configure(|config| config.limits.max_jobs = 2)
+                    .build()
+                    .expect("a client");
+                spawn(client.run());
+                block_on(async {
+                    let first = client.submit(Job::new("f", "1")).await.expect("taken");
+                    let second = client.try_submit(Job::new("f", "2")).expect("taken");
+                    let rejected = client.try_submit(Job::new("f", "3")).expect_err("full");
+                    assert!(matches!(rejected.reason, Reason::Full { limit: 2, .. }));
+                    let mut third = pin!(client.submit(rejected.value));
+                    assert!(is_pending(third.as_mut()));
+                    drop(first);
+                    let third = third.await.expect("there is room");
+                    let worker = Worker::builder()
+                        .server(server.local_addr())
+                        .function("f", |task| async move { Ok(task.payload().clone()) })
+                        .build()
+                        .expect("a worker");
+                    spawn(worker.run());
+                    assert_eq!((second.await, third.await), (Ok("2".into()), Ok("3".into())));
+                    worker.close();
+                });
+                client.close();
+                server.close();
+            }
+
+            #[test]
+            fn a_second_run_waits_for_the_end() {
+                let server = server();
+                let client = client(server.local_addr());
+                spawn(client.run());
+                let mut second = pin!(client.run());
+                assert!(is_pending(second.as_mut()));
+                client.close();
+                block_on(second);
+                server.close();
+                block_on(server.run());
+            }
+
+            #[test]
+            fn the_last_handle_takes_the_driver_with_it() {
+                let server = server();
+                let (ended, end) = mpsc::channel();
+                let client = client(server.local_addr());
+                let run = client.run();
+                spawn(async move {
+                    run.await;
+                    ended.send(()).expect("somebody waits");
+                });
+                let worker = Worker::builder().server(server.local_addr()).can_do("last words").build();
+                let worker = worker.expect("a worker");
+                spawn(worker.run());
+                let job = block_on(client.submit(Job::new("last words", "x"))).expect("taken");
+                assert!(end.recv_timeout(Duration::from_millis(20)).is_err());
+                drop(client);
+                drop(block_on(worker.next()));
+                drop(job);
+                end.recv_timeout(PATIENCE).expect("it ends");
+                worker.close();
+                server.close();
+            }
+
+            #[test]
+            fn a_poll_too_many_does_no_harm() {
+                let server = server();
+                let client = client(server.local_addr());
+                let _context = crate::kinds::$runtime::context();
+                let mut run = pin!(client.run());
+                let mut job = block_on(client.submit(Job::new("f", "").background())).expect("taken");
+                for _ in 0..1000 {
+                    assert_eq!(run.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending);
+                }
+                let outcome = block_on(or(async { Some(job.outcome().await) }, async {
+                    run.await;
+                    None
+                }));
+                assert!(matches!(outcome, Some(Outcome::Queued(_))), "{outcome:?}");
+                server.close();
+            }
+        }
+    };
+}
+
+futures_of!("smol" smol smol |future| drop(std::thread::spawn(|| async_io::block_on(future))));
+futures_of!("tokio" tokio tokio |future| drop(crate::kinds::tokio::THREADS.spawn(future)));
+
+#[cfg(feature = "tokio")]
+#[test]
+fn outside_of_tokio_nothing_panics() {
+    use futures_lite::future::block_on;
+    use gearwheel::tokio::{Client, Error, Server};
+    assert!(matches!(block_on(Server::bind("127.0.0.1:0")), Err(Error::Io { .. })));
+    drop(Client::builder().server("127.0.0.1:1").build().expect("a client"));
+}

@@ -1,0 +1,535 @@
+//! What every runtime must do alike.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gearwheel::{Job, Outcome, Phase, Reason, Retry};
+
+use crate::kinds::Kind;
+use crate::kinds::any::{Error, JobError, JobEvent};
+use crate::peers::{Gearmand, PATIENCE, free_port, run, wait_until};
+
+fn local() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn server<K: Kind>() -> K::Server {
+    K::server(local(), |_| ())
+}
+
+fn client<K: Kind>(at: SocketAddr) -> K::Client {
+    K::client(&at.to_string(), |config| config.deadlines.total = Some(PATIENCE))
+}
+
+fn result<K: Kind>(client: &K::Client, job: Job) -> Result<bytes::Bytes, JobError> {
+    K::wait(K::submit(client, job).expect("taken"))
+}
+
+/// Waits until a job server has the job.
+fn accepted<K: Kind>(job: &mut K::Pending) {
+    let first = K::next_event(job);
+    assert!(matches!(first, Some(JobEvent::Created { .. })), "{first:?}");
+}
+
+pub(crate) fn a_job_goes_round<K: Kind>() {
+    let server = server::<K>();
+    goes_round::<K>(K::address(&server));
+}
+
+pub(crate) fn a_job_goes_round_by_gearmand<K: Kind>() {
+    let Some(server) = Gearmand::start() else { return };
+    goes_round::<K>(server.address());
+}
+
+fn goes_round<K: Kind>(at: SocketAddr) {
+    let worker = K::worker(at, 1);
+    let client = client::<K>(at);
+    for payload in [&b""[..], b"x", b"hello \0 world", &[7; 70_000]] {
+        let reversed: Vec<u8> = payload.iter().rev().copied().collect();
+        assert_eq!(result::<K>(&client, Job::new("reverse", payload.to_vec())).as_deref(), Ok(&reversed[..]));
+    }
+    assert_eq!(result::<K>(&client, Job::new("echo", "later").background()).as_deref(), Ok(&b""[..]));
+    K::drain(&worker, PATIENCE).expect("drained");
+}
+
+pub(crate) fn what_a_handler_says_arrives<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 1);
+    let client = client::<K>(K::address(&server));
+    let wait = |function: &'static str| result::<K>(&client, Job::new(function, ""));
+    assert_eq!(wait("fail"), Err(JobError::Failed));
+    assert_eq!(wait("throw"), Err(JobError::Exception((&b"\0bytes"[..]).into())));
+    assert_eq!(wait("err"), Err(JobError::Exception("no good".into())));
+    assert_eq!(wait("panic"), Err(JobError::Exception("dropped the ball".into())));
+    assert_eq!(wait("echo"), Ok("".into()), "the worker goes on after a panic");
+
+    let mut job = K::submit(&client, Job::new("chatty", "")).expect("taken");
+    let events: Vec<_> = std::iter::from_fn(|| K::next_event(&mut job)).collect();
+    let [
+        JobEvent::Created { .. },
+        JobEvent::Data(one),
+        JobEvent::Warning(careful),
+        JobEvent::Progress { numerator: 1, denominator: 2 },
+        JobEvent::Data(two),
+        JobEvent::Done(Outcome::Complete(done)),
+    ] = &events[..]
+    else {
+        panic!("{events:?}")
+    };
+    assert_eq!([&one[..], &careful[..], &two[..], &done[..]], [&b"one"[..], b"careful", b"two", b"done"]);
+    drop(worker);
+}
+
+pub(crate) fn a_thousand_jobs_at_once<K: Kind>() {
+    let server = server::<K>();
+    thousand_at_once::<K>(K::address(&server));
+    let counters = K::counters(&server);
+    assert_eq!((counters.completed, counters.jobs), (1000, 0));
+}
+
+pub(crate) fn a_thousand_jobs_at_once_by_gearmand<K: Kind>() {
+    let Some(server) = Gearmand::start() else { return };
+    thousand_at_once::<K>(server.address());
+}
+
+fn thousand_at_once<K: Kind>(at: SocketAddr) {
+    let worker = K::worker(at, 8);
+    let jobs = (0..1000).map(|number| Job::new("echo", number.to_string())).collect();
+    let mut results: Vec<u32> = K::run_all(&client::<K>(at), jobs)
+        .into_iter()
+        .map(|(_, outcome)| match outcome {
+            Outcome::Complete(result) => std::str::from_utf8(&result).expect("text").parse().expect("a number"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    results.sort_unstable();
+    assert!(results.into_iter().eq(0..1000));
+    drop(worker);
+}
+
+pub(crate) fn big_payloads_cross_with_full_sockets<K: Kind>() {
+    let server = server::<K>();
+    big_payloads::<K>(K::address(&server));
+}
+
+pub(crate) fn big_payloads_cross_with_full_sockets_by_gearmand<K: Kind>() {
+    let Some(server) = Gearmand::start() else { return };
+    big_payloads::<K>(server.address());
+}
+
+fn big_payloads<K: Kind>(at: SocketAddr) {
+    let worker = K::worker(at, 4);
+    let payload: bytes::Bytes = (0..1_u32 << 20).map(|at| at.to_le_bytes()[1]).collect::<Vec<u8>>().into();
+    let jobs = (0..24).map(|_| Job::new("echo", payload.clone())).collect();
+    for (_, outcome) in K::run_all(&client::<K>(at), jobs) {
+        assert!(outcome == Outcome::Complete(payload.clone()));
+    }
+    drop(worker);
+}
+
+/// A peer that writes 8 MiB before it reads a byte of the 8 MiB that are written to it.
+pub(crate) fn a_peer_that_writes_before_it_reads_blocks_nobody<K: Kind>() {
+    const SIZE: usize = 8 << 20;
+    let listener = TcpListener::bind(local()).expect("a port");
+    let client = client::<K>(listener.local_addr().expect("bound"));
+    let job = K::submit(&client, Job::new("echo", vec![1; SIZE])).expect("taken");
+    let (mut socket, _) = listener.accept().expect("the client");
+    let peer = thread::spawn(move || {
+        let handle = b"H:t:1";
+        let packets = [
+            packet(b"\0RES", 27, &[b"exceptions"]),
+            packet(b"\0RES", 8, &[handle]),
+            packet(b"\0RES", 28, &[handle, &vec![2; SIZE]]),
+            packet(b"\0RES", 13, &[handle, b"ok"]),
+        ];
+        socket.write_all(&packets.concat()).expect("the client reads though it cannot write");
+        let mut taken = 0;
+        let mut buffer = vec![0; 64 << 10];
+        while taken < SIZE {
+            taken += socket.read(&mut buffer).expect("the client writes");
+        }
+    });
+    // The job cannot end before its last byte is written: it is not all sent when its result comes.
+    let ended = K::wait(job);
+    assert!(matches!(ended, Ok(_) | Err(JobError::Lost { .. })), "{ended:?}");
+    drop(client);
+    peer.join().expect("all was taken");
+}
+
+fn packet(magic: &[u8; 4], kind: u8, arguments: &[&[u8]]) -> Vec<u8> {
+    let body = arguments.join(&0);
+    let size = u32::try_from(body.len()).expect("small").to_be_bytes();
+    [&magic[..], &[0, 0, 0, kind], &size, &body].concat()
+}
+
+pub(crate) fn the_server_is_killed_and_comes_back<K: Kind>() {
+    let server = server::<K>();
+    let at = K::address(&server);
+    let mut server = Some(server);
+    killed_and_back::<K>(at, |dies| {
+        server = None;
+        if dies {
+            wait_until("nobody listens", PATIENCE, || TcpStream::connect(at).is_err());
+        } else {
+            server = Some(K::server(at, |_| ()));
+        }
+    });
+}
+
+pub(crate) fn gearmand_is_killed_and_comes_back<K: Kind>() {
+    let Some(mut server) = Gearmand::start() else { return };
+    killed_and_back::<K>(server.address(), |dies| if dies { server.kill() } else { server.restart() });
+}
+
+fn killed_and_back<K: Kind>(at: SocketAddr, mut server: impl FnMut(bool)) {
+    let worker = K::worker(at, 1);
+    let client = client::<K>(at);
+    assert_eq!(result::<K>(&client, Job::new("echo", "1")), Ok("1".into()));
+    let mut stuck = K::submit(&client, Job::new("nobody does this", "")).expect("taken");
+    accepted::<K>(&mut stuck);
+    server(true);
+    let lost = K::wait(stuck);
+    assert!(matches!(lost, Err(JobError::Lost { phase: Phase::Accepted, .. })), "{lost:?}");
+    let waits = K::submit(&client, Job::new("echo", "2")).expect("taken");
+    server(false);
+    assert_eq!(K::wait(waits), Ok("2".into()), "a job that was never sent is not lost");
+    drop(worker);
+}
+
+pub(crate) fn a_slow_reader_slows_nobody_else<K: Kind>() {
+    let server = K::server(local(), |config| {
+        config.limits.max_outgoing = 256 << 10;
+        config.slow_reader = Duration::from_millis(100);
+    });
+    let at = K::address(&server);
+    let worker = K::worker(at, 1);
+    let mut slow = TcpStream::connect(at).expect("it listens");
+    let job = packet(b"\0REQ", 7, &[b"echo", b"", &[1; 64 << 10]]);
+    let writer = thread::spawn(move || {
+        // It never reads. The server stops reading it, and then closes it: the write may fail.
+        let _ = slow.write_all(&job.repeat(256));
+        slow
+    });
+    let client = client::<K>(at);
+    for _ in 0..20 {
+        assert_eq!(result::<K>(&client, Job::new("echo", "quick")), Ok("quick".into()));
+    }
+    wait_until("the slow reader is closed", PATIENCE, || K::counters(&server).connections == 2);
+    drop(writer.join().expect("no panic"));
+    drop(worker);
+}
+
+pub(crate) fn an_abandoned_job_leaves_the_others_alone<K: Kind>() {
+    let server = server::<K>();
+    let at = K::address(&server);
+    let client = client::<K>(at);
+    let mut jobs: Vec<_> =
+        (0..100).map(|number| Some(K::submit(&client, Job::new("echo", number.to_string())).expect("taken"))).collect();
+    for abandoned in jobs.iter_mut().step_by(2) {
+        drop(abandoned.take());
+    }
+    let worker = K::worker(at, 4);
+    for (number, job) in jobs.into_iter().enumerate() {
+        if let Some(job) = job {
+            assert_eq!(K::wait(job), Ok(number.to_string().into()));
+        }
+    }
+    drop(worker);
+}
+
+pub(crate) fn a_drain_finishes_what_runs<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::taker(K::address(&server), "slow");
+    let client = client::<K>(K::address(&server));
+    let job = K::submit(&client, Job::new("slow", "")).expect("taken");
+    let task = K::next(&worker).expect("a job");
+    let drainers = [(), ()].map(|()| {
+        let worker = worker.clone();
+        thread::spawn(move || K::drain(&worker, PATIENCE))
+    });
+    wait_until("one drain is refused", PATIENCE, || drainers.iter().any(|drainer| drainer.is_finished()));
+    task.complete("finished").expect("ours");
+    assert_eq!(K::wait(job), Ok("finished".into()));
+    let mut results = drainers.map(|drainer| drainer.join().expect("no panic"));
+    results.sort_by_key(Result::is_err);
+    assert!(matches!(results, [Ok(()), Err(Error::Draining)]), "{results:?}");
+    assert!(K::next(&worker).is_none());
+}
+
+pub(crate) fn a_drain_reports_what_is_not_done_in_time<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::taker(K::address(&server), "slow");
+    let client = client::<K>(K::address(&server));
+    let job = K::submit(&client, Job::new("slow", "")).expect("taken");
+    let task = K::next(&worker).expect("a job");
+    let drained = K::drain(&worker, Duration::from_millis(20));
+    assert!(matches!(drained, Err(Error::Unfinished { jobs: 1 })), "{drained:?}");
+    assert!(task.is_cancelled());
+    assert!(task.complete("too late").is_err());
+
+    let other = K::taker(K::address(&server), "slow");
+    K::next(&other).expect("the job again").complete("in time").expect("ours");
+    assert_eq!(K::wait(job), Ok("in time".into()));
+}
+
+pub(crate) fn two_drains_are_one_too_many<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 1);
+    let client = client::<K>(K::address(&server));
+    assert_eq!(result::<K>(&client, Job::new("echo", "x")), Ok("x".into()));
+    K::drain(&worker, PATIENCE).expect("nothing runs");
+    assert!(matches!(K::drain(&worker, PATIENCE), Err(Error::Draining)));
+    K::drain_server(&server, PATIENCE).expect("nothing runs");
+    assert!(matches!(K::drain_server(&server, PATIENCE), Err(Error::Draining)));
+}
+
+pub(crate) fn a_server_drains<K: Kind>() {
+    let server = server::<K>();
+    let at = K::address(&server);
+    let worker = K::taker(at, "slow");
+    let client = client::<K>(at);
+    let job = K::submit(&client, Job::new("slow", "")).expect("taken");
+    let task = K::next(&worker).expect("a job");
+    thread::scope(|scope| {
+        let (begun, has_begun) = mpsc::channel();
+        let server = &server;
+        let drain = scope.spawn(move || {
+            begun.send(()).expect("somebody waits");
+            K::drain_server(server, PATIENCE)
+        });
+        has_begun.recv().expect("it begins");
+        wait_until("nobody is let in", PATIENCE, || TcpStream::connect(at).is_err());
+        task.complete("finished").expect("ours");
+        assert_eq!(K::wait(job), Ok("finished".into()));
+        drain.join().expect("no panic").expect("drained in time");
+    });
+    wait_until("every connection is closed", PATIENCE, || K::counters(&server).connections == 0);
+}
+
+pub(crate) fn a_server_keeps_what_is_queued<K: Kind>() {
+    let server = server::<K>();
+    let client = client::<K>(K::address(&server));
+    for number in 0..3 {
+        result::<K>(&client, Job::new("later", number.to_string()).background()).expect("queued");
+    }
+    K::drain_server(&server, PATIENCE).expect("nothing runs");
+    assert_eq!(K::queued(&server).len(), 3);
+}
+
+pub(crate) fn handles_outlive_what_they_belong_to<K: Kind>() {
+    let server = server::<K>();
+    let at = K::address(&server);
+    let client = client::<K>(at);
+    let mut job = K::submit(&client, Job::new("nobody does this", "")).expect("taken");
+    accepted::<K>(&mut job);
+    let id = K::id(&job);
+    let closing = client.clone();
+    thread::spawn(move || K::close(&closing));
+    assert_eq!(K::wait(job), Err(JobError::Cancelled { phase: Phase::Accepted }));
+    wait_until("the client is closed", PATIENCE, || match K::submit(&client, Job::new("f", "x")) {
+        Err(rejected) => {
+            assert_eq!((rejected.reason, rejected.value), (Reason::Closed, Job::new("f", "x")));
+            true
+        }
+        Ok(_) => false,
+    });
+    let first = K::first_server(&client);
+    assert!(matches!(K::echo(&client, first, "x".into()), Err(Error::Refused(Reason::Closed))));
+    assert!(matches!(K::status(&client, id), Err(Error::Refused(_))));
+    assert!(K::run_all(&client, Vec::new()).is_empty());
+    K::close(&client);
+
+    let worker = K::taker(at, "f");
+    K::drain(&worker, PATIENCE).expect("nothing runs");
+    assert!(K::next(&worker).is_none());
+    drop(server);
+}
+
+pub(crate) fn requests_are_answered<K: Kind>() {
+    let server = server::<K>();
+    let client = client::<K>(K::address(&server));
+    let first = K::first_server(&client);
+    assert_eq!(K::echo(&client, first, "ping".into()).expect("an answer"), "ping");
+    let mut job = K::submit(&client, Job::new("nobody does this", "")).expect("taken");
+    accepted::<K>(&mut job);
+    let status = K::status(&client, K::id(&job)).expect("an answer");
+    assert!(status.known && !status.running);
+    let waiting = client.clone();
+    drop(server);
+    let lost = K::wait(job);
+    assert!(matches!(lost, Err(JobError::Lost { .. })), "{lost:?}");
+    K::close(&waiting);
+    assert!(K::echo(&client, first, "ping".into()).is_err());
+}
+
+pub(crate) fn nobody_there_is_an_outcome<K: Kind>() {
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let client = client::<K>(nobody);
+    let started = Instant::now();
+    let job = Job::new("echo", "").timeout(Duration::from_millis(50)).retry(Retry::Never);
+    let ended = result::<K>(&client, job);
+    assert!(matches!(ended, Err(JobError::TimedOut { phase: Phase::Parked, .. } | JobError::Lost { .. })), "{ended:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+pub(crate) fn a_host_name_is_looked_up<K: Kind>() {
+    let server = server::<K>();
+    let at = K::address(&server);
+    let worker = K::worker(at, 1);
+    // It may well have ::1 first, where nobody listens.
+    let client = K::client(&format!("localhost:{}", at.port()), |config| config.deadlines.total = Some(PATIENCE));
+    assert_eq!(result::<K>(&client, Job::new("echo", "x")), Ok("x".into()));
+    let nowhere = K::client("no-such-host.invalid:1", |_| ());
+    let ended = result::<K>(&nowhere, Job::new("echo", "").timeout(Duration::from_millis(200)));
+    assert!(matches!(ended, Err(JobError::TimedOut { .. } | JobError::Lost { .. })), "{ended:?}");
+    drop(worker);
+}
+
+/// Runs this test in a process of its own, where what belongs to the whole process can be changed and measured. True in
+/// that process.
+fn alone() -> bool {
+    if std::env::var_os("GEARWHEEL_ALONE").is_some() {
+        return true;
+    }
+    let name = thread::current().name().expect("a test has a name").to_owned();
+    let program = std::env::current_exe().expect("a test is a program");
+    let mut command = Command::new(program);
+    let ended = run(command.args(["--exact", &name, "--nocapture"]).env("GEARWHEEL_ALONE", "1"), &[]);
+    assert!(ended.status.success(), "{}\n{}", ended.text(), ended.errors());
+    assert!(ended.text().contains("1 passed"), "{}", ended.text());
+    false
+}
+
+/// What this process has used of the processor in `span`; 0 where the system does not tell.
+fn cpu_in(span: Duration) -> Duration {
+    let used = || {
+        let stat = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let nanos = threads.filter_map(|task| {
+            let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        if stat.is_empty() { Duration::ZERO } else { Duration::from_nanos(nanos.sum()) }
+    };
+    let before = used();
+    // Nothing is to happen: there is nothing to wait for but time.
+    thread::park_timeout(span);
+    used().saturating_sub(before)
+}
+
+pub(crate) fn idle_means_idle<K: Kind>() {
+    if !alone() {
+        return;
+    }
+    let server = server::<K>();
+    let at = K::address(&server);
+    let worker = K::worker(at, 4);
+    let client = client::<K>(at);
+    for _ in 0..10 {
+        assert_eq!(result::<K>(&client, Job::new("echo", "x")), Ok("x".into()));
+    }
+    let _settling = cpu_in(Duration::from_millis(100));
+    let used = cpu_in(Duration::from_millis(1500));
+    assert!(used < Duration::from_millis(10), "idle for 1.5 s used {used:?}");
+    drop(worker);
+}
+
+/// Every descriptor is taken when connections knock: they wait, the server does not spin, and they are served later.
+#[cfg(unix)]
+pub(crate) fn a_full_table_of_descriptors_keeps_connections_waiting<K: Kind>() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !alone() {
+        return;
+    }
+    let server = server::<K>();
+    let at = K::address(&server);
+    version(&TcpStream::connect(at).expect("it listens"));
+    // What was opened since the runtime started has low numbers.
+    let limit = Rlimit { current: Some(60), ..getrlimit(Resource::Nofile) };
+    setrlimit(Resource::Nofile, limit).expect("it may be lowered");
+    let mut clients: Vec<_> = std::iter::from_fn(|| TcpStream::connect(at).ok()).collect();
+    assert!(clients.len() >= 10, "{}", clients.len());
+    // Of a file's descriptor, /proc cannot be read: make room, and leave the server without.
+    let waiting = clients.split_off(clients.len() - 2);
+    let full: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/").ok()).collect();
+    drop(full);
+    let used = cpu_in(Duration::from_millis(400));
+    assert!(used < Duration::from_millis(60), "a full table for 0.4 s used {used:?}");
+    drop(clients);
+    waiting.iter().for_each(version);
+}
+
+#[cfg(unix)]
+fn version(mut socket: &TcpStream) {
+    socket.set_read_timeout(Some(PATIENCE)).expect("above zero");
+    socket.write_all(b"version\n").expect("connected");
+    let mut line = String::new();
+    BufReader::new(socket).read_line(&mut line).expect("an answer");
+    assert!(line.starts_with("OK "), "{line}");
+}
+
+/// Signals interrupt system calls: nobody minds.
+#[cfg(unix)]
+pub(crate) fn signals_interrupt_nothing<K: Kind>() {
+    use rustix::process::{Signal, getpid, kill_process};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if !alone() {
+        return;
+    }
+    let caught = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(signal_hook::consts::SIGUSR1, caught.clone()).expect("it can be caught");
+    let server = server::<K>();
+    let at = K::address(&server);
+    let worker = K::worker(at, 2);
+    let client = client::<K>(at);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                kill_process(getpid(), Signal::USR1).expect("ourselves");
+                thread::park_timeout(Duration::from_micros(200));
+            }
+        });
+        for number in 0..300_u32 {
+            assert_eq!(result::<K>(&client, Job::new("echo", number.to_string())), Ok(number.to_string().into()));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert!(caught.load(Ordering::Relaxed));
+    drop(worker);
+}
+
+/// Two thousand connections that say nothing, and one that does.
+#[cfg(unix)]
+pub(crate) fn two_thousand_idle_connections<K: Kind>() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    if !alone() {
+        return;
+    }
+    let limit = getrlimit(Resource::Nofile);
+    if limit.maximum.is_some_and(|most| most < 4100) {
+        eprintln!("*** NOT TESTED: this user may have {:?} descriptors, 4,100 are needed", limit.maximum);
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(4100), ..limit }).expect("it may be raised");
+    let server = server::<K>();
+    let at = K::address(&server);
+    let idle: Vec<_> = (0..2000).map(|_| TcpStream::connect(at).expect("it listens")).collect();
+    wait_until("all are accepted", PATIENCE, || K::counters(&server).connections == 2000);
+    let used = cpu_in(Duration::from_millis(300));
+    assert!(used < Duration::from_millis(10), "2,000 idle connections for 0.3 s used {used:?}");
+    let worker = K::worker(at, 1);
+    let client = client::<K>(at);
+    for _ in 0..100 {
+        assert_eq!(result::<K>(&client, Job::new("echo", "x")), Ok("x".into()));
+    }
+    idle.iter().step_by(100).for_each(version);
+    drop(idle);
+    wait_until("all are gone", PATIENCE, || K::counters(&server).connections == 2);
+    drop(worker);
+}
