@@ -76,6 +76,7 @@ mod outbox;
 mod random;
 pub mod server;
 mod time;
+mod trace;
 
 pub mod wire;
 pub mod worker;

@@ -8,6 +8,7 @@ use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::{ProtocolError, lossy};
 use crate::job::{Handle, ServerError};
 use crate::machine::{CloseReason, ConnId};
+use crate::trace;
 use crate::wire::{Packet, PacketType};
 
 impl Worker {
@@ -125,9 +126,8 @@ impl Worker {
         payload: Bytes,
     ) -> Result<(), ProtocolError> {
         self.grab_answered(place, kind)?;
-        let (Some(side), Some(server)) = (self.sides.get_mut(place), self.links.get(place).map(|link| link.id)) else {
-            return Ok(());
-        };
+        let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
+        let server = link.id;
         side.mood = Mood::Awake;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
@@ -139,6 +139,8 @@ impl Worker {
             handle: handle.clone(),
             function: function.clone(),
             deadline: limit.map(|limit| self.links.now + limit),
+            began: self.links.now,
+            span: trace::assigned(&link.address, &handle, &function, &unique, payload.len()),
             gone: false,
         };
         let id =
