@@ -17,6 +17,15 @@ use crate::{admin, client, worker};
 #[derive(Clone, Debug)]
 pub(crate) struct Span(#[cfg(feature = "tracing")] ::tracing::Span);
 
+/// What a span is of says whether two are the same.
+impl PartialEq for Span {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Span {}
+
 impl Span {
     /// Of nothing.
     pub(crate) fn none() -> Self {

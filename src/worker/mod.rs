@@ -388,12 +388,6 @@ impl Worker {
         &self.latencies
     }
 
-    /// The span of a job in hand, for what runs it.
-    #[cfg_attr(not(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio")), expect(dead_code))]
-    pub(crate) fn span_of(&self, task: TaskId) -> Span {
-        self.task(task).map_or_else(Span::none, |task| task.span.clone())
-    }
-
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {

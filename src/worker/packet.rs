@@ -133,6 +133,7 @@ impl Worker {
         self.counters.assigned += 1;
         let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
         self.next_task = self.next_task.wrapping_add(1);
+        let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
             place,
             generation: self.next_task,
@@ -140,13 +141,13 @@ impl Worker {
             function: function.clone(),
             deadline: limit.map(|limit| self.links.now + limit),
             began: self.links.now,
-            span: trace::assigned(&link.address, &handle, &function, &unique, payload.len()),
+            span: span.clone(),
             gone: false,
         };
         let id =
             TaskId { index: u32::try_from(self.tasks.insert(task)).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
-        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server });
+        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server, span });
         self.hand_out();
         self.forget_functions();
         self.grab_more();
