@@ -17,7 +17,7 @@ use futures_core::Stream;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use super::{Running, finish};
-use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
@@ -218,6 +218,12 @@ impl<R> Client<R> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.look(|client, _| client.counters())
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|client, _| client.latencies().clone())
     }
 
     /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.

@@ -23,7 +23,7 @@ use crate::runtimes::sockets::Place;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Worker as Machine};
+use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
 use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
@@ -226,6 +226,12 @@ impl<R> Worker<R> {
     pub fn counters(&self) -> Counters {
         self.shared.look(|worker, _| worker.counters())
     }
+
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|worker, _| worker.latencies().clone())
+    }
 }
 
 impl<R> Clone for Worker<R> {
@@ -325,16 +331,16 @@ impl<R: Runtime> Run<R> {
 }
 
 /// Runs one job and answers it.
-async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, task: Task, panics_fail: bool) {
+async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, mut task: Task, panics_fail: bool) {
     let (mut lent, mut running) = (Some(task.lend()), None);
     let result = poll_fn(|cx| {
-        let poll = || {
+        let mut poll = || {
             if let Some(lent) = lent.take() {
                 running = Some(handler(lent));
             }
             running.as_mut().map_or(Poll::Pending, |running: &mut Answer| running.as_mut().poll(cx))
         };
-        match panic::catch_unwind(AssertUnwindSafe(poll)) {
+        match panic::catch_unwind(AssertUnwindSafe(|| task.within(|_| poll()))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
             Err(panic) => Poll::Ready(Err(panic)),

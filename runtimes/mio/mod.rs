@@ -55,6 +55,6 @@ pub use self::server::Server;
 pub use self::worker::Worker;
 pub use super::Error;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };

@@ -45,8 +45,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
 use super::sockets::{Net, Place, prepare_accepted};
