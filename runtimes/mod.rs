@@ -2,7 +2,13 @@
 #![allow(clippy::disallowed_types, reason = "clocks, sockets and threads live here")]
 #![cfg_attr(
     not(all(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio")),
-    allow(dead_code, reason = "not every runtime uses all that they share")
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        unreachable_pub,
+        reason = "each runtime uses a part of what they share"
+    )
 )]
 
 extern crate std;
@@ -10,7 +16,7 @@ extern crate std;
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-pub(crate) mod future;
+pub mod future;
 pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod hub;
