@@ -45,8 +45,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
 use super::sockets::{Net, Place, prepare_accepted};
@@ -55,6 +55,8 @@ use super::std::net::{TcpListener, TcpStream};
 use super::std::time;
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Smol>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Smol>;
 /// A worker for one or more job servers.

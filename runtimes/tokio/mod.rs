@@ -56,8 +56,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
 use super::sockets::{Net, Place, prepare_accepted};
@@ -65,6 +65,8 @@ use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::{net, time};
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Tokio>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Tokio>;
 /// A worker for one or more job servers.
