@@ -49,9 +49,9 @@ test-features:
     cargo test --locked --all-features
     cargo test --locked --no-default-features
 
-# Against real peers alone: gearmand, libgearman's tools, Perl's Gearman. A missing peer is a failure here.
+# Against real peers alone: gearmand, and clients and workers in six languages. A missing peer is a failure here.
 interop:
-    CI=true cargo test --locked --test interop -- --nocapture
+    CI=true cargo test --locked --test interop --test clients --test cluster --test differential -- --nocapture
 
 # The documentation, as docs.rs builds it, and with every private item.
 doc:
