@@ -118,7 +118,7 @@ fn window(mut set: JobSet, settings: &Settings) -> Result<(), Box<dyn Error>> {
     let mut measure = Measure::start();
     // Jobs have dense places in a table: so have the times at which they began.
     let mut since = Vec::new();
-    let mut submit = |set: &mut JobSet, since: &mut Vec<Instant>| -> Result<(), Box<dyn Error>> {
+    let submit = |set: &mut JobSet, since: &mut Vec<Instant>| -> Result<(), Box<dyn Error>> {
         let place = set.submit(settings.job())?.index();
         if since.len() <= place {
             since.resize(place + 1, Instant::now());

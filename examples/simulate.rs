@@ -10,12 +10,10 @@ use std::time::Instant;
 use clap::Parser;
 
 mod common {
-    #[path = "../../tests/common/net.rs"]
+    #[path = "../../tests/common/net/mod.rs"]
     pub mod net;
-    #[path = "../../tests/common/simulation.rs"]
+    #[path = "../../tests/common/simulation/mod.rs"]
     pub mod simulation;
-    #[path = "../../tests/common/toy.rs"]
-    pub mod toy;
 }
 
 use common::net::Fault;

@@ -99,6 +99,8 @@ pub use time::Instant;
 mod runtimes;
 #[cfg(feature = "blocking")]
 pub use runtimes::blocking;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub use runtimes::future;
 #[cfg(feature = "mio")]
 pub use runtimes::mio;
 #[cfg(feature = "smol")]

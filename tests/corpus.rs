@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use gearwheel::wire::{Magic, PACKETS};
 
 #[path = "../fuzz/bodies/mod.rs"]
+#[allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "they are written for the fuzz targets")]
 mod bodies;
 
 fn fuzz() -> PathBuf {

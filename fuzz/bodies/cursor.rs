@@ -13,10 +13,6 @@ impl<'a> Cursor<'a> {
         *first
     }
 
-    pub fn number(&mut self) -> u64 {
-        (0..8).fold(0, |number, _| number << 8 | u64::from(self.byte()))
-    }
-
     /// A piece whose length stands before it.
     pub fn piece(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.0.len());

@@ -9,11 +9,9 @@ pub mod pair;
 pub mod server;
 pub mod worker;
 
-#[path = "../../tests/common/net.rs"]
+#[path = "../../tests/common/net/mod.rs"]
 pub mod net;
 #[path = "../../tests/common/session.rs"]
 pub mod session;
-#[path = "../../tests/common/simulation.rs"]
+#[path = "../../tests/common/simulation/mod.rs"]
 pub mod simulation;
-#[path = "../../tests/common/toy.rs"]
-pub mod toy;

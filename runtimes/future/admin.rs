@@ -7,53 +7,44 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
-use core::pin::Pin;
-use core::task::{Poll, Waker};
+use core::task::Poll;
 
 use bytes::Bytes;
 
-#[cfg(any(feature = "smol", feature = "tokio"))]
-use super::{Driver, Runtime};
+use super::{Driver, Running, Runtime, finish};
 use crate::admin::{Admin as Machine, Error as CommandError, RequestId};
-use crate::runtimes::Error;
-use crate::runtimes::handles::{Replies, commands, unpack};
+use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
-#[cfg(any(feature = "smol", feature = "tokio"))]
-use crate::runtimes::{
-    Clock,
-    handles::{AdminBuilder, ToAddress},
-};
+use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
 
-type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// The admin commands of one job server, each with its typed result. Cheap to clone, and to be used from any number of tasks
-/// and threads at once: commands go out at once and are answered in order.
+/// at once: commands go out at once and are answered in order.
 ///
-/// Its socket is moved by the future of [`run`](Self::run), which is to be spawned on an executor; until it is polled,
-/// commands wait. When the last clone is dropped, it closes, and that future ends.
-///
-/// A command ends within the [`timeout`](crate::admin::Config::timeout). When the connection is lost, those outstanding fail,
-/// and the next one connects again. Every `async` function here is safe to cancel: the command has been sent or will be, and
-/// its reply is dropped.
+/// Its socket is moved by the future of [`run`](Self::run), which is to be spawned, and ends when the last handle is dropped.
+/// A command ends within the [`timeout`](AdminBuilder::timeout). When the connection is lost, those outstanding fail, and
+/// the next one connects again. Every command is safe to cancel: its reply is dropped when it comes.
 pub struct Admin<R> {
     shared: Arc<Owner<Machine, Replies>>,
     /// Until it runs.
-    driver: Arc<Mutex<Option<Run>>>,
+    driver: Arc<Mutex<Option<Running>>>,
     runtime: PhantomData<fn() -> R>,
 }
 
-#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> AdminBuilder<Admin<R>> {
-    /// Makes the handle. It does nothing until [`Admin::run`] is polled, and connects at the first command.
+    /// Makes the handle. It connects at the first command, and does nothing until [`Admin::run`] is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
     pub fn build(self) -> Result<Admin<R>, Error> {
         let hub = Hub::new(self.machine()?, Replies::default(), Clock::start());
         let driver = Driver::<R, _, _>::new(hub.clone(), None);
-        Ok(Admin::new(hub, Some(Box::pin(driver))))
+        Ok(Admin {
+            shared: Arc::new(Owner(hub)),
+            driver: Arc::new(Mutex::new(Some(Box::pin(driver)))),
+            runtime: PhantomData,
+        })
     }
 
     /// Makes the handle and connects it. [`Admin::run`] is to be spawned then.
@@ -64,17 +55,21 @@ impl<R: Runtime> AdminBuilder<Admin<R>> {
         let admin = self.build()?;
         admin.shared.call(|machine, _, now| machine.connect(now));
         poll_fn(|cx| {
+            // Nobody else moves its bytes yet.
             if let Some(driver) = &mut *admin.driver.lock().unwrap_or_else(PoisonError::into_inner) {
                 let _ = driver.as_mut().poll(cx);
             }
-            admin.connected(cx.waker())
+            admin.shared.look(|machine, replies| match replies.connected(Some(cx.waker())) {
+                Some(Ok(())) => Poll::Ready(Ok(())),
+                Some(Err(reason)) => Poll::Ready(Err(CommandError::Lost { server: machine.server().clone(), reason })),
+                None => Poll::Pending,
+            })
         })
         .await?;
         Ok(admin)
     }
 }
 
-#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> Admin<R> {
     /// Connects to a job server. [`run`](Self::run) is to be spawned then.
     ///
@@ -91,22 +86,12 @@ impl<R: Runtime> Admin<R> {
 }
 
 impl<R> Admin<R> {
-    pub(crate) fn new(hub: Arc<Hub<Machine, Replies>>, driver: Option<Run>) -> Self {
-        Self { shared: Arc::new(Owner(hub)), driver: Arc::new(Mutex::new(driver)), runtime: PhantomData }
-    }
-
-    /// Moves its bytes: to be spawned, or polled beside the futures that use it. It ends when the last handle is dropped. A
-    /// second call gives a future that waits for that. Dropping it closes the connection at once.
-    #[must_use = "nothing is asked until this future is polled"]
+    /// Moves the handle's bytes: to be spawned, or polled beside the commands. It ends when the last handle is dropped. A
+    /// second call gives a future that waits for that. Dropping it fails all commands.
+    #[must_use = "no command is sent until this future is polled"]
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hub = Arc::clone(&self.shared.0);
-        async move {
-            match driver {
-                Some(driver) => driver.await,
-                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
-            }
-        }
+        finish(driver, Arc::clone(&self.shared.0))
     }
 
     /// Sends any command and waits for its reply.
@@ -120,42 +105,23 @@ impl<R> Admin<R> {
             replies.expect(id);
             Ok::<_, Error>(id)
         })?;
-        let asked = Asked { hub: &self.shared, id };
-        poll_fn(|cx| asked.poll(cx.waker())).await
-    }
-
-    /// What became of the attempt to connect.
-    pub(crate) fn connected(&self, waker: &Waker) -> Poll<Result<(), Error>> {
-        self.shared.look(|machine, replies| match replies.connected(Some(waker)) {
-            Some(Ok(())) => Poll::Ready(Ok(())),
-            Some(Err(reason)) => {
-                Poll::Ready(Err(CommandError::Lost { server: machine.server().clone(), reason }.into()))
-            }
-            None => Poll::Pending,
-        })
+        let asked = Asked(&self.shared, id);
+        let reply = poll_fn(|cx| {
+            let reply = asked.0.look(|_, replies| replies.take(id, Some(cx.waker())));
+            reply.map_or(Poll::Pending, Poll::Ready)
+        });
+        Ok(reply.await?)
     }
 
     commands!([async] [.await]);
 }
 
 /// A command whose reply is forgotten when nobody waits for it any more.
-struct Asked<'a> {
-    hub: &'a Hub<Machine, Replies>,
-    id: RequestId,
-}
-
-impl Asked<'_> {
-    fn poll(&self, waker: &Waker) -> Poll<Result<Reply, Error>> {
-        self.hub.look(|_, replies| match replies.take(self.id, Some(waker)) {
-            Some(result) => Poll::Ready(result.map_err(Error::Admin)),
-            None => Poll::Pending,
-        })
-    }
-}
+struct Asked<'a>(&'a Owner<Machine, Replies>, RequestId);
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.hub.look(|_, replies| replies.forget(self.id));
+        self.0.look(|_, replies| replies.forget(self.1));
     }
 }
 

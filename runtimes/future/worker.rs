@@ -15,7 +15,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::driver::TURNS;
-use super::{Driver, Runtime, Wakes};
+use super::{Driver, Running, Runtime, Wakes, ended, finish};
 use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
@@ -27,7 +27,6 @@ use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
 use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
 
 /// What runs the jobs of one function.
@@ -143,13 +142,7 @@ impl<R> Worker<R> {
     #[must_use = "the worker does nothing until this future is polled"]
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hub = self.shared.clone();
-        async move {
-            match driver {
-                Some(driver) => driver.await,
-                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
-            }
-        }
+        finish(driver, self.shared.clone())
     }
 
     /// Waits for a job to run. `None`: the worker is drained or closed. For workers without handlers; [`run`](Self::run)
@@ -213,7 +206,7 @@ impl<R> Worker<R> {
     /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
     pub async fn drain(&self, within: Duration) -> Result<(), Error> {
         self.shared.drain(within)?;
-        poll_fn(|cx| if self.shared.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+        ended(&self.shared).await;
         self.shared.drained()
     }
 

@@ -117,7 +117,6 @@ impl Replies {
     }
 
     /// Nobody takes the reply to `request` any more.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
     pub(crate) fn forget(&mut self, request: RequestId) {
         self.open.remove(&request);
     }

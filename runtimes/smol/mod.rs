@@ -49,20 +49,20 @@ pub use super::handles::{
     WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice, Read, Write};
 use super::std::net::{TcpListener, TcpStream};
 use super::std::time;
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Smol>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Smol>;
 /// A worker for one or more job servers.
 pub type Worker = future::Worker<Smol>;
 /// A job server.
 pub type Server = future::Server<Smol>;
-/// The admin commands of one job server.
-pub type Admin = future::Admin<Smol>;
 
 /// async-io's sockets and timers.
 pub struct Smol {
@@ -138,8 +138,8 @@ impl Net for Smol {
         }
     }
 
-    fn opened(&mut self, stream: &mut Self::Stream, _: usize, _: bool) -> io::Result<()> {
-        stream.get_ref().set_nodelay(true)
+    fn opened(&mut self, stream: &mut Self::Stream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.get_ref().set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {

@@ -60,19 +60,19 @@ pub use super::handles::{
     WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::{net, time};
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Tokio>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Tokio>;
 /// A worker for one or more job servers.
 pub type Worker = future::Worker<Tokio>;
 /// A job server.
 pub type Server = future::Server<Tokio>;
-/// The admin commands of one job server.
-pub type Admin = future::Admin<Tokio>;
 
 /// tokio's sockets and time.
 pub struct Tokio {
@@ -148,8 +148,8 @@ impl Net for Tokio {
         now(attempt.as_mut().poll(cx))
     }
 
-    fn opened(&mut self, stream: &mut TcpStream, _: usize, _: bool) -> io::Result<()> {
-        stream.set_nodelay(true)
+    fn opened(&mut self, stream: &mut TcpStream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> bool {

@@ -1,6 +1,12 @@
 //! A machine with connections that always succeed, told the same things in different [`Style`]s: what it says must not
 //! depend on how its input is cut, how its output is taken, or what else is said that means nothing.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    clippy::allow_attributes,
+    reason = "each test binary uses a part of it"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

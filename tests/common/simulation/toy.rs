@@ -1,6 +1,5 @@
 //! A job server in a few obvious lines, straight on the virtual network and no machine at all: the other opinion of how
 //! a job server behaves. Its [`Habits`] are those in which real ones differ.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -8,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use gearwheel::CloseReason;
 use gearwheel::wire::{Magic, Packet, PacketType, split};
 
-use super::net::{EndId, HostId, Net, Occurrence};
+use super::super::net::{EndId, HostId, Net, Occurrence};
 
 /// In which real job servers differ.
 #[derive(Clone, Copy, Debug, Default)]
