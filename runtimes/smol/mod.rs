@@ -143,7 +143,8 @@ impl Net for Smol {
     }
 
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {
-        stream.poll_readable(cx).is_ready()
+        // The first answer may be that of the wake which led to this read: only the next one asks anew.
+        stream.poll_readable(cx).is_ready() && stream.poll_readable(cx).is_ready()
     }
 
     fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
