@@ -13,7 +13,7 @@ default:
 check: test rest
 
 # Everything but the README's test command, the quick refusals first.
-rest: fmt lint no-std-guard msrv deny doc test-features package fuzz-smoke
+rest: fmt lint no-std-guard msrv deny doc test-features package simulate fuzz-smoke
 
 # Formatting (change it with `cargo fmt`).
 fmt:
@@ -81,6 +81,10 @@ msrv:
 # Licences, sources, and one version of each dependency.
 deny:
     .ci/deny
+
+# The whole system on a virtual network with faults, from SEEDS seeds.
+simulate SEEDS="2000" START="0":
+    cargo run --locked --release --example simulate -- --seeds {{ SEEDS }} --start {{ START }}
 
 # Each fuzz target for SECONDS, from its corpus, under AddressSanitizer.
 fuzz-smoke SECONDS="10":
