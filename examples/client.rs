@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::{PriorityArgument, Runtime, Servers};
-use gearwheel::blocking::{Client, JobError, JobEvent, Pending};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use gearwheel::blocking::ClientBuilder;
+use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::{Job, Outcome};
 use progress::Progress;
 
@@ -58,6 +60,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
         Runtime::Blocking => blocking(&arguments),
+        #[cfg(feature = "mio")]
+        Runtime::Mio => mio(&arguments),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => async_io::block_on(futures(gearwheel::smol::Client::builder(), &arguments)),
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => common::on_tokio(futures(gearwheel::tokio::Client::builder(), &arguments)),
     })
 }
 
@@ -83,34 +91,76 @@ impl Arguments {
     }
 }
 
-fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = Client::builder().servers(&arguments.servers.servers).build()?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut outstanding = VecDeque::new();
-    let mut all_completed = true;
-    let jobs = arguments.jobs()?;
-    let mut progress = Progress::of(jobs.len() * arguments.count);
-    for job in jobs {
-        for _ in 0..arguments.count {
-            if outstanding.len() == WINDOW
-                && let Some(oldest) = outstanding.pop_front()
-            {
-                all_completed &= finish(oldest, &mut out, &mut progress)?;
+/// The same words for every runtime: `[]` where they block, `[.await]` where they are futures.
+macro_rules! submit_all {
+    ($client:expr, $arguments:expr, [$($await:tt)*]) => {{
+        let jobs = $arguments.jobs()?;
+        let mut output = Output::of(jobs.len() * $arguments.count);
+        let mut outstanding = VecDeque::new();
+        for job in jobs {
+            for _ in 0..$arguments.count {
+                outstanding.push_back($client.submit(job.clone())$($await)*?);
+                if outstanding.len() == WINDOW
+                    && let Some(mut oldest) = outstanding.pop_front()
+                {
+                    show_all!(oldest, output, [$($await)*]);
+                }
             }
-            outstanding.push_back(client.submit(job.clone())?);
         }
-    }
-    for job in outstanding {
-        all_completed &= finish(job, &mut out, &mut progress)?;
-    }
-    out.flush()?;
-    Ok(if all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        for mut job in outstanding {
+            show_all!(job, output, [$($await)*]);
+        }
+        output.end()
+    }};
 }
 
-/// Waits for the end of a job and prints what comes of it; whether it completed.
-fn finish(mut job: Pending, out: &mut BufWriter<StdoutLock<'_>>, progress: &mut Progress) -> io::Result<bool> {
-    let mut result = Vec::new();
-    while let Some(event) = job.next_event() {
+macro_rules! show_all {
+    ($job:expr, $output:expr, [$($await:tt)*]) => {
+        while let Some(event) = $job.next_event()$($await)* {
+            $output.show(event)?;
+        }
+    };
+}
+
+fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::blocking::Client::builder().servers(&arguments.servers.servers).build()?;
+    submit_all!(client, arguments, [])
+}
+
+/// The client has a thread of its own.
+#[cfg(feature = "mio")]
+fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::mio::Client::builder().servers(&arguments.servers.servers).spawn()?;
+    submit_all!(client, arguments, [])
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+async fn futures<R: gearwheel::future::Runtime>(
+    builder: ClientBuilder<gearwheel::future::Client<R>>,
+    arguments: &Arguments,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let client = builder.servers(&arguments.servers.servers).build()?;
+    common::beside(client.run(), async { submit_all!(client, arguments, [.await]) }).await
+}
+
+/// What is printed.
+struct Output {
+    out: BufWriter<StdoutLock<'static>>,
+    progress: Progress,
+    /// What has come of the result of the job that is waited for.
+    result: Vec<u8>,
+    all_completed: bool,
+}
+
+impl Output {
+    /// Of so many jobs.
+    fn of(jobs: usize) -> Self {
+        let out = BufWriter::new(io::stdout().lock());
+        Self { out, progress: Progress::of(jobs), result: Vec::new(), all_completed: true }
+    }
+
+    fn show(&mut self, event: JobEvent) -> io::Result<()> {
+        let Self { out, progress, result, all_completed } = self;
         match event {
             JobEvent::Data(part) => result.extend_from_slice(&part),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
@@ -119,22 +169,26 @@ fn finish(mut job: Pending, out: &mut BufWriter<StdoutLock<'_>>, progress: &mut 
             JobEvent::Done(Outcome::Complete(rest)) => {
                 result.extend_from_slice(&rest);
                 result.push(b'\n');
-                progress.end_of_job(out, |out| out.write_all(&result))?;
-                return Ok(true);
+                progress.end_of_job(out, |out| out.write_all(result))?;
+                result.clear();
             }
-            JobEvent::Done(Outcome::Queued(handle)) => {
-                progress.end_of_job(out, |out| writeln!(out, "{handle}"))?;
-                return Ok(true);
-            }
+            JobEvent::Done(Outcome::Queued(handle)) => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
             JobEvent::Done(outcome) => {
                 // Results that came before belong before the complaint.
                 progress.end_of_job(out, Write::flush)?;
                 if let Err(error) = JobError::check(outcome) {
                     progress.say(&error.to_string());
                 }
+                result.clear();
+                *all_completed = false;
             }
             _ => {}
         }
+        Ok(())
     }
-    Ok(false)
+
+    fn end(mut self) -> Result<ExitCode, Box<dyn Error>> {
+        self.out.flush()?;
+        Ok(if self.all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }

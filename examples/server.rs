@@ -8,6 +8,7 @@
 
 use std::error::Error;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -17,8 +18,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::Runtime;
-use gearwheel::blocking::Server;
-use gearwheel::server::{Config, Event};
+use gearwheel::blocking::ServerBuilder;
+use gearwheel::server::{Config, Counters, Event, QueuedJob};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -81,6 +82,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
         Runtime::Blocking => blocking(&arguments),
+        #[cfg(feature = "mio")]
+        Runtime::Mio => mio(&arguments),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => async_io::block_on(futures(gearwheel::smol::Server::builder(), &arguments)),
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => common::on_tokio(futures(gearwheel::tokio::Server::builder(), &arguments)),
     })
 }
 
@@ -101,60 +108,96 @@ impl Arguments {
     }
 }
 
-fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+/// The server that the arguments ask for, on any runtime.
+fn describe<S>(builder: ServerBuilder<S>, arguments: &Arguments) -> io::Result<ServerBuilder<S>> {
     let verbose = arguments.verbose;
-    let mut builder =
-        Server::builder().configure(|config| arguments.configure(config)).on_event(move |event| match event {
-            Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
-            Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
-            Event::Shutdown { graceful } => {
-                eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" })
-            }
-            _ => {}
-        });
-    if let Some(file) = &arguments.state {
-        let jobs = state::load(file)?;
-        eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
-        builder = builder.restore(jobs);
-    }
-    let server = Arc::new(builder.bind(&*arguments.listen)?);
+    let builder = builder.configure(|config| arguments.configure(config)).on_event(move |event| match event {
+        Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
+        Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
+        Event::Shutdown { graceful } => {
+            eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" })
+        }
+        _ => {}
+    });
+    let Some(file) = &arguments.state else { return Ok(builder) };
+    let jobs = state::load(file)?;
+    eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
+    Ok(builder.restore(jobs))
+}
+
+/// Tells that the server is there.
+fn begin(address: SocketAddr, arguments: &Arguments) -> io::Result<()> {
     if let Some(file) = &arguments.state {
         // The server has them now: a later start is not to run them twice.
         state::remove(file)?;
     }
     let mut out = io::stdout().lock();
-    writeln!(out, "listening on {}", server.local_addr())?;
-    out.flush()?;
+    writeln!(out, "listening on {address}")?;
+    out.flush()
+}
 
-    let drains = stop_on_signal(Arc::clone(&server), arguments.drain)?;
-    server.wait();
+/// Keeps what is to be kept when the server has closed.
+fn end(drains: &Receiver<JoinHandle<bool>>, jobs: &[QueuedJob], arguments: &Arguments) -> io::Result<ExitCode> {
     let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
     if let Some(file) = &arguments.state {
-        let jobs = server.queued();
-        state::save(file, &jobs)?;
+        state::save(file, jobs)?;
         eprintln!("{} jobs kept in {}", jobs.len(), file.display());
     }
     Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let builder = describe(gearwheel::blocking::Server::builder(), arguments)?;
+    let server = Arc::new(builder.bind(&*arguments.listen)?);
+    begin(server.local_addr(), arguments)?;
+    let (within, draining, counting) = (arguments.drain, Arc::clone(&server), Arc::clone(&server));
+    let drains = stop_on_signal(move || draining.drain(within), move || counting.counters())?;
+    server.wait();
+    Ok(end(&drains, &server.queued(), arguments)?)
+}
+
+#[cfg(feature = "mio")]
+fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let server = describe(gearwheel::mio::Server::builder(), arguments)?.bind(&*arguments.listen)?;
+    begin(server.local_addr(), arguments)?;
+    let (within, draining, counting) = (arguments.drain, server.clone(), server.clone());
+    let drains = stop_on_signal(move || draining.drain(within), move || counting.counters())?;
+    server.run()?;
+    Ok(end(&drains, &server.queued(), arguments)?)
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+async fn futures<R: gearwheel::future::Runtime>(
+    builder: ServerBuilder<gearwheel::future::Server<R>>,
+    arguments: &Arguments,
+) -> Result<ExitCode, Box<dyn Error>> {
+    let server = describe(builder, arguments)?.bind(&*arguments.listen).await?;
+    begin(server.local_addr(), arguments)?;
+    let (within, draining, counting) = (arguments.drain, server.clone(), server.clone());
+    let drain = move || futures_lite::future::block_on(draining.drain(within));
+    let drains = stop_on_signal(drain, move || counting.counters())?;
+    server.run().await;
+    Ok(end(&drains, &server.queued(), arguments)?)
+}
+
 /// At the first SIGTERM or SIGINT stops the server gracefully, on a thread that it sends and that says whether all was done
-/// in time; at the second ends the process.
-fn stop_on_signal(server: Arc<Server>, within: Duration) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
+/// in time; at the second ends the process. At SIGHUP prints the counters.
+fn stop_on_signal(
+    drain: impl FnOnce() -> Result<(), gearwheel::blocking::Error> + Send + 'static,
+    counters: impl Fn() -> Counters + Send + 'static,
+) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (drains, receiver) = mpsc::channel();
+    let mut drain = Some(move || drain().inspect_err(|error| eprintln!("{error}")).is_ok());
     thread::spawn(move || {
-        let mut stopping = false;
         for signal in signals.forever() {
             if signal == SIGHUP {
-                eprintln!("{:?}", server.counters());
-            } else if stopping {
-                process::exit(128 + signal);
-            } else {
-                stopping = true;
+                eprintln!("{:?}", counters());
+            } else if let Some(drain) = drain.take() {
                 eprintln!("stopping");
-                let server = Arc::clone(&server);
-                let drain = move || server.drain(within).inspect_err(|error| eprintln!("{error}")).is_ok();
                 let _ = drains.send(thread::spawn(drain));
+            } else {
+                process::exit(128 + signal);
             }
         }
     });

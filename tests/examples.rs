@@ -24,6 +24,17 @@ fn example(name: &str) -> Command {
     command
 }
 
+/// The runtimes that the examples have been built with.
+const RUNTIMES: &[&str] = &[
+    "blocking",
+    #[cfg(feature = "mio")]
+    "mio",
+    #[cfg(feature = "smol")]
+    "smol",
+    #[cfg(feature = "tokio")]
+    "tokio",
+];
+
 /// Runs an example to its end, with `arguments` parted by blanks.
 #[track_caller]
 fn ended(name: &str, arguments: &str) -> Ended {
@@ -91,6 +102,9 @@ fn assert_reverses(ended: &Ended) {
 #[test]
 fn reverse_needs_nothing_else() {
     assert_reverses(&ended("reverse", ""));
+    for runtime in RUNTIMES {
+        assert_reverses(&ended("reverse", &format!("--runtime {runtime}")));
+    }
     assert!(ended("reverse", "abc").text().ends_with("\nresult: cba\n"));
 }
 
@@ -120,6 +134,43 @@ fn client_prints_each_result_on_a_line_in_order() {
 }
 
 #[test]
+fn server_worker_and_client_are_the_same_on_every_runtime() {
+    for runtime in RUNTIMES {
+        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("state-{runtime}-{}", std::process::id()));
+        let _ = std::fs::remove_file(&file);
+        let on = format!("--runtime {runtime}");
+        let server = Server::start(&format!("{on} --state {}", file.display()));
+        let client = format!("{on} --server {} --function reverse --timeout 10", server.address);
+        {
+            let mut worker = worker(server.address, &format!("{on} --concurrency 2"));
+            assert_eq!(
+                ended("client", &format!("{client} abc 123 --count 2")).text(),
+                "cba\ncba\n321\n321\n",
+                "{runtime}"
+            );
+            assert_eq!(ended("client", &format!("{client} --count 2500 ab")).text(), "ba\n".repeat(2_500), "{runtime}");
+            signal(&worker.0, "TERM");
+            assert!(worker.ended().success(), "{runtime}");
+            let said = errors(&mut worker.0);
+            assert!(said.contains("draining") && said.ends_with("2504 jobs answered\n"), "{runtime}: {said}");
+        }
+        let queued = ended("client", &format!("{client} --background x y z"));
+        assert_eq!(queued.text().lines().count(), 3, "{runtime}");
+        let two = ended("worker", &format!("{on} --server {} --function reverse --jobs 2", server.address));
+        assert!(two.errors().ends_with("2 jobs answered\n"), "{runtime}: {two:?}");
+        let late = ended("client", &format!("{on} --server {} --timeout 0.2 --function nobody x", server.address));
+        assert_eq!((late.status.code(), late.text()), (Some(1), String::new()), "{runtime}");
+        signal(&server.process.0, "HUP");
+        let (success, said) = server.stop();
+        assert!(
+            success && said.contains("Counters") && said.ends_with(&format!("1 jobs kept in {}\n", file.display())),
+            "{runtime}: {said}"
+        );
+        let _ = std::fs::remove_file(&file);
+    }
+}
+
+#[test]
 fn client_says_why_a_job_has_no_result() {
     let server = Server::start("");
     let client = format!("--server {} --timeout 0.3", server.address);
@@ -145,7 +196,7 @@ fn what_is_wrong_with_the_arguments_is_said_with_the_usage() {
         ("client", "--server h --function f", "<PAYLOAD>"),
         ("worker", "--server h", "--function <NAME>"),
         ("worker", "--server h --function f --jobs 0", "0 is not in 1.."),
-        ("reverse", "--runtime none", "possible values: blocking"),
+        ("reverse", "--runtime none", "[possible values: blocking"),
         ("custom_loop", "", "--server <HOST:PORT>"),
     ] {
         let wrong = ended(name, arguments);
