@@ -12,8 +12,8 @@ use core::task::Poll;
 use bytes::Bytes;
 
 use super::{Driver, Running, Runtime, finish};
-use crate::admin::{Admin as Machine, RequestId};
-use crate::runtimes::handles::{AdminBuilder, Replies, commands, unpack};
+use crate::admin::{Admin as Machine, Error as CommandError, RequestId};
+use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
@@ -33,7 +33,7 @@ pub struct Admin<R> {
 }
 
 impl<R: Runtime> AdminBuilder<Admin<R>> {
-    /// Makes the handle. It connects at the first command, and does nothing until [`Admin::run`] is polled.
+    /// Makes the handle. It connects at the first command, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
@@ -46,9 +46,39 @@ impl<R: Runtime> AdminBuilder<Admin<R>> {
             runtime: PhantomData,
         })
     }
+
+    /// Makes the handle and connects it. `run` is to be spawned then.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build). [`Error::Admin`]: it cannot connect.
+    pub async fn connect(self) -> Result<Admin<R>, Error> {
+        let admin = self.build()?;
+        admin.shared.call(|machine, _, now| machine.connect(now));
+        poll_fn(|cx| {
+            // Nobody else moves its bytes yet.
+            if let Some(driver) = &mut *admin.driver.lock().unwrap_or_else(PoisonError::into_inner) {
+                let _ = driver.as_mut().poll(cx);
+            }
+            admin.shared.look(|machine, replies| match replies.connected(Some(cx.waker())) {
+                Some(Ok(())) => Poll::Ready(Ok(())),
+                Some(Err(reason)) => Poll::Ready(Err(CommandError::Lost { server: machine.server().clone(), reason })),
+                None => Poll::Pending,
+            })
+        })
+        .await?;
+        Ok(admin)
+    }
 }
 
 impl<R: Runtime> Admin<R> {
+    /// Connects to a job server. [`run`](Self::run) is to be spawned then.
+    ///
+    /// # Errors
+    /// As [`AdminBuilder::connect`].
+    pub async fn connect(server: impl ToAddress) -> Result<Self, Error> {
+        Self::builder().server(server).connect().await
+    }
+
     /// Describes an admin connection.
     pub fn builder() -> AdminBuilder<Self> {
         AdminBuilder::new()

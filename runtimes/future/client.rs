@@ -17,7 +17,7 @@ use futures_core::Stream;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use super::{Running, finish};
-use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
@@ -48,7 +48,7 @@ pub struct Client<R> {
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
-    /// Makes the client. It does not connect yet, and does nothing until [`Client::run`] is polled.
+    /// Makes the client. It does not connect yet, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
@@ -218,6 +218,12 @@ impl<R> Client<R> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.look(|client, _| client.counters())
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|client, _| client.latencies().clone())
     }
 
     /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.
@@ -454,7 +460,7 @@ impl JobSet {
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
-    /// ([`Client::set_with_events`]). `None`: all jobs have ended.
+    /// (`set_with_events`). `None`: all jobs have ended.
     ///
     /// Safe to cancel: no event is lost.
     pub async fn next_event(&mut self) -> Option<(JobId, JobEvent)> {

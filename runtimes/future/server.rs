@@ -15,7 +15,7 @@ use crate::runtimes::hub::Hub;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
 use crate::{Handle, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
@@ -31,7 +31,7 @@ pub struct Server<R> {
 
 impl<R: Runtime> ServerBuilder<Server<R>> {
     /// Listens on the first of `addresses` that can be had; port 0 for one that is free. Names are looked up on the spot,
-    /// which blocks: give addresses. It serves from when [`Server::run`] is polled.
+    /// which blocks: give addresses. It serves from when `run` is polled.
     ///
     /// Safe to cancel: nothing is waited for.
     ///
@@ -102,6 +102,12 @@ impl<R> Server<R> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.look(|server, _| server.counters())
+    }
+
+    /// How long its jobs took since the server was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|server, _| server.latencies().clone())
     }
 
     /// Stops listening, lets what runs be finished, then closes every connection; after `within` at once. Submissions are

@@ -23,7 +23,7 @@ use crate::runtimes::sockets::Place;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Worker as Machine};
+use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
 use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
@@ -51,7 +51,7 @@ pub struct Worker<R> {
 }
 
 impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
-    /// Offers `function` (CAN_DO), to be run by the future that `handler` returns, polled in that of [`Worker::run`].
+    /// Offers `function` (CAN_DO), to be run by the future that `handler` returns, polled in that of `run`.
     ///
     /// What it yields is the result. An error is sent as WORK_EXCEPTION with its text, but for `Fail` and `Throw`; a panic
     /// likewise.
@@ -86,7 +86,7 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
         self
     }
 
-    /// Makes the worker. It does nothing until [`Worker::run`] is polled.
+    /// Makes the worker. It does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, a function that is none or is given twice, or another
@@ -226,6 +226,12 @@ impl<R> Worker<R> {
     pub fn counters(&self) -> Counters {
         self.shared.look(|worker, _| worker.counters())
     }
+
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|worker, _| worker.latencies().clone())
+    }
 }
 
 impl<R> Clone for Worker<R> {
@@ -240,7 +246,7 @@ impl<R> fmt::Debug for Worker<R> {
     }
 }
 
-/// The future of [`Worker::run`]: sockets and handlers in one task, so that a job wakes no other.
+/// The future of `run`: sockets and handlers in one task, so that a job wakes no other.
 struct Run<R: Runtime> {
     driver: Driver<R, Machine, Desk>,
     handlers: BTreeMap<Bytes, Handler>,
@@ -325,16 +331,16 @@ impl<R: Runtime> Run<R> {
 }
 
 /// Runs one job and answers it.
-async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, task: Task, panics_fail: bool) {
+async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, mut task: Task, panics_fail: bool) {
     let (mut lent, mut running) = (Some(task.lend()), None);
     let result = poll_fn(|cx| {
-        let poll = || {
+        let mut poll = || {
             if let Some(lent) = lent.take() {
                 running = Some(handler(lent));
             }
             running.as_mut().map_or(Poll::Pending, |running: &mut Answer| running.as_mut().poll(cx))
         };
-        match panic::catch_unwind(AssertUnwindSafe(poll)) {
+        match panic::catch_unwind(AssertUnwindSafe(|| task.within(|_| poll()))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
             Err(panic) => Poll::Ready(Err(panic)),

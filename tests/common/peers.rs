@@ -36,7 +36,7 @@ fn nap() {
 
 /// Says aloud that a peer is missing and its tests do not run, or fails where all peers must be there.
 #[track_caller]
-fn missing(peer: &str, package: &str) {
+pub(crate) fn missing(peer: &str, package: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     assert!(std::env::var_os("CI").is_none(), "{peer} is missing: CI runs no tests without it (Debian: {package})");
     if SAID.lock().expect("nobody panics here").insert(peer.into()) {
