@@ -13,7 +13,7 @@ default:
 check: test rest
 
 # Everything but the README's test command, the quick refusals first.
-rest: fmt lint watch no-std-guard msrv deny doc test-features package fuzz-smoke
+rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke
 
 # Formatting (change it with `cargo fmt`).
 fmt:
@@ -55,9 +55,9 @@ test-features:
     cargo test --locked --all-features
     cargo test --locked --no-default-features
 
-# Against real peers alone: gearmand, libgearman's tools, Perl's Gearman. A missing peer is a failure here.
+# Against real peers alone: gearmand, and clients and workers in six languages. A missing peer is a failure here.
 interop:
-    CI=true cargo test --locked --test interop -- --nocapture
+    CI=true cargo test --locked --test interop --test clients --test cluster --test differential -- --nocapture
 
 # The documentation, as docs.rs builds it, and with every private item.
 doc:
@@ -80,6 +80,10 @@ msrv:
 # Licences, sources, and one version of each dependency.
 deny:
     .ci/deny
+
+# The whole system on a virtual network with faults, from SEEDS seeds.
+simulate SEEDS="2000" START="0":
+    cargo run --locked --release --example simulate -- --seeds {{ SEEDS }} --start {{ START }}
 
 # A sanitizer, which needs nightly, would find little where there is no unsafe code.
 # Each fuzz target for SECONDS, from its corpus, with any toolchain.

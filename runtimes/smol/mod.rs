@@ -27,7 +27,7 @@
 //!
 //! # What blocks
 //!
-//! Handlers are polled in the future of [`Worker::run`], beside its sockets. Wrap what blocks or computes for long in
+//! Handlers are polled in the future of `Worker::run`, beside its sockets. Wrap what blocks or computes for long in
 //! `smol::unblock`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own:
 //! `.spawn_with(|job| smol::spawn(job).detach())`.
 
@@ -143,7 +143,8 @@ impl Net for Smol {
     }
 
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {
-        stream.poll_readable(cx).is_ready()
+        // The first answer may be that of the wake which led to this read: only the next one asks anew.
+        stream.poll_readable(cx).is_ready() && stream.poll_readable(cx).is_ready()
     }
 
     fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {

@@ -10,7 +10,7 @@ use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry};
 
 use super::super::net::{Dice, Driver, EndId, HostId, MILLISECOND, SECOND};
 use super::record::{Record, judge_phase, parts, reversed};
-use super::{FUNCTIONS, World};
+use super::{FUNCTIONS, UNIX, World};
 
 pub(super) struct ClientSlot {
     pub(super) host: HostId,
@@ -57,6 +57,8 @@ impl World {
         }
         let mut driver = Driver::new(&mut self.net, slot.host, Client::new(config).expect("a good configuration"));
         driver.tap();
+        let unix_now = Duration::from_nanos(UNIX * SECOND + self.net.now());
+        driver.act(&mut self.net, |client, now| client.set_unix_time(unix_now, now));
         slot.driver = Some(driver);
         slot.jobs.clear();
         slot.asked.clear();
@@ -85,6 +87,16 @@ impl World {
             job = job.generated_unique();
         }
         let background = dice.chance(250);
+        let mut not_before = None;
+        match dice.below(10) {
+            0 if background => {
+                let delay = dice.skewed(60_000) * MILLISECOND;
+                not_before = Some(self.net.now() + delay);
+                job = job.after(Duration::from_nanos(delay));
+            }
+            1 => job = job.reducer("sum"),
+            _ => {}
+        }
         if background {
             job = job.background();
         }
@@ -133,6 +145,7 @@ impl World {
             job: id,
             submitted,
             background,
+            not_before,
             retry,
             payload,
             shared,
@@ -355,6 +368,9 @@ impl World {
                     Packet::SubmitJobBg(packet) => packet.into_payload(),
                     Packet::SubmitJobHighBg(packet) => packet.into_payload(),
                     Packet::SubmitJobLowBg(packet) => packet.into_payload(),
+                    Packet::SubmitJobEpoch(packet) => packet.into_payload(),
+                    Packet::SubmitReduceJob(packet) => packet.into_payload(),
+                    Packet::SubmitReduceJobBackground(packet) => packet.into_payload(),
                     _ => continue,
                 };
                 // While `submit` still runs its job has no number yet.

@@ -35,6 +35,8 @@ use self::workers::WorkerSlot;
 use super::net::{Dice, Fault, HostId, Net, Occurrence, SECOND, WORLD};
 
 const FUNCTIONS: [&str; 3] = ["reverse", "resize", "mail"];
+/// When a run begins, in seconds since 1970.
+const UNIX: u64 = 1_800_000_000;
 /// In the calm part everything must have ended by then.
 const PATIENCE: u64 = 3600 * SECOND;
 
@@ -235,6 +237,9 @@ impl World {
                 }
             }
             Step::ChangeServers { client, dice } => self.change_servers(client, &mut Dice::new(dice)),
+            Step::ChangeServersOfWorker { worker, dice } => {
+                self.change_servers_of_worker(worker, &mut Dice::new(dice));
+            }
             Step::Drain { worker } => {
                 if let Some(driver) = &mut self.workers[worker].driver {
                     driver.act(&mut self.net, Worker::drain);
@@ -255,7 +260,9 @@ impl World {
                 let timed = &mut self.timed;
                 if let Some(driver) = self.workers[worker].driver.as_mut().filter(|_| !closed) {
                     driver.act(&mut self.net, |worker, now| {
-                        if worker.unregister(function.as_bytes(), now).is_err() {
+                        if dice % 11 == 0 {
+                            worker.unregister_all(now);
+                        } else if worker.unregister(function.as_bytes(), now).is_err() {
                             let timeout = (dice % 5 == 0).then(|| Duration::from_millis(dice % 9000 + 1));
                             *timed |= timeout.is_some();
                             worker.register(function, timeout, now).expect("it was not registered");
@@ -309,6 +316,7 @@ impl World {
         }
         for place in 0..self.workers.len() {
             self.start_worker(place);
+            self.give_servers_to_worker(place);
             let slot = &mut self.workers[place];
             let Some(driver) = &mut slot.driver else { continue };
             let offered: BTreeSet<Bytes> = driver.machine.functions().collect();
@@ -357,20 +365,20 @@ impl World {
             let workers = world.workers.iter().flat_map(|slot| &slot.driver).map(|driver| driver.inputs);
             clients.chain(workers).sum::<u64>()
         };
-        let settled = self.net.now() + 300 * SECOND;
+        let settled = self.net.now() + 150 * SECOND;
         while let Some((host, occurrence)) = self.net.next(settled) {
             self.occur(host, occurrence);
         }
         let before = count(self);
-        let until = self.net.now() + 600 * SECOND;
+        let until = self.net.now() + 150 * SECOND;
         while let Some((host, occurrence)) = self.net.next(until) {
             self.occur(host, occurrence);
         }
         let machines = (self.clients.len() + self.workers.len()) as u64;
         let (servers, inputs) = (self.servers.len() as u64, count(self) - before);
         // A probe each half second at most, and a grab each second; bytes may come one by one.
-        let most = machines * servers * 600 * 40;
-        assert!(inputs <= most, "an idle system is busy: {inputs} inputs in ten minutes");
+        let most = machines * servers * 150 * 40;
+        assert!(inputs <= most, "an idle system is busy: {inputs} inputs in 150 s");
     }
 
     /// Everybody goes, and nothing may be left.
@@ -390,7 +398,7 @@ impl World {
                 self.look_at_worker(place);
             }
         }
-        let until = self.net.now() + 300 * SECOND;
+        let until = self.net.now() + 150 * SECOND;
         while let Some((host, occurrence)) = self.net.next(until) {
             self.occur(host, occurrence);
         }

@@ -10,6 +10,8 @@ pub(super) struct Record {
     pub(super) job: JobId,
     pub(super) submitted: u64,
     pub(super) background: bool,
+    /// A delayed job is not run before this time.
+    pub(super) not_before: Option<u64>,
     pub(super) retry: Retry,
     pub(super) payload: Bytes,
     /// Several have this payload, so that nobody can tell which of them is meant.

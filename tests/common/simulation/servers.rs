@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use gearwheel::server::{self, Config, Server};
-use gearwheel::{Address, CloseReason};
+use gearwheel::{Address, CloseReason, Instant};
 
-use super::super::net::{Driver, HostId};
-use super::World;
+use super::super::net::{Driver, HostId, SECOND};
 use super::toy::{Habits, Toy};
+use super::{UNIX, World};
 
 pub(super) enum AnyServer {
     Ours(Box<Driver<Server>>),
@@ -79,10 +79,11 @@ impl World {
             config.max_jobs = dice.below(40) + 1;
             slot.picky = true;
         }
-        let unix_now = Duration::from_secs(1_800_000_000);
-        let now = gearwheel::Instant::EPOCH;
-        let server = Server::new(config, now, unix_now).expect("a good configuration");
-        slot.server = Some(AnyServer::Ours(Box::new(Driver::new(&mut self.net, slot.host, server))));
+        let unix_now = Duration::from_nanos(UNIX * SECOND + self.net.now());
+        let server = Server::new(config, Instant::EPOCH, unix_now).expect("a good configuration");
+        let mut driver = Driver::new(&mut self.net, slot.host, server);
+        driver.act(&mut self.net, |server, now| server.set_unix_time(unix_now, now));
+        slot.server = Some(AnyServer::Ours(Box::new(driver)));
         self.look_at_server(place);
     }
 

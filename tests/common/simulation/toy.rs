@@ -117,6 +117,11 @@ impl Toy {
             Packet::SubmitJobBg(_) => self.submit(net, end, arguments, 1, true),
             Packet::SubmitJobHighBg(_) => self.submit(net, end, arguments, 0, true),
             Packet::SubmitJobLowBg(_) => self.submit(net, end, arguments, 2, true),
+            // It knows neither waiting nor reducing.
+            Packet::SubmitJobEpoch(_) | Packet::SubmitReduceJobBackground(_) => {
+                self.submit(net, end, short(arguments), 1, true);
+            }
+            Packet::SubmitReduceJob(_) => self.submit(net, end, short(arguments), 1, false),
             Packet::CanDo(_) | Packet::CanDoTimeout(_) => {
                 guest.can_do.insert(arguments[0].clone());
             }
@@ -348,4 +353,10 @@ impl Toy {
             }
         }
     }
+}
+
+/// Function, unique and payload of a submission that has more between them.
+fn short(mut arguments: Vec<Bytes>) -> Vec<Bytes> {
+    arguments.drain(2..arguments.len() - 1);
+    arguments
 }

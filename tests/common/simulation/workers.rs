@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gearwheel::worker::{self, Config, TaskId, Worker};
 
-use super::super::net::{Driver, HostId, MILLISECOND, SECOND};
+use super::super::net::{Dice, Driver, HostId, MILLISECOND, SECOND};
 use super::record::{parts, reversed};
 use super::{Errand, FUNCTIONS, World};
 
@@ -53,6 +53,37 @@ impl World {
         self.look_at_worker(place);
     }
 
+    pub(super) fn change_servers_of_worker(&mut self, place: usize, dice: &mut Dice) {
+        let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let slot = &mut self.workers[place];
+        let Some(driver) = slot.driver.as_mut().filter(|_| !slot.closed) else { return };
+        driver.act(&mut self.net, |worker, now| {
+            let there: Vec<_> = worker.servers().map(|(server, address, _)| (server, address.clone())).collect();
+            match addresses.iter().find(|address| !there.iter().any(|(_, other)| other == *address)) {
+                Some(missing) => drop(worker.add_server(missing.clone(), now)),
+                None if there.len() > 1 => {
+                    let (server, _) = there[dice.below(there.len())];
+                    worker.remove_server(server, dice.chance(500), now).expect("it is there");
+                }
+                None => {}
+            }
+        });
+        self.look_at_worker(place);
+    }
+
+    /// Gives a worker the servers that it has not.
+    pub(super) fn give_servers_to_worker(&mut self, place: usize) {
+        let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
+        let slot = &mut self.workers[place];
+        let Some(driver) = slot.driver.as_mut().filter(|_| !slot.stopping) else { return };
+        driver.act(&mut self.net, |worker, now| {
+            for address in addresses {
+                // One that is there, or is being removed, is refused.
+                let _ = worker.add_server(address, now);
+            }
+        });
+    }
+
     /// Takes the events of a worker, and lets its handlers begin.
     pub(super) fn look_at_worker(&mut self, place: usize) {
         while let Some(event) = self.workers[place].driver.as_mut().and_then(|driver| driver.events.pop_front()) {
@@ -66,10 +97,20 @@ impl World {
                     assert!(slot.tasks.len() <= slot.concurrency, "more jobs at once than the worker may run");
                     assert!(FUNCTIONS.iter().any(|function| assignment.function == *function));
                     let number = *self.by_payload.get(&payload).expect("a job that nobody has submitted");
-                    self.records[number].runs += 1;
+                    let record = &mut self.records[number];
+                    record.runs += 1;
+                    let ours = self.servers.iter().enumerate().any(|(place, slot)| {
+                        slot.habits.is_none()
+                            && assignment.handle.as_bytes().starts_with(format!("H:s{place}.").as_bytes())
+                    });
+                    let too_early = record.not_before.is_some_and(|at| self.net.now() < at);
+                    assert!(!(ours && too_early && !record.shared), "a delayed job runs before its time");
                     let at = self.net.now() + parts(&payload).delay * MILLISECOND;
                     let incarnation = slot.incarnation;
                     self.put_off(at, Errand::Work { worker: place, incarnation, task: assignment.task, turn: 0 });
+                }
+                worker::Event::Removed { .. } if self.calm => {
+                    self.give_servers_to_worker(place);
                 }
                 worker::Event::Gone { task, .. } => {
                     assert!(slot.tasks.contains_key(&task), "{task:?} is gone, but it was never there");
