@@ -30,6 +30,7 @@
 //!
 //! - [`Machine`] is all that a driver must know; [`client`], [`worker`], [`server`] and [`admin`] are machines.
 //! - [`Job`] and [`Outcome`] are what goes in and how it ends.
+//! - [`memory`] joins client, worker and server without sockets, for unit tests.
 //! - [`wire`] has every packet type, from one table, and the text protocol.
 #![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads and blocking sockets, no dependency.")]
 #![cfg_attr(feature = "mio", doc = "- [`mio`]: inside a `mio::Poll` that you own, or a turnkey loop.")]
@@ -72,6 +73,7 @@ mod ketama;
 mod link;
 mod links;
 mod machine;
+pub mod memory;
 mod murmur;
 mod outbox;
 mod random;
