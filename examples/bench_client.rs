@@ -9,8 +9,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gearwheel::blocking::{Client, JobSet};
-use gearwheel::{Job, Outcome};
+use gearwheel::{Job, JobId, Outcome};
 
 #[path = "common/usage.rs"]
 mod usage;
@@ -22,6 +21,10 @@ struct Settings {
     depth: usize,
     payload: Bytes,
     background: bool,
+}
+
+fn server() -> String {
+    setting("GEARMAN_ADDR", "127.0.0.1:4730".to_owned())
 }
 
 fn setting<T: FromStr>(name: &str, default: T) -> T {
@@ -38,7 +41,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         background: setting("MODE", "fg".to_owned()) == "bg",
     };
     match setting("RUNTIME", "blocking".to_owned()).as_str() {
+        #[cfg(feature = "blocking")]
         "blocking" => blocking(&settings),
+        #[cfg(feature = "mio")]
+        "mio" => mio(&settings),
+        #[cfg(feature = "smol")]
+        "smol" => smol(&settings),
+        #[cfg(feature = "tokio")]
+        "tokio" => tokio(&settings),
         other => Err(format!("no such runtime: {other}").into()),
     }
 }
@@ -93,53 +103,110 @@ impl Measure {
     }
 }
 
-fn blocking(settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let client = Client::builder().server(setting("GEARMAN_ADDR", "127.0.0.1:4730".to_owned())).build()?;
-    // Connects, which is not measured.
-    client.echo(client.servers()[0].server, "")?;
-    if settings.depth == 1 { one_by_one(&client, settings) } else { window(client.set(), settings) }
+/// A window of jobs that are outstanding, and when each was submitted.
+struct Window<'a> {
+    settings: &'a Settings,
+    measure: Measure,
+    /// Jobs have dense places in a table: so have the times at which they began.
+    since: Vec<Instant>,
+    submitted: u64,
+    ended: u64,
 }
 
-fn one_by_one(client: &Client, settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let mut measure = Measure::start();
-    let mut jobs = 0;
-    while measure.goes_on(settings, jobs) {
-        let since = Instant::now();
-        let outcome = client.submit(settings.job())?.outcome();
-        settings.check(&outcome)?;
-        measure.job(since);
-        jobs += 1;
+impl<'a> Window<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self { settings, measure: Measure::start(), since: Vec::new(), submitted: 0, ended: 0 }
     }
-    measure.print(jobs);
-    Ok(())
-}
 
-fn window(mut set: JobSet, settings: &Settings) -> Result<(), Box<dyn Error>> {
-    let mut measure = Measure::start();
-    // Jobs have dense places in a table: so have the times at which they began.
-    let mut since = Vec::new();
-    let mut submit = |set: &mut JobSet, since: &mut Vec<Instant>| -> Result<(), Box<dyn Error>> {
-        let place = set.submit(settings.job())?.index();
-        if since.len() <= place {
-            since.resize(place + 1, Instant::now());
+    fn fill(&mut self, mut submit: impl FnMut(Job) -> Result<JobId, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
+        let full = self.ended + self.settings.depth as u64;
+        while self.submitted < full
+            && (self.ended == 0 || self.measure.goes_on(self.settings, self.submitted))
+            && self.submitted < self.settings.jobs
+        {
+            let place = submit(self.settings.job())?.index();
+            if self.since.len() <= place {
+                self.since.resize(place + 1, Instant::now());
+            }
+            self.since[place] = Instant::now();
+            self.submitted += 1;
         }
-        since[place] = Instant::now();
         Ok(())
-    };
-    let (mut submitted, mut jobs) = (0, 0);
-    while submitted < settings.depth as u64 && submitted < settings.jobs {
-        submit(&mut set, &mut since)?;
-        submitted += 1;
     }
-    while let Some((job, outcome)) = set.next() {
-        settings.check(&outcome)?;
-        measure.job(since[job.index()]);
-        jobs += 1;
-        if measure.goes_on(settings, submitted) {
-            submit(&mut set, &mut since)?;
-            submitted += 1;
+
+    fn ended(&mut self, job: JobId, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
+        self.settings.check(outcome)?;
+        self.measure.job(self.since[job.index()]);
+        self.ended += 1;
+        Ok(())
+    }
+}
+
+/// What threads wait for, and what futures wait for, in the same words: `[] []` or `[async] [.await]`.
+macro_rules! run {
+    ($client:ident, $settings:ident, [$($await:tt)*]) => {{
+        // Connects, which is not measured.
+        $client.echo($client.servers()[0].server, "")$($await)*?;
+        if $settings.depth == 1 {
+            let mut measure = Measure::start();
+            let mut jobs = 0;
+            while measure.goes_on($settings, jobs) {
+                let since = Instant::now();
+                let outcome = submit!($client, $settings.job(), [$($await)*]);
+                $settings.check(&outcome)?;
+                measure.job(since);
+                jobs += 1;
+            }
+            measure.print(jobs);
+        } else {
+            let mut set = $client.set();
+            let mut window = Window::new($settings);
+            window.fill(|job| Ok(set.submit(job)?))?;
+            while let Some((job, outcome)) = set.next()$($await)* {
+                window.ended(job, &outcome)?;
+                window.fill(|job| Ok(set.submit(job)?))?;
+            }
+            window.measure.print(window.ended);
         }
-    }
-    measure.print(jobs);
-    Ok(())
+        Ok(())
+    }};
+}
+
+macro_rules! submit {
+    ($client:ident, $job:expr, []) => {
+        $client.submit($job)?.outcome()
+    };
+    ($client:ident, $job:expr, [.await]) => {
+        $client.submit($job).await?.outcome().await
+    };
+}
+
+#[cfg(feature = "blocking")]
+fn blocking(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let client = gearwheel::blocking::Client::builder().server(server()).build()?;
+    run!(client, settings, [])
+}
+
+#[cfg(feature = "mio")]
+fn mio(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let client = gearwheel::mio::Client::builder().server(server()).spawn()?;
+    run!(client, settings, [])
+}
+
+#[cfg(feature = "smol")]
+fn smol(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let client = gearwheel::smol::Client::builder().server(server()).build()?;
+    let driver = client.run();
+    async_io::block_on(futures_lite::future::or(async { run!(client, settings, [.await]) }, async {
+        driver.await;
+        Err("the client has closed".into())
+    }))
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(settings: &Settings) -> Result<(), Box<dyn Error>> {
+    let client = gearwheel::tokio::Client::builder().server(server()).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.spawn(client.run());
+    runtime.block_on(async { run!(client, settings, [.await]) })
 }

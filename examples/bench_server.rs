@@ -4,6 +4,7 @@
 
 use std::env;
 use std::error::Error;
+use std::process;
 use std::thread;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -18,20 +19,23 @@ fn main() -> Result<(), Box<dyn Error>> {
     thread::spawn(move || {
         signals.forever().next();
         println!("{{\"cpu_us\":{},\"rss_kb\":{}}}", usage::cpu_time().as_micros(), usage::peak_kb());
-        std::process::exit(0);
+        process::exit(0);
     });
     match env::var("RUNTIME").as_deref().unwrap_or("mio") {
-        #[cfg(feature = "mio")]
+        #[cfg(feature = "blocking")]
+        "blocking" => gearwheel::blocking::Server::bind(&address)?.wait(),
         "mio" => gearwheel::mio::Server::bind(&address)?.run()?,
         #[cfg(feature = "smol")]
         "smol" => async_io::block_on(async {
-            Ok::<_, gearwheel::smol::Error>(gearwheel::smol::Server::bind(&address).await?.run().await)
+            gearwheel::smol::Server::bind(&address).await?.run().await;
+            Ok::<_, gearwheel::smol::Error>(())
         })?,
         #[cfg(feature = "tokio")]
         "tokio" => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
-            Ok::<_, gearwheel::tokio::Error>(gearwheel::tokio::Server::bind(&address).await?.run().await)
+            gearwheel::tokio::Server::bind(&address).await?.run().await;
+            Ok::<_, gearwheel::tokio::Error>(())
         })?,
-        other => return Err(format!("no such runtime: {other}").into()),
+        other => return Err(format!("no such runtime here: {other}").into()),
     }
     Ok(())
 }

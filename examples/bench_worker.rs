@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use gearwheel::blocking::Worker;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
@@ -34,7 +33,14 @@ fn count() {
 fn main() -> Result<(), Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM])?;
     match setting("RUNTIME", "blocking".to_owned()).as_str() {
+        #[cfg(feature = "blocking")]
         "blocking" => blocking(&mut signals)?,
+        #[cfg(feature = "mio")]
+        "mio" => mio(&mut signals)?,
+        #[cfg(feature = "smol")]
+        "smol" => smol(&mut signals)?,
+        #[cfg(feature = "tokio")]
+        "tokio" => tokio(&mut signals)?,
         other => return Err(format!("no such runtime: {other}").into()),
     }
     Ok(())
@@ -51,24 +57,68 @@ fn print() {
     );
 }
 
-fn blocking(signals: &mut Signals) -> Result<(), Box<dyn Error>> {
-    let worker = Worker::builder()
-        .server(setting("GEARMAN_ADDR", "127.0.0.1:4730".to_owned()))
-        .concurrency(setting("CONCURRENCY", 1))
-        .prefetch(setting("PREFETCH", 0))
-        .function(setting("FUNC", "bench".to_owned()), |task| {
-            count();
-            Ok(task.payload().clone())
-        })
-        .build()?;
+/// A worker of any runtime, described in the same words.
+macro_rules! worker {
+    ($builder:expr, $handler:expr) => {
+        $builder
+            .server(setting("GEARMAN_ADDR", "127.0.0.1:4730".to_owned()))
+            .concurrency(setting("CONCURRENCY", 1))
+            .prefetch(setting("PREFETCH", 0))
+            .function(setting("FUNC", "bench".to_owned()), $handler)
+            .build()?
+    };
+}
+
+/// Runs the worker on a thread until SIGTERM.
+fn until_signal(signals: &mut Signals, run: impl FnOnce() + Send, close: impl FnOnce()) {
     let handle = signals.handle();
     thread::scope(|scope| {
-        scope.spawn(|| worker.run());
+        scope.spawn(run);
         signals.forever().next();
         // Measured while its threads live.
         print();
         handle.close();
-        worker.close();
+        close();
     });
+}
+
+#[cfg(feature = "blocking")]
+fn blocking(signals: &mut Signals) -> Result<(), Box<dyn Error>> {
+    let worker = worker!(gearwheel::blocking::Worker::builder(), |task| {
+        count();
+        Ok(task.payload().clone())
+    });
+    until_signal(signals, || worker.run(), || worker.close());
+    Ok(())
+}
+
+#[cfg(feature = "mio")]
+fn mio(signals: &mut Signals) -> Result<(), Box<dyn Error>> {
+    let worker = worker!(gearwheel::mio::Worker::builder(), |task| {
+        count();
+        Ok(task.payload().clone())
+    });
+    until_signal(signals, || worker.run().expect("the poll works"), || worker.close());
+    Ok(())
+}
+
+#[cfg(feature = "smol")]
+fn smol(signals: &mut Signals) -> Result<(), Box<dyn Error>> {
+    let worker = worker!(gearwheel::smol::Worker::builder(), |task| async move {
+        count();
+        Ok(task.payload().clone())
+    });
+    until_signal(signals, || async_io::block_on(worker.run()), || worker.close());
+    Ok(())
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(signals: &mut Signals) -> Result<(), Box<dyn Error>> {
+    let worker = worker!(gearwheel::tokio::Worker::builder(), |task| async move {
+        count();
+        Ok(task.payload().clone())
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    until_signal(signals, || runtime.block_on(worker.run()), || worker.close());
     Ok(())
 }

@@ -1,12 +1,22 @@
 //! What every driver shares. The only place of the house that knows std.
 #![allow(clippy::disallowed_types, reason = "clocks, sockets and threads live here")]
+#![cfg_attr(
+    not(all(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_macros,
+        unreachable_pub,
+        reason = "each runtime uses a part of what they share"
+    )
+)]
 
 extern crate std;
 
 #[cfg(feature = "blocking")]
 pub mod blocking;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-pub(crate) mod future;
+pub mod future;
 pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod hub;

@@ -11,6 +11,8 @@ use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Waker};
 use core::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
+
 use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::net::TcpListener;
 use super::{
@@ -27,6 +29,11 @@ const WRITES_A_TURN: usize = 16;
 const ACCEPTED_A_TURN: usize = 64;
 /// When an address of a host has not answered in this time, the next is tried beside it (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
+
+/// Connections that may wait in a listener.
+const BACKLOG: i32 = 4096;
+/// After so long without a packet, TCP itself asks after an accepted connection.
+const KEEPALIVE: Duration = Duration::from_secs(120);
 
 /// What a runtime knows of sockets. [`ErrorKind::WouldBlock`] means that the place of the socket will be woken.
 pub(crate) trait Net {
@@ -355,7 +362,8 @@ impl<N: Net> Sockets<N> {
                 Ok(count) => {
                     machine.handle(Input::Data(slot.conn, &mut slot.incoming.bytes), now);
                     slot.incoming.settle();
-                    slot.readable = count == asked || slot.ending || net.readable(stream, &mut cx);
+                    let to_the_end = slot.ending || slot.broken.is_some();
+                    slot.readable = count == asked || to_the_end || net.readable(stream, &mut cx);
                     left = left.saturating_sub(count);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
@@ -573,3 +581,30 @@ fn queue(queued: &mut bool, index: usize, ready: &mut VecDeque<usize>) {
         ready.push_back(index);
     }
 }
+
+/// Lets more connections wait in a listener than the 128 of the standard library: when those are full, each further one
+/// waits a second.
+pub(crate) fn await_a_crowd(listener: &TcpListener) -> io::Result<()> {
+    SockRef::from(listener).listen(BACKLOG)
+}
+
+/// How an accepted connection is set up: answers leave at once, and a peer that has vanished is found out, as a server has
+/// no other way to ask after it.
+#[cfg(unix)]
+pub(crate) fn prepare_accepted(stream: &impl super::std::os::fd::AsFd) -> io::Result<()> {
+    prepare(SockRef::from(stream))
+}
+
+/// How an accepted connection is set up.
+#[cfg(windows)]
+pub(crate) fn prepare_accepted(stream: &impl super::std::os::windows::io::AsSocket) -> io::Result<()> {
+    prepare(SockRef::from(stream))
+}
+
+fn prepare(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
+}
+
+#[cfg(test)]
+mod tests;

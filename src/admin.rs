@@ -234,7 +234,7 @@ impl Admin {
 
     fn lost(&mut self, reason: CloseReason) {
         self.dialling = false;
-        let (replies, _) = self.links.lost(PLACE);
+        let (replies, _) = self.links.lost(PLACE, &reason);
         self.links.event(Event::Disconnected { reason: reason.clone() });
         self.end(replies, &Error::Lost { server: self.server.clone(), reason });
     }

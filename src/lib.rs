@@ -63,6 +63,7 @@ mod connection;
 pub mod encoding;
 mod error;
 pub mod guide;
+mod histogram;
 mod job;
 #[cfg(feature = "json")]
 pub mod json;
@@ -75,6 +76,7 @@ mod outbox;
 mod random;
 pub mod server;
 mod time;
+mod trace;
 
 pub mod wire;
 pub mod worker;
@@ -82,6 +84,7 @@ pub mod worker;
 pub use address::{Address, DEFAULT_PORT};
 pub use balancer::{Balance, Candidate, Choice, ServerCounters, Strategy};
 pub use error::{ConfigError, ProtocolError, Reason, Rejected};
+pub use histogram::Histogram;
 pub use job::{
     Deadlines, Handle, Job, JobId, MAX_CLIENT_ID, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Retry,
     ServerError, ServerId, Unique,
@@ -96,6 +99,8 @@ pub use time::Instant;
 mod runtimes;
 #[cfg(feature = "blocking")]
 pub use runtimes::blocking;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub use runtimes::future;
 #[cfg(feature = "mio")]
 pub use runtimes::mio;
 #[cfg(feature = "smol")]

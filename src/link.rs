@@ -9,6 +9,7 @@ use crate::job::ServerId;
 use crate::machine::ConnId;
 use crate::random::Random;
 use crate::time::Instant;
+use crate::trace::Span;
 
 /// How a client or worker connects to its job servers and finds out that one is dead.
 #[derive(Clone, Debug)]
@@ -126,6 +127,8 @@ pub(crate) struct Link<R> {
     pub(crate) id: ServerId,
     pub(crate) address: Address,
     pub(crate) connection: Connection<R>,
+    /// Of its last connection.
+    pub(crate) span: Span,
     index: u32,
     generation: u32,
     phase: Phase,
@@ -144,6 +147,7 @@ impl<R> Link<R> {
             id,
             address,
             connection: Connection::new(),
+            span: Span::none(),
             index,
             generation: 0,
             phase: Phase::Idle,

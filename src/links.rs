@@ -12,6 +12,7 @@ use crate::link::{Connecting, Due, Link, LinkState, Removal};
 use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
+use crate::trace::{self, Span, Told};
 use crate::wire::{Packet, PacketType};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
@@ -28,7 +29,7 @@ pub(crate) struct Links<R, E> {
     pub(crate) now: Instant,
 }
 
-impl<R, E> Links<R, E> {
+impl<R, E: Told> Links<R, E> {
     pub(crate) fn new(
         servers: Vec<Address>,
         settings: Connecting,
@@ -110,6 +111,7 @@ impl<R, E> Links<R, E> {
     }
 
     pub(crate) fn event(&mut self, event: E) {
+        event.tell();
         self.queue.push_back(Output::Event(event));
     }
 
@@ -118,6 +120,7 @@ impl<R, E> Links<R, E> {
         let now = self.now;
         if let Some(link) = self.list.get_mut(place).filter(|link| link.state(now) == LinkState::Idle) {
             let (conn, server, within) = (link.dial(now), link.address.clone(), self.settings.connect_timeout);
+            link.span = trace::dialled(E::ROLE, &server, conn);
             self.queue.push_back(Output::Connect { conn, server, within });
         }
     }
@@ -132,6 +135,7 @@ impl<R, E> Links<R, E> {
         reply: Option<R>,
     ) {
         let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
+        trace::packet_sent(&link.span, kind);
         if link.connection.send(kind, arguments, payload) {
             self.queue.push_back(Output::Transmit(link.conn()));
         }
@@ -175,7 +179,10 @@ impl<R, E> Links<R, E> {
         let place = conn.index();
         let link = self.list.get_mut(place)?;
         match link.connection.receive(stream, self.limits.max_packet) {
-            Ok(packet) => packet.map(|packet| Ok((place, packet))),
+            Ok(packet) => packet.map(|packet| {
+                trace::packet_received(&link.span, packet.kind());
+                Ok((place, packet))
+            }),
             Err(error) => Some(Err(error)),
         }
     }
@@ -183,14 +190,21 @@ impl<R, E> Links<R, E> {
     /// The attempt to connect succeeded; false when none was under way.
     pub(crate) fn connected(&mut self, place: usize) -> bool {
         let now = self.now;
-        self.get_mut(place).is_some_and(|link| link.connected(now))
+        let Some(link) = self.get_mut(place) else { return false };
+        let was_connecting = link.connected(now);
+        if was_connecting {
+            trace::connected(&link.span);
+        }
+        was_connecting
     }
 
     /// The connection is gone or was not made: the replies that will not come, and when it may be tried again.
-    pub(crate) fn lost(&mut self, place: usize) -> (Vec<R>, Instant) {
+    pub(crate) fn lost(&mut self, place: usize, reason: &CloseReason) -> (Vec<R>, Instant) {
         match self.list.get_mut(place) {
             Some(link) => {
                 let retry_at = link.lost(self.now, &self.settings, &mut self.random);
+                trace::lost(&link.span, reason, retry_at.saturating_since(self.now));
+                link.span = Span::none();
                 (link.connection.end().collect(), retry_at)
             }
             None => (Vec::new(), self.now),
@@ -210,7 +224,9 @@ impl<R, E> Links<R, E> {
         let conn = link.conn();
         if link.owns(conn) {
             self.queue.push_back(Output::Disconnect(conn));
+            trace::left(&link.span);
         }
+        link.span = Span::none();
         link.rest();
         link.connection.end().collect()
     }

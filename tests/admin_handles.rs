@@ -201,3 +201,77 @@ fn a_flood_is_cut_off_at_the_limit() {
         panic!("it went on: {flooded:?}")
     };
 }
+
+/// The same on another runtime: `$connect` makes a handle that is connected to an address.
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+macro_rules! on {
+    ($connect:expr, [$($await:tt)*]) => {{
+        let server = Server::bind("127.0.0.1:0").expect("a free port");
+        let admin = $connect(server.local_addr(), PATIENCE)$($await)*.expect("it listens");
+        assert_eq!(admin.status()$($await)*.expect("an answer"), []);
+        admin.create_function("f")$($await)*.expect("done");
+        admin.max_queue("f", [1, 2, 3])$($await)*.expect("done");
+        let functions = [FunctionStatus::new("f".into(), 0, 0, 0)];
+        assert_eq!(admin.status()$($await)*.expect("an answer"), functions);
+        assert_eq!(admin.priority_status()$($await)*.expect("an answer").len(), 1);
+        assert_eq!(admin.workers()$($await)*.expect("an answer").len(), 1);
+        assert_eq!(admin.jobs()$($await)*.expect("an answer"), []);
+        assert_eq!(admin.unique_jobs()$($await)*.expect("an answer"), []);
+        assert_eq!(refusal(admin.cancel_job("x")$($await)*).0, "UNKNOWN_JOB");
+        admin.drop_function("f")$($await)*.expect("done");
+        assert!(admin.pid()$($await)*.is_ok() && admin.version()$($await)*.is_ok() && admin.verbose()$($await)*.is_ok());
+        assert_eq!(refusal(admin.shutdown(true)$($await)*).0, "UNKNOWN_COMMAND");
+
+        let dribbling = scripted(|_, socket| {
+            for byte in b"a\t1\t0\t2\n.\n" {
+                socket.write_all(&[*byte]).expect("somebody reads");
+            }
+        });
+        let admin = $connect(dribbling, PATIENCE)$($await)*.expect("it listens");
+        assert_eq!(admin.status()$($await)*.expect("an answer"), [FunctionStatus::new("a".into(), 1, 0, 2)]);
+
+        let silent = scripted(|_, socket| socket.write_all(b"a\t1\t").expect("somebody reads"));
+        let admin = $connect(silent, Duration::from_millis(200))$($await)*.expect("it listens");
+        let Err(Error::Admin(error)) = admin.status()$($await)* else { panic!("half a reply was taken") };
+        assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
+
+        let nobody = SocketAddr::from(([127, 0, 0, 1], peers::free_port()));
+        // Some connect at once, some at the first command.
+        let answer = match $connect(nobody, PATIENCE)$($await)* {
+            Ok(admin) => admin.status()$($await)*.map(drop),
+            Err(error) => Err(error),
+        };
+        let Err(Error::Admin(error)) = answer else { panic!("connected to nobody") };
+        assert!(matches!(error, CommandError::Lost { reason: CloseReason::Refused, .. }), "{error}");
+    }};
+}
+
+#[test]
+#[cfg(feature = "mio")]
+fn the_same_holds_on_mio() {
+    on!(|at: SocketAddr, within| gearwheel::mio::Admin::builder().server(at).timeout(within).connect(), []);
+}
+
+#[test]
+#[cfg(feature = "smol")]
+fn the_same_holds_on_smol() {
+    async fn connect(at: SocketAddr, within: Duration) -> Result<gearwheel::smol::Admin, Error> {
+        let admin = gearwheel::smol::Admin::builder().server(at).timeout(within).build()?;
+        let run = admin.run();
+        thread::spawn(|| async_io::block_on(run));
+        Ok(admin)
+    }
+    async_io::block_on(async { on!(connect, [.await]) });
+}
+
+#[test]
+#[cfg(feature = "tokio")]
+fn the_same_holds_on_tokio() {
+    async fn connect(at: SocketAddr, within: Duration) -> Result<gearwheel::tokio::Admin, Error> {
+        let admin = gearwheel::tokio::Admin::builder().server(at).timeout(within).build()?;
+        tokio::spawn(admin.run());
+        Ok(admin)
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { on!(connect, [.await]) });
+}

@@ -10,6 +10,7 @@ use gearwheel::{Job, Outcome};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+#[expect(clippy::disallowed_methods, reason = "between two looks, with a deadline")]
 fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {

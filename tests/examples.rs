@@ -14,7 +14,7 @@ mod peers;
 
 /// An example. `cargo test` has built it beside this test.
 fn example(name: &str) -> Command {
-    let mut path = PathBuf::from(std::env::current_exe().expect("this test runs from a file"));
+    let mut path = std::env::current_exe().expect("this test runs from a file");
     path.pop();
     path.set_file_name("examples");
     path.push(name);

@@ -66,7 +66,7 @@ on_all_runtimes! {
     signals_interrupt_nothing
 }
 
-// The other runtimes have threads or oneshot wakes a connection: they need not carry as many.
+// The blocking runtime has a thread for each connection, and is not for crowds.
 scenarios! { "mio" mio_crowds crate::kinds::mio::Mio { two_thousand_idle_connections } }
 scenarios! { "smol" smol_crowds crate::kinds::smol::Smol { two_thousand_idle_connections } }
 scenarios! { "tokio" tokio_crowds crate::kinds::tokio::Current { two_thousand_idle_connections } }

@@ -13,6 +13,15 @@ use gearwheel::{Address, Priority};
 pub(crate) enum Runtime {
     /// Threads and blocking sockets of the standard library.
     Blocking,
+    /// A mio loop on a thread of its own.
+    #[cfg(feature = "mio")]
+    Mio,
+    /// Futures on async-io's sockets, on one thread.
+    #[cfg(feature = "smol")]
+    Smol,
+    /// Futures on tokio, on all its threads.
+    #[cfg(feature = "tokio")]
+    Tokio,
 }
 
 /// The job servers of a client or worker.

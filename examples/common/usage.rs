@@ -3,9 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-/// The processor's time of all threads so far, user and system.
+/// The processor's time of all threads that live, user and system.
 pub(crate) fn cpu_time() -> Duration {
-    // In nanoseconds, thread by thread; threads that have ended are in the process's own count, in ticks of 10 ms.
+    // The process's own count has ticks of 10 ms, this one nanoseconds. Threads that have ended are not in it.
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let nanos = threads.filter_map(|thread| {
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;

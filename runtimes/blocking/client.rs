@@ -9,7 +9,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::driver::{Driver, Look, Source};
-use crate::client::{Client as Machine, Counters, RequestId, Status};
+use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::{Clock, Error};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
@@ -139,6 +139,12 @@ impl Client {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.call(|client, _, _| client.counters())
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.0.call(|client, _, _| client.latencies().clone())
     }
 
     /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.

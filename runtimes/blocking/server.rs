@@ -9,7 +9,7 @@ use super::driver::{Driver, Look, Source};
 use crate::runtimes::handles::{self, Gate, ServerBuilder, Sink};
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Event, QueuedJob, Server as Machine};
+use crate::server::{Counters, Event, Latencies, QueuedJob, Server as Machine};
 use crate::{Handle, Instant, Rejected};
 
 impl Sink<Event> for Gate {
@@ -130,6 +130,12 @@ impl Server {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.driver.call(|server, _, _| server.counters())
+    }
+
+    /// How long its jobs took since the server was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.driver.call(|server, _, _| server.latencies().clone())
     }
 
     fn closed_by(&self, deadline: Option<Instant>) -> bool {

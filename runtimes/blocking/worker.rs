@@ -16,7 +16,7 @@ use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, Worker
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Worker as Machine};
+use crate::worker::{Counters, Latencies, Worker as Machine};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
@@ -171,7 +171,7 @@ impl Worker {
                 task.answer(Err("this worker has no handler for the function".into()));
                 continue;
             };
-            match panic::catch_unwind(AssertUnwindSafe(|| handler(&mut task))) {
+            match panic::catch_unwind(AssertUnwindSafe(|| task.within(|task| handler(task)))) {
                 Ok(result) => task.answer(result),
                 Err(_) if self.0.panics_fail => drop(task.fail()),
                 Err(panic) => drop(task.exception(Bytes::copy_from_slice(panic_text(&*panic).as_bytes()))),
@@ -277,6 +277,12 @@ impl Worker {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.driver.call(|worker, _, _| worker.counters())
+    }
+
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.0.driver.call(|worker, _, _| worker.latencies().clone())
     }
 }
 

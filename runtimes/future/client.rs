@@ -1,5 +1,6 @@
 //! The client's handles.
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -15,7 +16,8 @@ use futures_core::Stream;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
-use crate::client::{Client as Machine, Counters, RequestId, Status};
+use super::{Running, finish};
+use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
@@ -40,11 +42,9 @@ type Shared = Arc<Owner<Machine, Post>>;
 pub struct Client<R> {
     shared: Shared,
     /// Until it runs.
-    driver: Arc<Mutex<Option<Run>>>,
+    driver: Arc<Mutex<Option<Running>>>,
     runtime: PhantomData<fn() -> R>,
 }
-
-type Run = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
@@ -69,7 +69,7 @@ impl<R: Runtime> Client<R> {
 }
 
 impl<R> Client<R> {
-    pub(crate) fn new(hub: Arc<Hub<Machine, Post>>, driver: Option<Run>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub<Machine, Post>>, driver: Option<Running>) -> Self {
         Self { shared: Arc::new(Owner(hub)), driver: Arc::new(Mutex::new(driver)), runtime: PhantomData }
     }
 
@@ -80,13 +80,7 @@ impl<R> Client<R> {
     #[must_use = "the client does nothing until this future is polled"]
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hub = Arc::clone(&self.shared.0);
-        async move {
-            match driver {
-                Some(driver) => driver.await,
-                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
-            }
-        }
+        finish(driver, Arc::clone(&self.shared.0))
     }
 
     /// Submits a job. Waits while a limit is reached, but never for a job server.
@@ -224,6 +218,12 @@ impl<R> Client<R> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.look(|client, _| client.counters())
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|client, _| client.latencies().clone())
     }
 
     /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.

@@ -4,20 +4,18 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::future::{Future, poll_fn};
+use core::future::Future;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
-use core::pin::Pin;
-use core::task::Poll;
 use core::time::Duration;
 
-use super::{Driver, Runtime};
+use super::{Driver, Running, Runtime, ended, finish};
 use crate::runtimes::handles::{self, ServerBuilder};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
 use crate::{Handle, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
@@ -26,7 +24,7 @@ use crate::{Handle, Rejected};
 /// been drained or closed; dropped before, it closes every connection at once.
 pub struct Server<R> {
     shared: Arc<Hub<Machine, ()>>,
-    driver: Arc<Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>>,
+    driver: Arc<Mutex<Option<Running>>>,
     address: SocketAddr,
     runtime: PhantomData<fn() -> R>,
 }
@@ -76,13 +74,7 @@ impl<R> Server<R> {
     #[must_use = "the server does nothing until this future is polled"]
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hub = self.shared.clone();
-        async move {
-            match driver {
-                Some(driver) => driver.await,
-                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
-            }
-        }
+        finish(driver, self.shared.clone())
     }
 
     /// Where it listens.
@@ -112,6 +104,12 @@ impl<R> Server<R> {
         self.shared.look(|server, _| server.counters())
     }
 
+    /// How long its jobs took since the server was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|server, _| server.latencies().clone())
+    }
+
     /// Stops listening, lets what runs be finished, then closes every connection; after `within` at once. Submissions are
     /// refused meanwhile. [`run`](Self::run) must be polled.
     ///
@@ -121,7 +119,7 @@ impl<R> Server<R> {
     /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
     pub async fn drain(&self, within: Duration) -> Result<(), Error> {
         self.shared.drain(within)?;
-        poll_fn(|cx| if self.shared.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+        ended(&self.shared).await;
         self.shared.drained()
     }
 

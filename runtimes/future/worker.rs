@@ -15,7 +15,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::driver::TURNS;
-use super::{Driver, Runtime, Wakes};
+use super::{Driver, Running, Runtime, Wakes, ended, finish};
 use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
@@ -23,11 +23,10 @@ use crate::runtimes::sockets::Place;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Worker as Machine};
+use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
 use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
-type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
 
 /// What runs the jobs of one function.
@@ -143,13 +142,7 @@ impl<R> Worker<R> {
     #[must_use = "the worker does nothing until this future is polled"]
     pub fn run(&self) -> impl Future<Output = ()> + Send + use<R> {
         let driver = self.driver.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let hub = self.shared.clone();
-        async move {
-            match driver {
-                Some(driver) => driver.await,
-                None => poll_fn(|cx| if hub.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await,
-            }
-        }
+        finish(driver, self.shared.clone())
     }
 
     /// Waits for a job to run. `None`: the worker is drained or closed. For workers without handlers; [`run`](Self::run)
@@ -213,7 +206,7 @@ impl<R> Worker<R> {
     /// [`Error::Draining`]: a drain is under way, which holds. [`Error::Unfinished`]: so many jobs were left.
     pub async fn drain(&self, within: Duration) -> Result<(), Error> {
         self.shared.drain(within)?;
-        poll_fn(|cx| if self.shared.has_ended(cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+        ended(&self.shared).await;
         self.shared.drained()
     }
 
@@ -232,6 +225,12 @@ impl<R> Worker<R> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared.look(|worker, _| worker.counters())
+    }
+
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.shared.look(|worker, _| worker.latencies().clone())
     }
 }
 
@@ -332,16 +331,16 @@ impl<R: Runtime> Run<R> {
 }
 
 /// Runs one job and answers it.
-async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, task: Task, panics_fail: bool) {
+async fn run(handler: Arc<dyn Fn(Task) -> Answer + Send + Sync>, mut task: Task, panics_fail: bool) {
     let (mut lent, mut running) = (Some(task.lend()), None);
     let result = poll_fn(|cx| {
-        let poll = || {
+        let mut poll = || {
             if let Some(lent) = lent.take() {
                 running = Some(handler(lent));
             }
             running.as_mut().map_or(Poll::Pending, |running: &mut Answer| running.as_mut().poll(cx))
         };
-        match panic::catch_unwind(AssertUnwindSafe(poll)) {
+        match panic::catch_unwind(AssertUnwindSafe(|| task.within(|_| poll()))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(result)) => Poll::Ready(Ok(result)),
             Err(panic) => Poll::Ready(Err(panic)),

@@ -116,6 +116,11 @@ impl Replies {
         }
     }
 
+    /// Nobody takes the reply to `request` any more.
+    pub(crate) fn forget(&mut self, request: RequestId) {
+        self.open.remove(&request);
+    }
+
     /// Whether it is connected, or why not; `None`, and `waker` is woken, as long as that is not known.
     pub(crate) fn connected(&mut self, waker: Option<&Waker>) -> Option<Result<(), CloseReason>> {
         if self.connected.is_none() {

@@ -87,6 +87,8 @@ pub(crate) fn bind(addresses: impl ToSocketAddrs) -> Result<(TcpListener, Socket
         let addresses: Vec<SocketAddr> = addresses.to_socket_addrs()?.collect();
         let listener = TcpListener::bind(&addresses[..])?;
         listener.set_nonblocking(true)?;
+        #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+        super::super::sockets::await_a_crowd(&listener)?;
         let address = listener.local_addr()?;
         Ok::<_, io::Error>((listener, address))
     };

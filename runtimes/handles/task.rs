@@ -121,6 +121,11 @@ impl Task {
         Self { assignment: self.assignment.clone(), port: self.port.clone(), since: self.since, answered: true }
     }
 
+    /// Calls what handles it, so that what that says to `tracing` belongs to the job.
+    pub(crate) fn within<T>(&mut self, handle: impl FnOnce(&mut Self) -> T) -> T {
+        self.assignment.span.clone().within(|| handle(self))
+    }
+
     /// Its function.
     #[must_use]
     pub fn function(&self) -> &[u8] {

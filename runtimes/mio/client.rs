@@ -11,7 +11,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::turnkey::{Seat, wait};
-use crate::client::{Client as Machine, Counters, Status};
+use crate::client::{Client as Machine, Counters, Latencies, Status};
 use crate::runtimes::handles::{ClientBuilder, JobError, JobEvent, Post, ToAddress};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error, future};
@@ -152,6 +152,12 @@ impl Client {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.client.counters()
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.client.latencies()
     }
 
     /// Closes it at once, for all clones: outstanding jobs end as [`Outcome::Cancelled`], and nothing is taken any more.

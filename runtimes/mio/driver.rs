@@ -13,7 +13,7 @@ use ::mio::net::{TcpListener, TcpStream};
 use ::mio::{Interest, Registry, Token};
 
 use crate::runtimes::resolver::Resolver;
-use crate::runtimes::sockets::{Net, Place, Sockets};
+use crate::runtimes::sockets::{Net, Place, Sockets, await_a_crowd, prepare_accepted};
 use crate::runtimes::std::io::{self, ErrorKind, IoSlice, Read, Write};
 use crate::runtimes::std::net;
 use crate::runtimes::{Clock, Error};
@@ -102,6 +102,7 @@ impl Driver {
     pub fn listen_on(&mut self, listener: net::TcpListener) -> Result<SocketAddr, Error> {
         let listen = || {
             listener.set_nonblocking(true)?;
+            await_a_crowd(&listener)?;
             let address = listener.local_addr()?;
             self.sockets.listen(listener)?;
             Ok(address)
@@ -253,6 +254,7 @@ impl Net for Mio {
     fn opened(&mut self, stream: &mut TcpStream, slot: usize, accepted: bool) -> io::Result<()> {
         if accepted {
             self.register(stream, slot)?;
+            return prepare_accepted(stream);
         }
         stream.set_nodelay(true)
     }

@@ -39,20 +39,22 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
-//! [`Server`], [`Client`] and [`Worker`] have a loop of their own; their handles may be used by any thread.
+//! [`Server`], [`Client`], [`Worker`] and [`Admin`] have a loop of their own; their handles may be used by any thread.
 
+mod admin;
 mod client;
 mod driver;
 mod server;
 mod turnkey;
 mod worker;
 
+pub use self::admin::Admin;
 pub use self::client::{Client, JobSet, Pending};
 pub use self::driver::Driver;
 pub use self::server::Server;
 pub use self::worker::Worker;
 pub use super::Error;
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };

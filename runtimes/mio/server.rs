@@ -11,7 +11,7 @@ use crate::runtimes::handles::{self, ServerBuilder};
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
 use crate::{Handle, Rejected};
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
@@ -97,6 +97,12 @@ impl Server {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.0.seat.look(|server, ()| server.counters())
+    }
+
+    /// How long its jobs took since the server was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.0.seat.look(|server, ()| server.latencies().clone())
     }
 
     /// Stops listening, lets what runs be finished, then closes every connection; after `within` at once. Submissions are

@@ -15,7 +15,7 @@ use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Worker as Machine};
+use crate::worker::{Counters, Latencies, Worker as Machine};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 /// What runs the jobs of one function.
@@ -199,6 +199,12 @@ impl Worker {
     pub fn counters(&self) -> Counters {
         self.0.seat.look(|worker, _| worker.counters())
     }
+
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        self.0.seat.look(|worker, _| worker.latencies().clone())
+    }
 }
 
 impl Inside {
@@ -225,7 +231,7 @@ impl Inside {
             task.answer(Err("this worker has no handler for the function".into()));
             return;
         };
-        match panic::catch_unwind(AssertUnwindSafe(|| handler(&mut task))) {
+        match panic::catch_unwind(AssertUnwindSafe(|| task.within(|task| handler(task)))) {
             Ok(result) => task.answer(result),
             Err(_) if self.panics_fail => drop(task.fail()),
             Err(panic) => drop(task.exception(Bytes::copy_from_slice(panic_text(&*panic).as_bytes()))),

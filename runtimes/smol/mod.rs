@@ -45,16 +45,18 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice, Read, Write};
 use super::std::net::{TcpListener, TcpStream};
 use super::std::time;
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Smol>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Smol>;
 /// A worker for one or more job servers.
@@ -136,12 +138,13 @@ impl Net for Smol {
         }
     }
 
-    fn opened(&mut self, stream: &mut Self::Stream, _: usize, _: bool) -> io::Result<()> {
-        stream.get_ref().set_nodelay(true)
+    fn opened(&mut self, stream: &mut Self::Stream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.get_ref().set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {
-        stream.poll_readable(cx).is_ready()
+        // The first answer may be that of the wake which led to this read: only the next one asks anew.
+        stream.poll_readable(cx).is_ready() && stream.poll_readable(cx).is_ready()
     }
 
     fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {

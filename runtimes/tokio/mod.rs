@@ -56,15 +56,17 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress, WorkerBuilder,
-    servers_from_env,
+    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    WorkerBuilder, servers_from_env,
 };
 use super::resolver::Resolver;
-use super::sockets::{Net, Place};
+use super::sockets::{Net, Place, prepare_accepted};
 use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::{net, time};
 use crate::{Address, ConnId};
 
+/// The admin commands of one job server.
+pub type Admin = future::Admin<Tokio>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Tokio>;
 /// A worker for one or more job servers.
@@ -146,8 +148,8 @@ impl Net for Tokio {
         now(attempt.as_mut().poll(cx))
     }
 
-    fn opened(&mut self, stream: &mut TcpStream, _: usize, _: bool) -> io::Result<()> {
-        stream.set_nodelay(true)
+    fn opened(&mut self, stream: &mut TcpStream, _: usize, accepted: bool) -> io::Result<()> {
+        if accepted { prepare_accepted(stream) } else { stream.set_nodelay(true) }
     }
 
     fn readable(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> bool {

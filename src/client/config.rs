@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use crate::address::Address;
 use crate::balancer::Balance;
+use crate::histogram::Histogram;
 use crate::job::{Deadlines, Retry};
 use crate::link::Connecting;
 use crate::machine::Limits;
@@ -55,6 +56,17 @@ impl Config {
             seed,
         }
     }
+}
+
+/// How long the jobs of a client took, since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latencies {
+    /// From `submit` to JOB_CREATED: parking, connecting and earlier attempts included. A round trip, where the job server
+    /// is connected and not busy.
+    pub accept: Histogram,
+    /// From `submit` to the end, whatever the outcome.
+    pub total: Histogram,
 }
 
 /// Plain counts since the client was made.

@@ -9,6 +9,7 @@ use slab::Slab;
 use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry};
 use crate::random::Random;
 use crate::time::{Instant, earlier};
+use crate::trace::{self, Span};
 
 /// How far a job is.
 #[derive(Debug)]
@@ -41,7 +42,8 @@ pub(super) struct Entry {
     pub(super) link: usize,
     pub(super) attempts: u32,
     pub(super) alive: Instant,
-    submitted: Instant,
+    pub(super) submitted: Instant,
+    pub(super) span: Span,
     /// Since when it waits for JOB_CREATED: since `submit`, or since it was lost after one.
     pub(super) unaccepted: Instant,
     timer: Option<Instant>,
@@ -125,6 +127,7 @@ impl Jobs {
         self.next += 1;
         let generation = sequence as u32;
         let entry = Entry {
+            span: trace::submitted(&job),
             job,
             stage: Stage::Parked,
             link: 0,

@@ -18,7 +18,7 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-pub use self::config::{Config, Counters};
+pub use self::config::{Config, Counters, Latencies};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
 use self::requests::Ask;
@@ -31,6 +31,7 @@ use crate::link::{Link, LinkState};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
+use crate::trace;
 use crate::wire::PacketType;
 
 /// What a reply is for.
@@ -66,6 +67,7 @@ pub struct Client {
     requests: u64,
     open_requests: usize,
     counters: Counters,
+    latencies: Latencies,
     /// The time since 1970, and when it was so.
     unix_time: Option<(Duration, Instant)>,
     /// Whether the user knows that no server can be had.
@@ -106,6 +108,7 @@ impl Client {
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
+            latencies: Latencies::default(),
             unix_time: None,
             closed: false,
             config: Settings {
@@ -181,6 +184,12 @@ impl Client {
     #[must_use]
     pub const fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How long its jobs took since the client was made.
+    #[must_use]
+    pub const fn latencies(&self) -> &Latencies {
+        &self.latencies
     }
 
     /// Closes at once: each outstanding job ends as [`Outcome::Cancelled`], each connection is closed, then comes
@@ -295,7 +304,10 @@ impl Client {
             (_, Some(reducer)) => self.links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply),
             _ => self.links.send(place, kind, &[&job.function, unique], payload, reply),
         }
-        let end = self.links.get(place).map_or(0, |link| link.connection.out.end());
+        let end = self.links.get(place).map_or(0, |link| {
+            trace::sent(&entry.span, &link.address, entry.attempts, unique);
+            link.connection.out.end()
+        });
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding += 1;
             candidate.counters.sent += 1;
@@ -332,6 +344,8 @@ impl Client {
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
+        self.latencies.total.record_between(entry.submitted, self.links.now);
+        trace::done(&entry.span, &outcome, self.links.now.saturating_since(entry.submitted));
         self.links.event(Event::Done { job: id, outcome });
         if entry.is_placed() {
             self.leave(entry.link, finished);
@@ -342,7 +356,7 @@ impl Client {
     fn link_lost(&mut self, place: usize, reason: &CloseReason) {
         let Some(link) = self.links.get(place) else { return };
         let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
-        let (replies, retry_at) = self.links.lost(place);
+        let (replies, retry_at) = self.links.lost(place, reason);
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;
         }
@@ -378,6 +392,7 @@ impl Client {
                     .finish(id, Outcome::Lost { phase, server: server.clone(), reason: reason.clone(), attempts });
             }
         };
+        trace::retried(&entry.span, phase, server, reason);
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
         self.leave(place, false);
     }

@@ -7,6 +7,7 @@ use super::{Client, Event, Reply, RequestError, Status};
 use crate::error::{ProtocolError, lossy};
 use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
 use crate::machine::CloseReason;
+use crate::trace;
 use crate::wire::{Packet, PacketType};
 
 impl Client {
@@ -107,6 +108,8 @@ impl Client {
 
     fn created(&mut self, place: usize, id: JobId, handle: Handle) {
         let Some(entry) = self.jobs.entry_mut(id) else { return };
+        self.latencies.accept.record_between(entry.submitted, self.links.now);
+        trace::created(&entry.span, &handle);
         if entry.job.background {
             return self.finish(id, Outcome::Queued(handle));
         }
@@ -131,7 +134,7 @@ impl Client {
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
         let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
-            self.counters.late += 1;
+            self.late(place, handle);
             return None;
         };
         entry.alive = self.links.now;
@@ -141,10 +144,14 @@ impl Client {
         job
     }
 
+    fn late(&mut self, place: usize, handle: &[u8]) {
+        self.counters.late += 1;
+        self.links.get(place).into_iter().for_each(|link| trace::late(&link.span, handle));
+    }
+
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
         let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
-            self.counters.late += 1;
-            return;
+            return self.late(place, handle.as_bytes());
         };
         let shared = self.jobs.shares_handle(job);
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);

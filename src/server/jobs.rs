@@ -40,7 +40,8 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Job {
     pub(super) number: u64,
-    /// When its timer fires, if it is `timed`: it is due, or its worker has taken too long.
+    /// When its timer fires, if it is `timed`: it is due, or its worker has taken too long. Else since when it is queued, or
+    /// runs.
     pub(super) when: Instant,
     body: Body,
     /// In the queue or in its worker's list, as its state is.

@@ -59,15 +59,17 @@ use core::time::Duration;
 use bytes::BytesMut;
 
 pub use self::config::Config;
-use self::jobs::Handles;
+use self::jobs::{Handles, Job};
 use self::peer::{Peer, Peers};
 use self::queue::{Queue, Requeued, Rules};
 pub use self::stored::QueuedJob;
 use self::timers::Timer;
 use crate::error::{ConfigError, ProtocolError};
+use crate::histogram::Histogram;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output, Peer as Knocking};
 use crate::random::Random;
 use crate::time::{Instant, earlier};
+use crate::trace;
 use crate::wire::{PacketType, admin, split};
 
 /// What a server tells whoever embeds it. Jobs come and go without events: [`Server::counters`] counts them.
@@ -134,6 +136,16 @@ pub struct Counters {
     pub errors: u64,
 }
 
+/// How long the jobs of a server took, since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latencies {
+    /// From coming into the queue to being assigned: each time a job is assigned. A delayed job comes when it is due.
+    pub wait: Histogram,
+    /// From being assigned to WORK_COMPLETE, WORK_FAIL or WORK_EXCEPTION. Jobs that were taken from workers do not count.
+    pub run: Histogram,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Life {
     Open,
@@ -177,8 +189,10 @@ impl Server {
             max_functions: config.max_functions,
             max_abilities: config.max_abilities,
         };
+        let mut queue = Queue::new(rules, Random::new(&config.seed));
+        queue.now = now;
         Ok(Self {
-            queue: Queue::new(rules, Random::new(&config.seed)),
+            queue,
             peers: Peers::new(config.limits.max_outgoing),
             handles: Handles::new(&config.handle_prefix),
             config,
@@ -248,6 +262,12 @@ impl Server {
         }
     }
 
+    /// How long its jobs took since the server was made.
+    #[must_use]
+    pub const fn latencies(&self) -> &Latencies {
+        &self.queue.latencies
+    }
+
     /// Panics where the server's own tables do not agree. For tests.
     #[doc(hidden)]
     pub fn audit(&self) {
@@ -270,6 +290,7 @@ impl Server {
 
     fn turn_to(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.queue.now = self.now;
     }
 
     fn unix_now(&self) -> Duration {
@@ -294,7 +315,7 @@ impl Server {
 
     fn job_timer(&mut self, job: u32) {
         if self.queue.fired(job) {
-            self.requeue(job);
+            self.requeue(job, "its time limit has passed");
         }
     }
 
@@ -379,14 +400,22 @@ impl Server {
             self.queue.unregister(ability);
         }
         while let Some(job) = self.queue.running_on(peer) {
-            self.requeue(job);
+            self.requeue(job, "its worker has left or been reset");
         }
     }
 
     /// Takes a job from its worker.
-    fn requeue(&mut self, job: u32) {
-        if self.queue.requeue(job) == Requeued::Exhausted {
+    fn requeue(&mut self, job: u32, why: &'static str) {
+        let Job { number, function, worker, .. } = self.queue.jobs.table[job];
+        let requeued = self.queue.requeue(job);
+        if requeued == Requeued::Exhausted {
             self.fail(job);
+        }
+        if requeued != Requeued::Dropped
+            && let Some(worker) = self.peers.get(worker)
+        {
+            let (handle, function) = (self.handles.write(number), &self.queue.functions[function].name);
+            trace::requeued(&worker.span, &handle, function, why, requeued == Requeued::Exhausted);
         }
     }
 
@@ -428,6 +457,7 @@ impl Server {
         let Some(this) = self.bury(peer) else { return };
         let conn = this.conn;
         let reason = this.closing.unwrap_or(CloseReason::Local);
+        trace::peer_gone(&this.span, &reason);
         self.peers.outputs.push_back(Output::Event(Event::Disconnected { conn, reason }));
         self.peers.outputs.push_back(Output::Disconnect(conn));
     }
@@ -438,6 +468,7 @@ impl Server {
         let Some(this) = self.bury(peer) else { return };
         self.peers.free(this.conn);
         let reason = this.closing.unwrap_or(reason);
+        trace::peer_gone(&this.span, &reason);
         self.peers.outputs.push_back(Output::Event(Event::Disconnected { conn: this.conn, reason }));
     }
 

@@ -8,6 +8,7 @@ use super::queue::Full;
 use crate::error::ProtocolError;
 use crate::job::{MAX_CLIENT_ID, Priority};
 use crate::time::Instant;
+use crate::trace;
 use crate::wire::table::{
     CanDo, CanDoTimeout, CantDo, EchoReq, GetStatus, GetStatusUnique, OptionReq, SetClientId, SubmitJob,
     SubmitJobEpoch, SubmitReduceJob, WorkComplete, WorkFail, WorkStatus,
@@ -117,6 +118,7 @@ impl Server {
     /// Sends an ERROR.
     pub(super) fn refuse(&mut self, peer: u32, code: &str, text: &str) {
         self.counters.errors += 1;
+        self.peers.get(peer).into_iter().for_each(|this| trace::refused(&this.span, code, text));
         self.peers.send(peer, PacketType::ERROR, &[code.as_bytes(), text.as_bytes()], None);
     }
 
@@ -296,7 +298,7 @@ impl Server {
         let running = self.queue.running_of(peer, function);
         self.queue.unregister(ability);
         for job in running {
-            self.requeue(job);
+            self.requeue(job, "its worker said CANT_DO");
         }
     }
 
@@ -364,6 +366,7 @@ impl Server {
             PacketType::WORK_EXCEPTION => self.counters.failed += 1,
             _ => return Ok(()),
         }
+        self.queue.count_run(job);
         self.queue.finish(job);
         Ok(())
     }
@@ -389,6 +392,7 @@ impl Server {
             return Err(Refuse("ARGUMENT_TOO_LARGE", text));
         }
         let job = self.held(peer, packet.handle(), "Job given in work result not found")?;
+        self.queue.count_run(job);
         self.fail(job);
         Ok(())
     }

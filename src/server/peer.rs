@@ -11,6 +11,7 @@ use super::table::NONE;
 use crate::machine::{CloseReason, ConnId, Output, Peer as Knocking};
 use crate::outbox::Outbox;
 use crate::time::Instant;
+use crate::trace::{self, Span};
 use crate::wire::{Magic, PacketType};
 
 /// A connection.
@@ -18,6 +19,7 @@ use crate::wire::{Magic, PacketType};
 pub(super) struct Peer {
     pub(super) conn: ConnId,
     pub(super) outbox: Outbox,
+    pub(super) span: Span,
     pub(super) address: Box<str>,
     pub(super) loopback: bool,
     /// How many were accepted before it.
@@ -104,6 +106,7 @@ impl Peers {
         slot.peer = Some(Box::new(Peer {
             conn,
             outbox: Outbox::default(),
+            span: trace::accepted(knocking.address, conn),
             address: knocking.address.into(),
             loopback: knocking.loopback,
             serial,

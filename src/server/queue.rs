@@ -18,6 +18,7 @@ use core::time::Duration;
 use hashbrown::HashTable;
 
 use self::abilities::Ability;
+use super::Latencies;
 use super::jobs::{Jobs, NewJob, State};
 use super::table::{Link, List, NONE, Table};
 use super::timers::{Timer, Timers};
@@ -94,8 +95,10 @@ impl Party {
 /// What became of a job that was taken from its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Requeued {
-    /// It waits again, or nobody wanted it any more.
+    /// It waits again.
     Settled,
+    /// Nobody wanted it any more.
+    Dropped,
     /// It has been given out too often: it is to be failed and finished.
     Exhausted,
 }
@@ -133,6 +136,8 @@ pub(super) struct Queue {
     /// The connections to be sent a NOOP.
     pub(super) woken: Vec<u32>,
     pub(super) running: u32,
+    pub(super) now: Instant,
+    pub(super) latencies: Latencies,
     pub(super) requeues: u64,
     /// Whether background jobs are held back.
     holding: bool,
@@ -154,6 +159,8 @@ impl Queue {
             timers: Timers::default(),
             woken: Vec::new(),
             running: 0,
+            now: Instant::EPOCH,
+            latencies: Latencies::default(),
             requeues: 0,
             holding: false,
         }
@@ -328,6 +335,7 @@ impl Queue {
             return;
         }
         job.state = State::Queued;
+        job.when = self.now;
         let (function, priority) = (job.function, job.priority);
         let queue = &mut self.functions[function].queues[priority as usize];
         queue.push_back(&mut self.jobs.table, index, |job| &mut job.link);
@@ -364,6 +372,8 @@ impl Queue {
         party.running.push_back(&mut jobs.table, index, |job| &mut job.link);
         party.running_count += 1;
         let job = &mut jobs.table[index];
+        self.latencies.wait.record_between(job.when, now);
+        job.when = now;
         job.state = State::Running;
         job.worker = peer;
         self.running += 1;
@@ -379,6 +389,15 @@ impl Queue {
         self.jobs.with_number(number).filter(|&job| self.jobs.table[job].worker == peer)
     }
 
+    /// Counts how long a job has run, whose worker ends it now.
+    pub(super) fn count_run(&mut self, index: u32) {
+        let job = &self.jobs.table[index];
+        // A job with a time limit knows only when that is over.
+        let limit = if job.timed { self.ability(job.worker, job.function) } else { None };
+        let limit = limit.map_or(0, |ability| self.abilities[ability].timeout);
+        self.latencies.run.record_between(job.when, self.now + Duration::from_millis(limit.into()));
+    }
+
     /// Takes a running job from its worker: it was lost, took too long, or cannot do it any more.
     pub(super) fn requeue(&mut self, index: u32) -> Requeued {
         self.cancel_timer(index);
@@ -391,7 +410,7 @@ impl Queue {
         (job.numerator, job.denominator) = (0, 0);
         if job.cancelled || (job.waiting == 0 && !job.background) {
             self.finish(index);
-            return Requeued::Settled;
+            return Requeued::Dropped;
         }
         // A server that stops takes its jobs back, which is no fault of theirs.
         if !self.holding {

@@ -9,6 +9,7 @@ use super::packets::MAX_FUNCTION;
 use super::{Event, Server};
 use crate::error::ProtocolError;
 use crate::machine::Output;
+use crate::trace;
 use crate::wire::admin::{
     self, FunctionStatus, JobStatus, PriorityStatus, Refusal, Reply, Request, UniqueJob, WorkerStatus,
 };
@@ -33,6 +34,7 @@ impl Server {
         // A long list is not worth keeping its room.
         self.scratch = if out.capacity() > 64 << 10 { BytesMut::new() } else { out };
         if let Some(graceful) = shutdown {
+            self.peers.get(peer).into_iter().for_each(|this| trace::shutdown(&this.span, graceful));
             self.shut_down(graceful);
         }
         Ok(())

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::address::Address;
+use crate::histogram::Histogram;
 use crate::link::Connecting;
 use crate::machine::Limits;
 use crate::random::Seed;
@@ -89,6 +90,14 @@ impl Grab {
             Self::All => Some(Self::Unique),
         }
     }
+}
+
+/// How long the jobs of a worker took, since it was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Latencies {
+    /// From being handed out to the answer. Jobs that were taken from the worker do not count.
+    pub run: Histogram,
 }
 
 /// Plain counts since the worker was made.

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::job::{Handle, ServerError, ServerId};
 use crate::machine::CloseReason;
 use crate::time::Instant;
+use crate::trace::Span;
 
 /// What a worker tells its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub struct Assignment {
     pub payload: Bytes,
     /// The job server.
     pub server: ServerId,
+    /// Where what its handler says to `tracing` belongs.
+    pub(crate) span: Span,
 }
 
 /// A job that a worker runs, from [`Event::Assigned`] until it is answered.

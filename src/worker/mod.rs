@@ -17,7 +17,7 @@ use core::time::Duration;
 use bytes::{Buf, Bytes};
 use slab::Slab;
 
-pub use self::config::{Config, Counters, Grab};
+pub use self::config::{Config, Counters, Grab, Latencies};
 pub use self::event::{Assignment, Event, Gone, TaskId};
 use crate::address::Address;
 use crate::error::{ConfigError, Reason, Rejected};
@@ -26,6 +26,7 @@ use crate::link::{LinkState, Removal};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
+use crate::trace::{self, Span};
 use crate::wire::PacketType;
 
 /// What a reply is for.
@@ -96,6 +97,9 @@ struct Task {
     handle: Handle,
     function: Bytes,
     deadline: Option<Instant>,
+    /// When it was handed out.
+    began: Instant,
+    span: Span,
     /// The connection is gone or the limit passed: nothing is sent of it any more.
     gone: bool,
 }
@@ -121,6 +125,7 @@ pub struct Worker {
     turn: usize,
     next_task: u32,
     counters: Counters,
+    latencies: Latencies,
     stop: Stop,
     client_id: Option<Box<str>>,
     namespace: Option<Box<str>>,
@@ -160,6 +165,7 @@ impl Worker {
             turn: 0,
             next_task: 0,
             counters: Counters::default(),
+            latencies: Latencies::default(),
             stop: Stop::No,
             client_id: config.client_id,
             namespace: config.namespace,
@@ -376,6 +382,12 @@ impl Worker {
         self.counters
     }
 
+    /// How long its jobs took since the worker was made.
+    #[must_use]
+    pub const fn latencies(&self) -> &Latencies {
+        &self.latencies
+    }
+
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {
@@ -484,11 +496,15 @@ impl Worker {
         }
         let task = self.tasks.remove(id.index());
         self.running = self.running.saturating_sub(1);
+        let took = self.links.now.saturating_since(task.began);
         let result = if task.gone {
             self.counters.dropped += 1;
+            trace::dropped(&task.span, took);
             Err(Rejected::new(Reason::Unknown("job: it is no longer this worker's"), payload.unwrap_or_default()))
         } else {
             self.counters.answered += 1;
+            self.latencies.run.record_between(task.began, self.links.now);
+            trace::answered(&task.span, kind, payload.as_ref().map_or(0, Bytes::len), took);
             self.send_end(task.place, &task.handle, kind, payload.as_ref());
             Ok(())
         };
@@ -512,6 +528,7 @@ impl Worker {
             && let Some(assignment) = self.waiting.pop_front()
         {
             self.running += 1;
+            self.tasks.get_mut(assignment.task.index()).into_iter().for_each(|task| task.began = self.links.now);
             self.links.event(Event::Assigned(assignment));
         }
     }
@@ -530,6 +547,7 @@ impl Worker {
         for (index, task) in self.tasks.iter_mut().filter(|(_, task)| task.place == place && !task.gone) {
             task.gone = true;
             task.deadline = None;
+            trace::gone(&task.span, &Gone::Disconnected);
             let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
             self.links.event(Event::Gone { task: id, reason: Gone::Disconnected });
         }
@@ -559,7 +577,7 @@ impl Worker {
     }
 
     fn link_lost(&mut self, place: usize, reason: CloseReason) {
-        let (_, retry_at) = self.links.lost(place);
+        let (_, retry_at) = self.links.lost(place, &reason);
         if let Some(side) = self.sides.get_mut(place) {
             *side = Side::new(self.grab);
         }
@@ -645,6 +663,7 @@ impl Worker {
             task.gone = true;
             task.deadline = None;
             let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
+            trace::gone(&task.span, &Gone::TimedOut);
             let (place, handle) = (task.place, task.handle.clone());
             self.counters.timed_out += 1;
             if self.timeout_is_exception {

@@ -8,6 +8,7 @@ use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::{ProtocolError, lossy};
 use crate::job::{Handle, ServerError};
 use crate::machine::{CloseReason, ConnId};
+use crate::trace;
 use crate::wire::{Packet, PacketType};
 
 impl Worker {
@@ -125,26 +126,28 @@ impl Worker {
         payload: Bytes,
     ) -> Result<(), ProtocolError> {
         self.grab_answered(place, kind)?;
-        let (Some(side), Some(server)) = (self.sides.get_mut(place), self.links.get(place).map(|link| link.id)) else {
-            return Ok(());
-        };
+        let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
+        let server = link.id;
         side.mood = Mood::Awake;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
         let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
         self.next_task = self.next_task.wrapping_add(1);
+        let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
             place,
             generation: self.next_task,
             handle: handle.clone(),
             function: function.clone(),
             deadline: limit.map(|limit| self.links.now + limit),
+            began: self.links.now,
+            span: span.clone(),
             gone: false,
         };
         let id =
             TaskId { index: u32::try_from(self.tasks.insert(task)).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
-        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server });
+        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server, span });
         self.hand_out();
         self.forget_functions();
         self.grab_more();

@@ -36,14 +36,12 @@ fn nap() {
 
 /// Says aloud that a peer is missing and its tests do not run, or fails where all peers must be there.
 #[track_caller]
-fn missing(peer: &str, package: &str) {
+pub(crate) fn missing(peer: &str, package: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     assert!(std::env::var_os("CI").is_none(), "{peer} is missing: CI runs no tests without it (Debian: {package})");
     if SAID.lock().expect("nobody panics here").insert(peer.into()) {
         // Not eprintln!, which the test harness would swallow.
-        let line = format!(
-            "\n*** NOT TESTED: {peer} is not installed (Debian package {package}): its tests were passed over\n"
-        );
+        let line = format!("\n*** NOT TESTED, as it is not installed: {peer} (Debian: {package})\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }

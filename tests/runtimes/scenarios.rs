@@ -505,7 +505,7 @@ pub(crate) fn signals_interrupt_nothing<K: Kind>() {
 }
 
 /// Two thousand connections that say nothing, and one that does.
-#[cfg(unix)]
+#[cfg(all(unix, any(feature = "mio", feature = "smol", feature = "tokio")))]
 pub(crate) fn two_thousand_idle_connections<K: Kind>() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     if !alone() {

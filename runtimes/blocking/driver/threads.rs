@@ -46,7 +46,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.notify(self.flush(core));
                 continue;
             }
-            core.alarm = earlier(core.wait, core.flush_at);
+            // A time that was asked for holds though its reason is gone by now: the next such reason then wakes nobody.
+            if core.alarm.is_none_or(|alarm| alarm <= now) {
+                core.alarm = earlier(core.wait, core.flush_at);
+            }
             core = match core.alarm {
                 None => self.alarm.wait(core).unwrap_or_else(PoisonError::into_inner),
                 Some(at) => sleep(&self.alarm, core, self.clock.until(at)),
