@@ -266,6 +266,9 @@ fn what_a_handler_says_belongs_to_its_job_and_a_server_tells_what_it_requeues() 
     });
     let worker = worker.spawn().expect("a worker");
     job.wait().expect("done");
+    let (asked, served, run) = (client.latencies(), server.latencies(), worker.worker().latencies());
+    assert_eq!((asked.accept.count(), asked.total.count()), (1, 1));
+    assert_eq!((served.wait.count(), served.run.count(), run.run.count()), (2, 1, 1));
     worker.drain(PATIENCE).expect("drained");
     let handler = said("function", "handled").into_iter().find(|said| said.text == "from the handler");
     let handler = handler.expect("it was heard, in the span of the job");
