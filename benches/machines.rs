@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench machines` prints a line a case. Instructions and allocations do not depend on the machine's load,
 //! so two commits can be compared anywhere: keep what one prints and give the file to the other with `-- --against FILE`.
+//! `-- worker` measures only the cases that have this in their names.
 //! `-- --grow` prints how time and memory grow with depth, payload, queue, functions, connections and servers instead.
 //!
 //! The bench plays driver and peer at once, as cheaply as it can: packets are made beforehand, what is written is only
@@ -91,19 +92,20 @@ fn main() {
     } else {
         let valgrind = arguments.iter().any(|argument| argument == "--bench") && has_valgrind();
         let text = after("--against").map(|file| fs::read_to_string(file).expect("what another commit printed"));
-        table(valgrind, &text.unwrap_or_default());
+        let only = arguments.iter().find(|argument| CASES.iter().any(|(name, _)| name.contains(argument.as_str())));
+        table(valgrind, only.map_or("", String::as_str), &text.unwrap_or_default());
     }
 }
 
-/// A line a case; beside each figure how it has changed against `old`, the output of another run.
-fn table(valgrind: bool, old: &str) {
+/// A line for each case whose name has `only` in it; beside each figure how it has changed against `old`, the output of another run.
+fn table(valgrind: bool, only: &str, old: &str) {
     let old: HashMap<&str, Vec<&str>> = old
         .lines()
         .filter_map(|line| line.split_once(' '))
         .map(|(name, rest)| (name, rest.split_whitespace().collect()))
         .collect();
     println!("{:<24} {:>14} {:>12}", "case", "instructions", "allocations");
-    for (name, shape) in CASES {
+    for (name, shape) in CASES.iter().filter(|(name, _)| name.contains(only)) {
         let count = |jobs| allocation_counter::measure(|| run(&mut *shape.start(), jobs)).count_total;
         let allocations = (count(3 * JOBS) - count(JOBS)) as f64 / (2 * JOBS) as f64;
         let each = valgrind.then(|| {
@@ -391,8 +393,8 @@ fn start_worker(concurrency: usize, payload: usize, functions: usize, asleep: bo
     let no_job = packet(Magic::Response, PacketType::NO_JOB, &[]);
     let noop = packet(Magic::Response, PacketType::NOOP, &[]);
     let mut grabs = 1;
+    let mut tasks = Vec::new();
     let mut round = move || {
-        let mut tasks = Vec::new();
         if asleep {
             rig.feed(conn, &no_job, |_, _, _| ());
             rig.feed(conn, &noop, |_, _, _| ());
@@ -404,7 +406,7 @@ fn start_worker(concurrency: usize, payload: usize, functions: usize, asleep: bo
             }
         });
         let jobs = tasks.len();
-        for (task, assignment) in tasks {
+        for (task, assignment) in tasks.drain(..) {
             rig.machine.complete(task, assignment.payload, rig.now).expect("the job is in hand");
         }
         rig.settle(|_, _, _| ());
@@ -458,23 +460,25 @@ fn start_server(
     let (front, back) = complete.split_at(HEADER + "H:gearwheel:".len());
     let (front, back) = (front.to_vec(), back[1..].to_vec());
     let mut round = 0;
+    rig.output = Some(Vec::new());
+    let (mut assigned, mut completes) = (Vec::new(), Vec::new());
     Box::new(move || {
         rig.feed(client, &submits[round % submits.len()], |_, _, _| ());
         round += 1;
-        rig.output = Some(Vec::new());
+        rig.output.iter_mut().for_each(Vec::clear);
         rig.feed(worker, &grab, |_, _, _| ());
-        let assigned = rig.output.take().expect("it has been kept");
-        let mut completes = Vec::with_capacity(assigned.len());
+        rig.output.iter_mut().for_each(|output| core::mem::swap(output, &mut assigned));
+        completes.clear();
         let mut jobs = 0;
         let mut rest = &assigned[..];
         while let Some((header, behind)) = rest.split_first_chunk::<HEADER>() {
             let [.., a, b, c, d] = *header;
             let size = u32::from_be_bytes([a, b, c, d]) as usize;
             let (body, behind) = behind.split_at(size);
-            let number = body.split(|byte| *byte == 0).next().expect("a handle")["H:gearwheel:".len()..].to_vec();
+            let number = &body.split(|byte| *byte == 0).next().expect("a handle")["H:gearwheel:".len()..];
             let at = completes.len();
             completes.extend_from_slice(&front);
-            completes.extend_from_slice(&number);
+            completes.extend_from_slice(number);
             completes.extend_from_slice(&back);
             let size = u32::try_from(completes.len() - at - HEADER).expect("a small packet");
             completes[at + HEADER - 4..at + HEADER].copy_from_slice(&size.to_be_bytes());
