@@ -196,7 +196,7 @@ fn each_end_of_a_job_has_its_event() {
     let rejected =
         end("rejected", &|rig, conn| rig.receive(conn, &[packet(T::ERROR, "QUEUE_ERROR|Job queue is full")]));
     assert_eq!(rejected, r#"WARN rejected {"code": "QUEUE_ERROR", "text": "Job queue is full"}"#);
-    let late = end("late", &|rig, _| drop(rig.pass(secs(6))));
+    let late = end("late", &|rig, _| _ = rig.pass(secs(6)));
     assert_eq!(late, r#"WARN a deadline has passed {"phase": "Sent", "took": "5s"}"#);
     let failed = end("failed", &|rig, conn| rig.receive(conn, &[created.clone(), packet(T::WORK_FAIL, "H:x:1")]));
     assert_eq!(failed, r#"INFO failed {"took": "0ns"}"#);
