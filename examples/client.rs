@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::{PriorityArgument, Runtime, Servers};
-#[cfg(any(feature = "smol", feature = "tokio"))]
-use gearwheel::blocking::ClientBuilder;
 use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::{Job, Outcome};
 use progress::Progress;
@@ -63,9 +61,9 @@ fn main() -> ExitCode {
         #[cfg(feature = "mio")]
         Runtime::Mio => mio(&arguments),
         #[cfg(feature = "smol")]
-        Runtime::Smol => async_io::block_on(futures(gearwheel::smol::Client::builder(), &arguments)),
+        Runtime::Smol => smol(&arguments),
         #[cfg(feature = "tokio")]
-        Runtime::Tokio => common::on_tokio(futures(gearwheel::tokio::Client::builder(), &arguments)),
+        Runtime::Tokio => tokio(&arguments),
     })
 }
 
@@ -91,96 +89,109 @@ impl Arguments {
     }
 }
 
-/// The same words for every runtime: `[]` where they block, `[.await]` where they are futures.
+/// Submits all jobs with the client of any runtime: `[]` for threads, `[.await]` for futures.
 macro_rules! submit_all {
     ($client:expr, $arguments:expr, [$($await:tt)*]) => {{
-        let jobs = $arguments.jobs()?;
-        let mut output = Output::of(jobs.len() * $arguments.count);
+        let arguments: &Arguments = $arguments;
+        let client = $client;
+        let jobs = arguments.jobs()?;
+        let mut printer = Printer::new(jobs.len() * arguments.count);
         let mut outstanding = VecDeque::new();
-        for job in jobs {
-            for _ in 0..$arguments.count {
-                outstanding.push_back($client.submit(job.clone())$($await)*?);
-                if outstanding.len() == WINDOW
-                    && let Some(mut oldest) = outstanding.pop_front()
-                {
-                    show_all!(oldest, output, [$($await)*]);
-                }
+        for job in jobs.iter().flat_map(|job| std::iter::repeat_n(job, arguments.count)) {
+            outstanding.push_back(client.submit(job.clone())$($await)*?);
+            if outstanding.len() == WINDOW
+                && let Some(oldest) = outstanding.pop_front()
+            {
+                finish!(oldest, printer, [$($await)*]);
             }
         }
-        for mut job in outstanding {
-            show_all!(job, output, [$($await)*]);
+        for job in outstanding {
+            finish!(job, printer, [$($await)*]);
         }
-        output.end()
+        printer.end()
     }};
 }
 
-macro_rules! show_all {
-    ($job:expr, $output:expr, [$($await:tt)*]) => {
-        while let Some(event) = $job.next_event()$($await)* {
-            $output.show(event)?;
+/// Waits for the end of a job and prints what comes of it.
+macro_rules! finish {
+    ($job:expr, $printer:ident, [$($await:tt)*]) => {{
+        let mut job = $job;
+        while let Some(event) = job.next_event()$($await)* {
+            $printer.event(event)?;
         }
-    };
+    }};
 }
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::blocking::Client::builder().servers(&arguments.servers.servers).build()?;
-    submit_all!(client, arguments, [])
+    use gearwheel::blocking::Client;
+    submit_all!(Client::builder().servers(&arguments.servers.servers).build()?, arguments, [])
 }
 
-/// The client has a thread of its own.
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::mio::Client::builder().servers(&arguments.servers.servers).spawn()?;
-    submit_all!(client, arguments, [])
+    use gearwheel::mio::Client;
+    submit_all!(Client::builder().servers(&arguments.servers.servers).spawn()?, arguments, [])
 }
 
-#[cfg(any(feature = "smol", feature = "tokio"))]
-async fn futures<R: gearwheel::future::Runtime>(
-    builder: ClientBuilder<gearwheel::future::Client<R>>,
-    arguments: &Arguments,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let client = builder.servers(&arguments.servers.servers).build()?;
-    common::beside(client.run(), async { submit_all!(client, arguments, [.await]) }).await
+#[cfg(feature = "smol")]
+fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::smol::Client::builder().servers(&arguments.servers.servers).build()?;
+    let driver = client.run();
+    // No executor: the client's bytes are moved while its jobs are waited for.
+    async_io::block_on(futures_lite::future::or(async { submit_all!(client, arguments, [.await]) }, async {
+        driver.await;
+        Err("the client has closed".into())
+    }))
 }
 
-/// What is printed.
-struct Output {
+#[cfg(feature = "tokio")]
+fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::tokio::Client::builder().servers(&arguments.servers.servers).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(client.run());
+    runtime.block_on(async { submit_all!(client, arguments, [.await]) })
+}
+
+/// Prints what becomes of jobs, one after another.
+struct Printer {
     out: BufWriter<StdoutLock<'static>>,
     progress: Progress,
-    /// What has come of the result of the job that is waited for.
+    /// Of the job whose events come now.
     result: Vec<u8>,
     all_completed: bool,
 }
 
-impl Output {
-    /// Of so many jobs.
-    fn of(jobs: usize) -> Self {
-        let out = BufWriter::new(io::stdout().lock());
-        Self { out, progress: Progress::of(jobs), result: Vec::new(), all_completed: true }
+impl Printer {
+    fn new(jobs: usize) -> Self {
+        let (out, progress) = (BufWriter::new(io::stdout().lock()), Progress::of(jobs));
+        Self { out, progress, result: Vec::new(), all_completed: true }
     }
 
-    fn show(&mut self, event: JobEvent) -> io::Result<()> {
+    fn event(&mut self, event: JobEvent) -> io::Result<()> {
         let Self { out, progress, result, all_completed } = self;
         match event {
             JobEvent::Data(part) => result.extend_from_slice(&part),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
             JobEvent::Missed(events) => progress.say(&format!("{events} events were missed")),
-            JobEvent::Done(Outcome::Complete(rest)) => {
-                result.extend_from_slice(&rest);
-                result.push(b'\n');
-                progress.end_of_job(out, |out| out.write_all(result))?;
-                result.clear();
-            }
-            JobEvent::Done(Outcome::Queued(handle)) => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
             JobEvent::Done(outcome) => {
-                // Results that came before belong before the complaint.
-                progress.end_of_job(out, Write::flush)?;
-                if let Err(error) = JobError::check(outcome) {
-                    progress.say(&error.to_string());
+                let mut result = std::mem::take(result);
+                match outcome {
+                    Outcome::Complete(rest) => {
+                        result.extend_from_slice(&rest);
+                        result.push(b'\n');
+                        progress.end_of_job(out, |out| out.write_all(&result))?;
+                    }
+                    Outcome::Queued(handle) => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
+                    other => {
+                        *all_completed = false;
+                        // Results that came before belong before the complaint.
+                        progress.end_of_job(out, Write::flush)?;
+                        if let Err(error) = JobError::check(other) {
+                            progress.say(&error.to_string());
+                        }
+                    }
                 }
-                result.clear();
-                *all_completed = false;
             }
             _ => {}
         }

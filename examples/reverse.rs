@@ -4,10 +4,11 @@
 //! `GEARMAN_SERVERS` in the environment, it uses one that runs already.
 
 use std::error::Error;
-use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clap::Parser;
 use common::Runtime;
 use gearwheel::blocking::{HandlerError, JobError, JobEvent, Task};
@@ -32,125 +33,115 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
-        Runtime::Blocking => blocking(&arguments),
+        Runtime::Blocking => blocking(arguments),
         #[cfg(feature = "mio")]
-        Runtime::Mio => mio(&arguments),
+        Runtime::Mio => mio(arguments),
         #[cfg(feature = "smol")]
-        Runtime::Smol => async_io::block_on(smol(&arguments)),
+        Runtime::Smol => smol(arguments),
         #[cfg(feature = "tokio")]
-        Runtime::Tokio => common::on_tokio(tokio(&arguments)),
+        Runtime::Tokio => tokio(arguments),
     })
 }
 
-fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    use gearwheel::blocking::{Client, Server, Worker};
+/// The main job on any runtime: `$start` has what was made run, `[]` or `[.await]` waits.
+macro_rules! main_job {
+    ($arguments:expr, |$handler:ident| $reverse:expr, $start:expr, [$($await:tt)*]) => {{
+        let arguments: Arguments = $arguments;
+        // Port 0: any that is free. The server lives as long as this value.
+        let server = if arguments.servers.is_empty() { Some(Server::bind("127.0.0.1:0")$($await)*?) } else { None };
+        let servers = match &server {
+            Some(server) => vec![server.local_addr().to_string().parse()?],
+            None => arguments.servers,
+        };
+        println!("job server: {}", servers.iter().map(Address::to_string).collect::<Vec<_>>().join(", "));
 
-    // Port 0: any that is free. The server lives as long as this value.
-    let server = if arguments.servers.is_empty() { Some(Server::bind("127.0.0.1:0")?) } else { None };
-    let servers = arguments.servers(server.as_ref().map(Server::local_addr))?;
-    let worker = Worker::builder().servers(&servers).function("reverse", |task| reverse(task)).spawn()?;
-    let client = Client::builder().servers(&servers).build()?;
-
-    let mut job = client.submit(arguments.job())?;
-    while let Some(event) = job.next_event() {
-        show(event)?;
-    }
-    // Takes no more jobs, finishes what it has, says good-bye.
-    worker.drain(Duration::from_secs(5))?;
-    Ok(ExitCode::SUCCESS)
-}
-
-#[cfg(feature = "mio")]
-fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    use gearwheel::mio::{Client, Server, Worker};
-
-    let server = if arguments.servers.is_empty() { Some(Server::bind("127.0.0.1:0")?) } else { None };
-    let serving = server.as_ref().map(Server::spawn).transpose()?;
-    let servers = arguments.servers(server.as_ref().map(Server::local_addr))?;
-    let worker = Worker::builder().servers(&servers).function("reverse", |task| reverse(task)).spawn()?;
-    let client = Client::builder().servers(&servers).spawn()?;
-
-    let mut job = client.submit(arguments.job())?;
-    while let Some(event) = job.next_event() {
-        show(event)?;
-    }
-    worker.drain(Duration::from_secs(5))?;
-    server.iter().for_each(Server::close);
-    serving.into_iter().for_each(|thread| drop(thread.join()));
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The same words for both runtimes of futures, which differ in their names only.
-macro_rules! on_futures {
-    ($runtime:ident, $arguments:expr) => {{
-        use gearwheel::$runtime::{Client, Server, Worker};
-
-        let arguments = $arguments;
-        let server = if arguments.servers.is_empty() { Some(Server::bind("127.0.0.1:0").await?) } else { None };
-        let servers = arguments.servers(server.as_ref().map(Server::local_addr))?;
-        let worker = Worker::builder().servers(&servers);
-        let worker = worker.function("reverse", |task| async move { reverse(&task) }).build()?;
+        let $handler = Worker::builder().servers(&servers);
+        let worker = $reverse.build()?;
         let client = Client::builder().servers(&servers).build()?;
+        $start(server.as_ref(), &worker, &client)?;
 
-        let serving = async {
-            if let Some(server) = &server {
-                server.run().await;
+        let job = Job::new("reverse", arguments.payload.clone()).timeout(Duration::from_secs(10));
+        let mut job = client.submit(job)$($await)*?;
+        println!("submitted: {}", arguments.payload);
+        let mut code = ExitCode::FAILURE;
+        while let Some(event) = job.next_event()$($await)* {
+            if let Some(result) = tell(event) {
+                println!("result: {}", String::from_utf8_lossy(&result?));
+                code = ExitCode::SUCCESS;
             }
-        };
-        let drivers = futures_lite::future::zip(serving, futures_lite::future::zip(worker.run(), client.run()));
-        let work = async {
-            let mut job = client.submit(arguments.job()).await?;
-            while let Some(event) = job.next_event().await {
-                show(event)?;
-            }
-            worker.drain(Duration::from_secs(5)).await?;
-            Ok(ExitCode::SUCCESS)
-        };
-        let drivers = async {
-            drivers.await;
-        };
-        common::beside(drivers, work).await
+        }
+        // Takes no more jobs, finishes what it has, says good-bye.
+        worker.drain(Duration::from_secs(5))$($await)*?;
+        Ok(code)
     }};
 }
 
+type Started = Result<(), Box<dyn Error>>;
+
+fn blocking(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::blocking::{Client, Server, Worker};
+    let start = |_: Option<&Server>, worker: &Worker, _: &Client| -> Started {
+        let worker = worker.clone();
+        thread::spawn(move || worker.run());
+        Ok(())
+    };
+    main_job!(arguments, |builder| builder.function("reverse", |task| reverse(task)), start, [])
+}
+
+#[cfg(feature = "mio")]
+fn mio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::mio::{Client, Server, Worker};
+    let start = |server: Option<&Server>, worker: &Worker, client: &Client| -> Started {
+        server.map(Server::spawn).transpose()?;
+        worker.spawn()?;
+        client.spawn()?;
+        Ok(())
+    };
+    main_job!(arguments, |builder| builder.function("reverse", |task| reverse(task)), start, [])
+}
+
 #[cfg(feature = "smol")]
-async fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    on_futures!(smol, arguments)
+fn smol(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::smol::{Client, Server, Worker};
+    // Any executor will do; this is async-io's own, on a thread for each.
+    let start = |server: Option<&Server>, worker: &Worker, client: &Client| -> Started {
+        let (serving, working, asking) = (server.map(Server::run), worker.run(), client.run());
+        serving.map(|serving| thread::spawn(|| async_io::block_on(serving)));
+        thread::spawn(|| async_io::block_on(working));
+        thread::spawn(|| async_io::block_on(asking));
+        Ok(())
+    };
+    let handler = |task| async move { reverse(&task) };
+    async_io::block_on(async { main_job!(arguments, |builder| builder.function("reverse", handler), start, [.await]) })
 }
 
 #[cfg(feature = "tokio")]
-async fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    on_futures!(tokio, arguments)
+fn tokio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::tokio::{Client, Server, Worker};
+    let start = |server: Option<&Server>, worker: &Worker, client: &Client| -> Started {
+        server.map(|server| tokio::spawn(server.run()));
+        tokio::spawn(worker.run());
+        tokio::spawn(client.run());
+        Ok(())
+    };
+    let handler = |task| async move { reverse(&task) };
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(async { main_job!(arguments, |builder| builder.function("reverse", handler), start, [.await]) })
 }
 
-impl Arguments {
-    /// The job servers: those named, or else the one of our own.
-    fn servers(&self, own: Option<SocketAddr>) -> Result<Vec<Address>, Box<dyn Error>> {
-        let servers = match own {
-            Some(address) => vec![address.to_string().parse()?],
-            None => self.servers.clone(),
-        };
-        println!("job server: {}", servers.iter().map(Address::to_string).collect::<Vec<_>>().join(", "));
-        Ok(servers)
-    }
-
-    fn job(&self) -> Job {
-        println!("submitted: {}", self.payload);
-        Job::new("reverse", self.payload.clone()).timeout(Duration::from_secs(10))
-    }
-}
-
-/// Prints an event of the job; an error when it is that there is no result.
-fn show(event: JobEvent) -> Result<(), JobError> {
+/// Prints an event; how the job ended, if it has.
+fn tell(event: JobEvent) -> Option<Result<Bytes, JobError>> {
     match event {
         JobEvent::Created { handle, .. } => println!("accepted as {handle}"),
         JobEvent::Data(part) => println!("data: {}", String::from_utf8_lossy(&part)),
         JobEvent::Progress { numerator, denominator } => println!("progress: {numerator}/{denominator}"),
         JobEvent::Warning(warning) => println!("warning: {}", String::from_utf8_lossy(&warning)),
-        JobEvent::Done(outcome) => println!("result: {}", String::from_utf8_lossy(&JobError::check(outcome)?)),
+        JobEvent::Done(outcome) => return Some(JobError::check(outcome)),
         _ => {}
     }
-    Ok(())
+    None
 }
 
 /// Sends the reversed payload in parts while it works, and all of it as the result.
@@ -158,8 +149,8 @@ fn reverse(task: &Task) -> Result<Vec<u8>, HandlerError> {
     const PARTS: usize = 3;
     let result = common::reversed(task.payload());
     let length = result.len().div_ceil(PARTS).max(1);
-    let count = result.chunks(length).len() as u64;
-    for (done, part) in (1..).zip(result.chunks(length)) {
+    let parts = result.chunks(length);
+    for (done, (count, part)) in (1..).zip(std::iter::repeat(parts.len() as u64).zip(parts)) {
         task.data(part.to_vec())?;
         task.progress(done, count)?;
     }

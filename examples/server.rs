@@ -8,7 +8,6 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
@@ -18,8 +17,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::Runtime;
-use gearwheel::blocking::ServerBuilder;
-use gearwheel::server::{Config, Counters, Event, QueuedJob};
+use gearwheel::server::{Config, Event};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -85,9 +83,9 @@ fn main() -> ExitCode {
         #[cfg(feature = "mio")]
         Runtime::Mio => mio(&arguments),
         #[cfg(feature = "smol")]
-        Runtime::Smol => async_io::block_on(futures(gearwheel::smol::Server::builder(), &arguments)),
+        Runtime::Smol => smol(&arguments),
         #[cfg(feature = "tokio")]
-        Runtime::Tokio => common::on_tokio(futures(gearwheel::tokio::Server::builder(), &arguments)),
+        Runtime::Tokio => tokio(&arguments),
     })
 }
 
@@ -108,97 +106,103 @@ impl Arguments {
     }
 }
 
-/// The server that the arguments ask for, on any runtime.
-fn describe<S>(builder: ServerBuilder<S>, arguments: &Arguments) -> io::Result<ServerBuilder<S>> {
-    let verbose = arguments.verbose;
-    let builder = builder.configure(|config| arguments.configure(config)).on_event(move |event| match event {
+/// The server of any runtime: they are described in the same words. `$wait` binds it, `$serve` serves until it has closed, and
+/// `$drain` stops it.
+macro_rules! serve {
+    ($runtime:ident, $arguments:expr, $wait:expr, |$server:ident| $serve:expr, $drain:expr) => {{
+        let arguments: &Arguments = $arguments;
+        let verbose = arguments.verbose;
+        let mut builder = gearwheel::$runtime::Server::builder()
+            .configure(|config| arguments.configure(config))
+            .on_event(move |event| tell(event, verbose));
+        if let Some(file) = &arguments.state {
+            let jobs = state::load(file)?;
+            eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
+            builder = builder.restore(jobs);
+        }
+        let bound = builder.bind(&*arguments.listen);
+        let $server = Arc::new($wait(bound)?);
+        if let Some(file) = &arguments.state {
+            // The server has them now: a later start is not to run them twice.
+            state::remove(file)?;
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "listening on {}", $server.local_addr())?;
+        out.flush()?;
+
+        let (stopping, within) = (Arc::clone(&$server), arguments.drain);
+        let counted = Arc::clone(&$server);
+        let drain = move || $drain(&*stopping, within).map_err(|error: gearwheel::$runtime::Error| error.to_string());
+        let drains = stop_on_signal(move || eprintln!("{:?}", counted.counters()), drain)?;
+        $serve;
+        let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
+        if let Some(file) = &arguments.state {
+            let jobs = $server.queued();
+            state::save(file, &jobs)?;
+            eprintln!("{} jobs kept in {}", jobs.len(), file.display());
+        }
+        Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }};
+}
+
+fn tell(event: Event, verbose: bool) {
+    match event {
         Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
         Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
         Event::Shutdown { graceful } => {
-            eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" })
+            eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" });
         }
         _ => {}
-    });
-    let Some(file) = &arguments.state else { return Ok(builder) };
-    let jobs = state::load(file)?;
-    eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
-    Ok(builder.restore(jobs))
-}
-
-/// Tells that the server is there.
-fn begin(address: SocketAddr, arguments: &Arguments) -> io::Result<()> {
-    if let Some(file) = &arguments.state {
-        // The server has them now: a later start is not to run them twice.
-        state::remove(file)?;
     }
-    let mut out = io::stdout().lock();
-    writeln!(out, "listening on {address}")?;
-    out.flush()
-}
-
-/// Keeps what is to be kept when the server has closed.
-fn end(drains: &Receiver<JoinHandle<bool>>, jobs: &[QueuedJob], arguments: &Arguments) -> io::Result<ExitCode> {
-    let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
-    if let Some(file) = &arguments.state {
-        state::save(file, jobs)?;
-        eprintln!("{} jobs kept in {}", jobs.len(), file.display());
-    }
-    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let builder = describe(gearwheel::blocking::Server::builder(), arguments)?;
-    let server = Arc::new(builder.bind(&*arguments.listen)?);
-    begin(server.local_addr(), arguments)?;
-    let (within, draining, counting) = (arguments.drain, Arc::clone(&server), Arc::clone(&server));
-    let drains = stop_on_signal(move || draining.drain(within), move || counting.counters())?;
-    server.wait();
-    Ok(end(&drains, &server.queued(), arguments)?)
+    use gearwheel::blocking::Server;
+    serve!(blocking, arguments, |bound| bound, |server| server.wait(), Server::drain)
 }
 
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let server = describe(gearwheel::mio::Server::builder(), arguments)?.bind(&*arguments.listen)?;
-    begin(server.local_addr(), arguments)?;
-    let (within, draining, counting) = (arguments.drain, server.clone(), server.clone());
-    let drains = stop_on_signal(move || draining.drain(within), move || counting.counters())?;
-    server.run()?;
-    Ok(end(&drains, &server.queued(), arguments)?)
+    use gearwheel::mio::Server;
+    serve!(mio, arguments, |bound| bound, |server| server.run()?, Server::drain)
 }
 
-#[cfg(any(feature = "smol", feature = "tokio"))]
-async fn futures<R: gearwheel::future::Runtime>(
-    builder: ServerBuilder<gearwheel::future::Server<R>>,
-    arguments: &Arguments,
-) -> Result<ExitCode, Box<dyn Error>> {
-    let server = describe(builder, arguments)?.bind(&*arguments.listen).await?;
-    begin(server.local_addr(), arguments)?;
-    let (within, draining, counting) = (arguments.drain, server.clone(), server.clone());
-    let drain = move || futures_lite::future::block_on(draining.drain(within));
-    let drains = stop_on_signal(drain, move || counting.counters())?;
-    server.run().await;
-    Ok(end(&drains, &server.queued(), arguments)?)
+#[cfg(feature = "smol")]
+fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use async_io::block_on;
+    use gearwheel::smol::Server;
+    let drain = |server: &Server, within| block_on(server.drain(within));
+    serve!(smol, arguments, block_on, |server| block_on(server.run()), drain)
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use futures_lite::future::block_on;
+    use gearwheel::tokio::Server;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let drain = |server: &Server, within| block_on(server.drain(within));
+    serve!(tokio, arguments, |bound| runtime.block_on(bound), |server| runtime.block_on(server.run()), drain)
 }
 
 /// At the first SIGTERM or SIGINT stops the server gracefully, on a thread that it sends and that says whether all was done
-/// in time; at the second ends the process. At SIGHUP prints the counters.
+/// in time; at the second ends the process.
 fn stop_on_signal(
-    drain: impl FnOnce() -> Result<(), gearwheel::blocking::Error> + Send + 'static,
-    counters: impl Fn() -> Counters + Send + 'static,
+    tell: impl Fn() + Send + 'static,
+    drain: impl FnOnce() -> Result<(), String> + Send + 'static,
 ) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (drains, receiver) = mpsc::channel();
-    let mut drain = Some(move || drain().inspect_err(|error| eprintln!("{error}")).is_ok());
     thread::spawn(move || {
+        let mut drain = Some(drain);
         for signal in signals.forever() {
             if signal == SIGHUP {
-                eprintln!("{:?}", counters());
-            } else if let Some(drain) = drain.take() {
-                eprintln!("stopping");
-                let _ = drains.send(thread::spawn(drain));
-            } else {
-                process::exit(128 + signal);
+                tell();
+                continue;
             }
+            let Some(drain) = drain.take() else { process::exit(128 + signal) };
+            eprintln!("stopping");
+            let drain = move || drain().inspect_err(|error| eprintln!("{error}")).is_ok();
+            let _ = drains.send(thread::spawn(drain));
         }
     });
     Ok(receiver)

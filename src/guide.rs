@@ -3,6 +3,7 @@
 //! - [`embedding`]: a machine in an event loop of your own
 //! - [`many_servers`]: several job servers, and failing over
 //! - [`what_happens_when`]: every fault and what a job's owner sees of it
+//! - [`observing`]: counters, latencies, `tracing`, and asking the job server
 //! - [`differences`]: what the job server does otherwise than gearmand
 //! - [`security`]: what the protocol does not protect
 //! - [`tuning`]: what to turn when
@@ -25,6 +26,9 @@ pub mod worker_patterns {}
 #[cfg(feature = "blocking")]
 #[doc = include_str!("../docs/gearmanode.md")]
 pub mod gearmanode {}
+
+#[doc = include_str!("../docs/observing.md")]
+pub mod observing {}
 
 #[doc = include_str!("../docs/differences.md")]
 pub mod differences {}

@@ -46,6 +46,7 @@
 //! | `tokio` | tokio | programs on tokio |
 //! | `encoding` | data-encoding | text payloads by Node's names of encodings |
 //! | `json` | serde, serde_json | JSON payloads |
+//! | `tracing` | tracing | spans and events for logs: see [observing](guide::observing) |
 //!
 //! Without any feature the crate is the bare machines, `no_std` with `alloc`. `src/` never touches a socket, a thread or a
 //! clock, and the compiler sees to it. There is no `unsafe`.

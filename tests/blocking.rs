@@ -1,5 +1,4 @@
 //! The blocking runtime on real sockets.
-#![cfg(feature = "blocking")]
 
 #[path = "common/peers.rs"]
 mod peers;

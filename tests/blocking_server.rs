@@ -1,5 +1,4 @@
 //! The blocking runtime's job server, over real sockets.
-#![cfg(feature = "blocking")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

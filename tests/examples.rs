@@ -24,17 +24,6 @@ fn example(name: &str) -> Command {
     command
 }
 
-/// The runtimes that the examples have been built with.
-const RUNTIMES: &[&str] = &[
-    "blocking",
-    #[cfg(feature = "mio")]
-    "mio",
-    #[cfg(feature = "smol")]
-    "smol",
-    #[cfg(feature = "tokio")]
-    "tokio",
-];
-
 /// Runs an example to its end, with `arguments` parted by blanks.
 #[track_caller]
 fn ended(name: &str, arguments: &str) -> Ended {
@@ -102,9 +91,6 @@ fn assert_reverses(ended: &Ended) {
 #[test]
 fn reverse_needs_nothing_else() {
     assert_reverses(&ended("reverse", ""));
-    for runtime in RUNTIMES {
-        assert_reverses(&ended("reverse", &format!("--runtime {runtime}")));
-    }
     assert!(ended("reverse", "abc").text().ends_with("\nresult: cba\n"));
 }
 
@@ -134,43 +120,6 @@ fn client_prints_each_result_on_a_line_in_order() {
 }
 
 #[test]
-fn server_worker_and_client_are_the_same_on_every_runtime() {
-    for runtime in RUNTIMES {
-        let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("state-{runtime}-{}", std::process::id()));
-        let _ = std::fs::remove_file(&file);
-        let on = format!("--runtime {runtime}");
-        let server = Server::start(&format!("{on} --state {}", file.display()));
-        let client = format!("{on} --server {} --function reverse --timeout 10", server.address);
-        {
-            let mut worker = worker(server.address, &format!("{on} --concurrency 2"));
-            assert_eq!(
-                ended("client", &format!("{client} abc 123 --count 2")).text(),
-                "cba\ncba\n321\n321\n",
-                "{runtime}"
-            );
-            assert_eq!(ended("client", &format!("{client} --count 2500 ab")).text(), "ba\n".repeat(2_500), "{runtime}");
-            signal(&worker.0, "TERM");
-            assert!(worker.ended().success(), "{runtime}");
-            let said = errors(&mut worker.0);
-            assert!(said.contains("draining") && said.ends_with("2504 jobs answered\n"), "{runtime}: {said}");
-        }
-        let queued = ended("client", &format!("{client} --background x y z"));
-        assert_eq!(queued.text().lines().count(), 3, "{runtime}");
-        let two = ended("worker", &format!("{on} --server {} --function reverse --jobs 2", server.address));
-        assert!(two.errors().ends_with("2 jobs answered\n"), "{runtime}: {two:?}");
-        let late = ended("client", &format!("{on} --server {} --timeout 0.2 --function nobody x", server.address));
-        assert_eq!((late.status.code(), late.text()), (Some(1), String::new()), "{runtime}");
-        signal(&server.process.0, "HUP");
-        let (success, said) = server.stop();
-        assert!(
-            success && said.contains("Counters") && said.ends_with(&format!("1 jobs kept in {}\n", file.display())),
-            "{runtime}: {said}"
-        );
-        let _ = std::fs::remove_file(&file);
-    }
-}
-
-#[test]
 fn client_says_why_a_job_has_no_result() {
     let server = Server::start("");
     let client = format!("--server {} --timeout 0.3", server.address);
@@ -196,7 +145,7 @@ fn what_is_wrong_with_the_arguments_is_said_with_the_usage() {
         ("client", "--server h --function f", "<PAYLOAD>"),
         ("worker", "--server h", "--function <NAME>"),
         ("worker", "--server h --function f --jobs 0", "0 is not in 1.."),
-        ("reverse", "--runtime none", "[possible values: blocking"),
+        ("reverse", "--runtime none", "possible values: blocking"),
         ("custom_loop", "", "--server <HOST:PORT>"),
     ] {
         let wrong = ended(name, arguments);
@@ -350,4 +299,72 @@ fn bench_client_and_worker_print_a_line_of_json() {
     let line: serde_json::Value = serde_json::from_str(&said).expect("a line of JSON");
     assert_eq!(line["jobs"], 200, "{line}");
     assert!(Duration::from_secs(60) > Duration::from_micros(line["cpu_us"].as_f64().unwrap_or(f64::MAX) as u64));
+}
+
+/// The runtimes that the examples were built with.
+const RUNTIMES: &[&str] = &[
+    "blocking",
+    #[cfg(feature = "mio")]
+    "mio",
+    #[cfg(feature = "smol")]
+    "smol",
+    #[cfg(feature = "tokio")]
+    "tokio",
+];
+
+#[test]
+fn every_runtime_does_the_same() {
+    for runtime in RUNTIMES {
+        let runtime = format!("--runtime {runtime}");
+        assert_reverses(&ended("reverse", &runtime));
+        let server = Server::start(&runtime);
+        let mut worker = worker(server.address, &format!("{runtime} --concurrency 2"));
+        let client = format!("{runtime} --server {} --function reverse", server.address);
+        assert_eq!(ended("client", &format!("{client} --count 2 abc 123")).text(), "cba\ncba\n321\n321\n");
+        signal(&worker.0, "TERM");
+        assert!(worker.ended().success());
+        let said = errors(&mut worker.0);
+        assert!(said.ends_with("draining\n4 jobs answered\n"), "{runtime}: {said}");
+        let late = ended("client", &format!("{client} --timeout 0.2 x"));
+        assert_eq!((late.status.code(), late.text()), (Some(1), String::new()), "{runtime}");
+        let (in_time, said) = server.stop();
+        assert!(in_time && said.contains("stopping\n"), "{runtime}: {said}");
+    }
+}
+
+#[test]
+fn a_worker_of_any_runtime_stops_after_so_many_jobs() {
+    for runtime in RUNTIMES {
+        let server = Server::start("");
+        let mut worker = worker(server.address, &format!("--runtime {runtime} --jobs 3"));
+        let client = format!("--server {} --function reverse --timeout 20", server.address);
+        assert!(ended("client", &format!("{client} --count 3 ab")).status.success());
+        assert!(worker.ended().success());
+        assert!(errors(&mut worker.0).ends_with("3 jobs answered\n"), "{runtime}");
+    }
+}
+
+#[test]
+#[cfg(feature = "mio")]
+fn a_program_with_a_loop_of_its_own_becomes_a_worker() {
+    use std::io::Write;
+    use std::net::TcpStream;
+    let server = Server::start("");
+    let mut program = Process(spawn(example("embed_mio").args(["127.0.0.1:0", &server.address.to_string()])));
+    let mut line = String::new();
+    BufReader::new(program.0.stdout.as_mut().expect("it is a pipe")).read_line(&mut line).expect("it listens");
+    let address: SocketAddr = line.trim_end().rsplit(' ').next().and_then(|at| at.parse().ok()).expect("an address");
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("above zero");
+    let mut ask = |text: &str| {
+        socket.write_all(text.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        BufReader::new(&socket).read_line(&mut answer).expect("it answers");
+        answer
+    };
+    assert_eq!(ask("what it did before\n"), "4\n");
+    wait_for_workers(server.address, "words", 1);
+    let words = ended("client", &format!("--server {} --function words --timeout 20 one --count 50", server.address));
+    assert_eq!(words.text(), "1\n".repeat(50));
+    assert_eq!(ask("and still does\n"), "3\n");
 }

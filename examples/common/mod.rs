@@ -13,33 +13,15 @@ use gearwheel::{Address, Priority};
 pub(crate) enum Runtime {
     /// Threads and blocking sockets of the standard library.
     Blocking,
-    /// One thread and mio.
+    /// A mio loop on a thread of its own.
     #[cfg(feature = "mio")]
     Mio,
-    /// Futures on async-io, which smol is made of.
+    /// Futures on async-io's sockets, on one thread.
     #[cfg(feature = "smol")]
     Smol,
-    /// Futures on tokio.
+    /// Futures on tokio, on all its threads.
     #[cfg(feature = "tokio")]
     Tokio,
-}
-
-/// Runs a future of this program to its end on tokio's current-thread runtime.
-#[cfg(feature = "tokio")]
-pub(crate) fn on_tokio<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.expect("the system has what a runtime needs").block_on(future)
-}
-
-/// `work` to its end, with the `drivers` that it needs beside it.
-#[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) async fn beside<T>(drivers: impl Future<Output = ()>, work: impl Future<Output = T>) -> T {
-    // A driver ends when its machine is closed: what has come until then is still to be looked at.
-    let drivers = async {
-        drivers.await;
-        std::future::pending().await
-    };
-    futures_lite::future::or(work, drivers).await
 }
 
 /// The job servers of a client or worker.
