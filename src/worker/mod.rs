@@ -7,6 +7,7 @@ mod config;
 mod event;
 mod grab;
 mod packet;
+mod servers;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,10 +20,9 @@ use slab::Slab;
 
 pub use self::config::{Config, Counters, Grab, Latencies};
 pub use self::event::{Assignment, Event, Gone, TaskId};
-use crate::address::Address;
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Handle, ServerId, check_client_id, check_function};
-use crate::link::{LinkState, Removal};
+use crate::job::{Handle, check_client_id, check_function};
+use crate::link::Removal;
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -342,49 +342,6 @@ impl Worker {
     #[must_use]
     pub fn in_hand(&self) -> usize {
         self.tasks.len()
-    }
-
-    /// Each job server and how it stands, in the order they were configured.
-    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
-        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
-        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
-    }
-
-    /// Takes up one more job server.
-    ///
-    /// # Errors
-    /// It is there already.
-    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
-        self.links.advance_clock(now);
-        let place = self.links.add(address)?;
-        match self.sides.get_mut(place) {
-            Some(side) => *side = Side::new(self.grab),
-            None => self.sides.push(Side::new(self.grab)),
-        }
-        if self.stop == Stop::No && !self.functions.is_empty() {
-            self.links.dial(place);
-        }
-        Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
-    }
-
-    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
-    /// [`Event::Removed`] says when it is gone.
-    ///
-    /// # Errors
-    /// There is no such server.
-    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
-        self.links.advance_clock(now);
-        let Some(place) = self.links.place_of_server(server) else {
-            return Err(Rejected::new(Reason::Unknown("job server"), server));
-        };
-        if let Some(link) = self.links.get_mut(place) {
-            link.removal = Removal::Draining;
-        }
-        if !drain && self.links.is_up(place) {
-            self.break_off(place, CloseReason::Local);
-        }
-        self.leave_if_done();
-        Ok(())
     }
 
     /// Plain counts since the worker was made.
