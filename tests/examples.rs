@@ -368,3 +368,24 @@ fn a_program_with_a_loop_of_its_own_becomes_a_worker() {
     assert_eq!(words.text(), "1\n".repeat(50));
     assert_eq!(ask("and still does\n"), "3\n");
 }
+
+#[test]
+fn admin_prints_tables_and_says_what_is_refused() {
+    let server = Server::start("");
+    let admin = |arguments: &str| ended("admin", &format!("--server {} {arguments}", server.address));
+    assert!(admin("create reverse").status.success());
+    let queued = ended("client", &format!("--server {} --function reverse --background --unique u x", server.address));
+    let handle = queued.text().trim_end().to_owned();
+    let status = ["FUNCTION  QUEUED  RUNNING  WORKERS", "reverse        1        0        0", ""].join("\n");
+    assert_eq!(admin("status").text(), status);
+    assert!(admin("unique-jobs").text().contains("u\n") && admin("jobs").text().contains(&handle));
+    assert!(admin("version").text().starts_with(|first: char| first.is_ascii_digit()));
+    assert!(admin("maxqueue reverse 1").status.success() && admin("maxqueue reverse 3 2 1").status.success());
+    let refused = admin("drop reverse");
+    assert!(!refused.status.success());
+    let said = "the job server says there are still connected workers or executing clients\n";
+    assert_eq!(refused.errors(), said);
+    assert!(admin(&format!("cancel {handle}")).status.success() && admin("drop reverse").status.success());
+    let nobody = ended("admin", "--server 127.0.0.1:1 status");
+    assert_eq!(nobody.errors(), "no connection to 127.0.0.1:1: connection refused: nothing listens there\n");
+}

@@ -281,5 +281,5 @@ fn is_at(entry: &Entry, link: usize, wanted: &Handle) -> bool {
 }
 
 fn hash(random: &Random, link: usize, handle: &Handle) -> u64 {
-    random.hash(&[&link.to_ne_bytes(), handle.as_bytes()])
+    random.hash_one(handle.as_bytes()).wrapping_add(link as u64)
 }
