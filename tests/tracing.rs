@@ -1,4 +1,5 @@
 //! What is said to `tracing`, as a subscriber hears it.
+#![cfg(feature = "blocking")]
 
 #[path = "common/peers.rs"]
 mod peers;
