@@ -138,8 +138,13 @@ impl Worker {
         }
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
-        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server, span });
-        self.hand_out();
+        let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
+        if self.running < self.concurrency {
+            self.running += 1;
+            self.links.event(Event::Assigned(assignment));
+        } else {
+            self.waiting.push_back(assignment);
+        }
         self.forget_functions();
         self.grab_more();
         Ok(())
