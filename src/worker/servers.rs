@@ -32,8 +32,8 @@ impl Worker {
         Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
     }
 
-    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
-    /// [`Event::Removed`] says when it is gone.
+    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`](super::Gone).
+    /// [`Event::Removed`](super::Event::Removed) says when it is gone.
     ///
     /// # Errors
     /// There is no such server.
