@@ -13,12 +13,13 @@ default:
 check: test rest
 
 # Everything but the README's test command, the quick refusals first.
-rest: fmt lint no-std-guard msrv deny doc test-features package simulate fuzz-smoke
+rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke
 
 # Formatting (change it with `cargo fmt`).
 fmt:
     cargo fmt --check
     if [ -f fuzz/Cargo.toml ]; then cargo fmt --check --manifest-path fuzz/Cargo.toml; fi
+    cargo fmt --check --manifest-path examples/watch/Cargo.toml
 
 # Clippy: everything with no features, with each and with all; the library with each pair.
 lint:
@@ -35,6 +36,11 @@ lint:
         clippy "${features[i]}" --all-targets
         for ((j = i + 1; j < ${#features[@]}; j++)); do clippy "${features[i]},${features[j]}" --lib; done
     done
+
+# The live view of queues, a package of its own.
+watch:
+    cargo clippy --locked --manifest-path examples/watch/Cargo.toml --all-targets -- -D warnings
+    cargo test --locked --manifest-path examples/watch/Cargo.toml
 
 # The features, one a line, read from Cargo.toml.
 features:

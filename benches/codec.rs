@@ -11,9 +11,8 @@
 extern crate alloc;
 
 use std::env;
-use std::fs;
 use std::hint::black_box;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use bytes::{Bytes, BytesMut};
 use gearwheel::wire::{self, Magic, Packet, PacketType};
@@ -22,6 +21,9 @@ use gearwheel::wire::{self, Magic, Packet, PacketType};
 #[allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "the bench needs some of it")]
 mod outbox;
 
+mod common;
+
+use common::{has_valgrind, instructions};
 use outbox::{Outbox, Outgoing};
 
 const PIECE: usize = 64 << 10;
@@ -98,10 +100,7 @@ fn main() -> ExitCode {
     }
     let measured = arguments.iter().any(|argument| argument == "--bench");
     let check = arguments.iter().any(|argument| argument == "--check");
-    let valgrind = measured && Command::new("valgrind").arg("--version").stdout(Stdio::null()).status().is_ok();
-    if measured && !valgrind {
-        println!("valgrind is not installed: instructions are not counted");
-    }
+    let valgrind = measured && has_valgrind();
     let mut over = false;
     for case in CASES {
         over |= report(case, valgrind);
@@ -125,7 +124,8 @@ fn report(case: &Case, valgrind: bool) -> bool {
     let mut line = format!("{:<22} {grown} allocations in {} packets", case.name, many - few);
     if valgrind {
         let packets = u64::try_from(many - few).unwrap_or(u64::MAX);
-        let each = |what: &str| (instructions(case.name, what, LONG) - instructions(case.name, what, SHORT)) / packets;
+        let run = |what: &str, rounds: usize| instructions(&["--run", case.name, what, &rounds.to_string()]);
+        let each = |what: &str| (run(what, LONG) - run(what, SHORT)) / packets;
         let copy = if case.name.starts_with("decode") { each(FEED.name) } else { 0 };
         let own = each(case.name).saturating_sub(copy);
         line += &format!(", {own} instructions a packet (target {})", case.most_instructions);
@@ -136,23 +136,6 @@ fn report(case: &Case, valgrind: bool) -> bool {
     }
     println!("{line}{}", if over { "  OVER" } else { "" });
     over
-}
-
-/// Instructions of one whole run of this program.
-fn instructions(name: &str, what: &str, rounds: usize) -> u64 {
-    let out = env::temp_dir().join(format!("gearwheel-codec-{}.callgrind", std::process::id()));
-    let run = Command::new("valgrind")
-        .arg("--tool=callgrind")
-        .arg(format!("--callgrind-out-file={}", out.display()))
-        .arg(env::current_exe().expect("the path of this program"))
-        .args(["--run", name, what, &rounds.to_string()])
-        .output()
-        .expect("valgrind runs");
-    assert!(run.status.success(), "valgrind: {}", String::from_utf8_lossy(&run.stderr));
-    let text = fs::read_to_string(&out).expect("what callgrind wrote");
-    drop(fs::remove_file(&out));
-    let total = text.lines().find_map(|line| line.strip_prefix("summary: ").or(line.strip_prefix("totals: ")));
-    total.and_then(|total| total.trim().parse().ok()).expect("a total in what callgrind wrote")
 }
 
 /// About 1 MiB of one kind of packet, and its arguments.

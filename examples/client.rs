@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::{PriorityArgument, Runtime, Servers};
-use gearwheel::blocking::{Client, JobError, JobEvent, Pending};
+use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::{Job, Outcome};
 use progress::Progress;
 
@@ -58,6 +58,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
         Runtime::Blocking => blocking(&arguments),
+        #[cfg(feature = "mio")]
+        Runtime::Mio => mio(&arguments),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => smol(&arguments),
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => tokio(&arguments),
     })
 }
 
@@ -83,58 +89,117 @@ impl Arguments {
     }
 }
 
-fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = Client::builder().servers(&arguments.servers.servers).build()?;
-    let mut out = BufWriter::new(io::stdout().lock());
-    let mut outstanding = VecDeque::new();
-    let mut all_completed = true;
-    let jobs = arguments.jobs()?;
-    let mut progress = Progress::of(jobs.len() * arguments.count);
-    for job in jobs {
-        for _ in 0..arguments.count {
+/// Submits all jobs with the client of any runtime: `[]` for threads, `[.await]` for futures.
+macro_rules! submit_all {
+    ($client:expr, $arguments:expr, [$($await:tt)*]) => {{
+        let arguments: &Arguments = $arguments;
+        let client = $client;
+        let jobs = arguments.jobs()?;
+        let mut printer = Printer::new(jobs.len() * arguments.count);
+        let mut outstanding = VecDeque::new();
+        for job in jobs.iter().flat_map(|job| std::iter::repeat_n(job, arguments.count)) {
+            outstanding.push_back(client.submit(job.clone())$($await)*?);
             if outstanding.len() == WINDOW
                 && let Some(oldest) = outstanding.pop_front()
             {
-                all_completed &= finish(oldest, &mut out, &mut progress)?;
+                finish!(oldest, printer, [$($await)*]);
             }
-            outstanding.push_back(client.submit(job.clone())?);
         }
-    }
-    for job in outstanding {
-        all_completed &= finish(job, &mut out, &mut progress)?;
-    }
-    out.flush()?;
-    Ok(if all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        for job in outstanding {
+            finish!(job, printer, [$($await)*]);
+        }
+        printer.end()
+    }};
 }
 
-/// Waits for the end of a job and prints what comes of it; whether it completed.
-fn finish(mut job: Pending, out: &mut BufWriter<StdoutLock<'_>>, progress: &mut Progress) -> io::Result<bool> {
-    let mut result = Vec::new();
-    while let Some(event) = job.next_event() {
+/// Waits for the end of a job and prints what comes of it.
+macro_rules! finish {
+    ($job:expr, $printer:ident, [$($await:tt)*]) => {{
+        let mut job = $job;
+        while let Some(event) = job.next_event()$($await)* {
+            $printer.event(event)?;
+        }
+    }};
+}
+
+fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::blocking::Client;
+    submit_all!(Client::builder().servers(&arguments.servers.servers).build()?, arguments, [])
+}
+
+#[cfg(feature = "mio")]
+fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::mio::Client;
+    submit_all!(Client::builder().servers(&arguments.servers.servers).spawn()?, arguments, [])
+}
+
+#[cfg(feature = "smol")]
+fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::smol::Client::builder().servers(&arguments.servers.servers).build()?;
+    let driver = client.run();
+    // No executor: the client's bytes are moved while its jobs are waited for.
+    async_io::block_on(futures_lite::future::or(async { submit_all!(client, arguments, [.await]) }, async {
+        driver.await;
+        Err("the client has closed".into())
+    }))
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let client = gearwheel::tokio::Client::builder().servers(&arguments.servers.servers).build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(client.run());
+    runtime.block_on(async { submit_all!(client, arguments, [.await]) })
+}
+
+/// Prints what becomes of jobs, one after another.
+struct Printer {
+    out: BufWriter<StdoutLock<'static>>,
+    progress: Progress,
+    /// Of the job whose events come now.
+    result: Vec<u8>,
+    all_completed: bool,
+}
+
+impl Printer {
+    fn new(jobs: usize) -> Self {
+        let (out, progress) = (BufWriter::new(io::stdout().lock()), Progress::of(jobs));
+        Self { out, progress, result: Vec::new(), all_completed: true }
+    }
+
+    fn event(&mut self, event: JobEvent) -> io::Result<()> {
+        let Self { out, progress, result, all_completed } = self;
         match event {
             JobEvent::Data(part) => result.extend_from_slice(&part),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
             JobEvent::Missed(events) => progress.say(&format!("{events} events were missed")),
-            JobEvent::Done(Outcome::Complete(rest)) => {
-                result.extend_from_slice(&rest);
-                result.push(b'\n');
-                progress.end_of_job(out, |out| out.write_all(&result))?;
-                return Ok(true);
-            }
-            JobEvent::Done(Outcome::Queued(handle)) => {
-                progress.end_of_job(out, |out| writeln!(out, "{handle}"))?;
-                return Ok(true);
-            }
             JobEvent::Done(outcome) => {
-                // Results that came before belong before the complaint.
-                progress.end_of_job(out, Write::flush)?;
-                if let Err(error) = JobError::check(outcome) {
-                    progress.say(&error.to_string());
+                let mut result = std::mem::take(result);
+                match outcome {
+                    Outcome::Complete(rest) => {
+                        result.extend_from_slice(&rest);
+                        result.push(b'\n');
+                        progress.end_of_job(out, |out| out.write_all(&result))?;
+                    }
+                    Outcome::Queued(handle) => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
+                    other => {
+                        *all_completed = false;
+                        // Results that came before belong before the complaint.
+                        progress.end_of_job(out, Write::flush)?;
+                        if let Err(error) = JobError::check(other) {
+                            progress.say(&error.to_string());
+                        }
+                    }
                 }
             }
             _ => {}
         }
+        Ok(())
     }
-    Ok(false)
+
+    fn end(mut self) -> Result<ExitCode, Box<dyn Error>> {
+        self.out.flush()?;
+        Ok(if self.all_completed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }

@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::Runtime;
-use gearwheel::blocking::Server;
 use gearwheel::server::{Config, Event};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -81,6 +80,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
         Runtime::Blocking => blocking(&arguments),
+        #[cfg(feature = "mio")]
+        Runtime::Mio => mio(&arguments),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => smol(&arguments),
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => tokio(&arguments),
     })
 }
 
@@ -101,61 +106,103 @@ impl Arguments {
     }
 }
 
-fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let verbose = arguments.verbose;
-    let mut builder =
-        Server::builder().configure(|config| arguments.configure(config)).on_event(move |event| match event {
-            Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
-            Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
-            Event::Shutdown { graceful } => {
-                eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" })
-            }
-            _ => {}
-        });
-    if let Some(file) = &arguments.state {
-        let jobs = state::load(file)?;
-        eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
-        builder = builder.restore(jobs);
-    }
-    let server = Arc::new(builder.bind(&*arguments.listen)?);
-    if let Some(file) = &arguments.state {
-        // The server has them now: a later start is not to run them twice.
-        state::remove(file)?;
-    }
-    let mut out = io::stdout().lock();
-    writeln!(out, "listening on {}", server.local_addr())?;
-    out.flush()?;
+/// The server of any runtime: they are described in the same words. `$wait` binds it, `$serve` serves until it has closed, and
+/// `$drain` stops it.
+macro_rules! serve {
+    ($runtime:ident, $arguments:expr, $wait:expr, |$server:ident| $serve:expr, $drain:expr) => {{
+        let arguments: &Arguments = $arguments;
+        let verbose = arguments.verbose;
+        let mut builder = gearwheel::$runtime::Server::builder()
+            .configure(|config| arguments.configure(config))
+            .on_event(move |event| tell(event, verbose));
+        if let Some(file) = &arguments.state {
+            let jobs = state::load(file)?;
+            eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
+            builder = builder.restore(jobs);
+        }
+        let bound = builder.bind(&*arguments.listen);
+        let $server = Arc::new($wait(bound)?);
+        if let Some(file) = &arguments.state {
+            // The server has them now: a later start is not to run them twice.
+            state::remove(file)?;
+        }
+        let mut out = io::stdout().lock();
+        writeln!(out, "listening on {}", $server.local_addr())?;
+        out.flush()?;
 
-    let drains = stop_on_signal(Arc::clone(&server), arguments.drain)?;
-    server.wait();
-    let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
-    if let Some(file) = &arguments.state {
-        let jobs = server.queued();
-        state::save(file, &jobs)?;
-        eprintln!("{} jobs kept in {}", jobs.len(), file.display());
+        let (stopping, within) = (Arc::clone(&$server), arguments.drain);
+        let counted = Arc::clone(&$server);
+        let drain = move || $drain(&*stopping, within).map_err(|error: gearwheel::$runtime::Error| error.to_string());
+        let drains = stop_on_signal(move || eprintln!("{:?}", counted.counters()), drain)?;
+        $serve;
+        let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
+        if let Some(file) = &arguments.state {
+            let jobs = $server.queued();
+            state::save(file, &jobs)?;
+            eprintln!("{} jobs kept in {}", jobs.len(), file.display());
+        }
+        Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }};
+}
+
+fn tell(event: Event, verbose: bool) {
+    match event {
+        Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
+        Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
+        Event::Shutdown { graceful } => {
+            eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" });
+        }
+        _ => {}
     }
-    Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::blocking::Server;
+    serve!(blocking, arguments, |bound| bound, |server| server.wait(), Server::drain)
+}
+
+#[cfg(feature = "mio")]
+fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use gearwheel::mio::Server;
+    serve!(mio, arguments, |bound| bound, |server| server.run()?, Server::drain)
+}
+
+#[cfg(feature = "smol")]
+fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use async_io::block_on;
+    use gearwheel::smol::Server;
+    let drain = |server: &Server, within| block_on(server.drain(within));
+    serve!(smol, arguments, block_on, |server| block_on(server.run()), drain)
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    use futures_lite::future::block_on;
+    use gearwheel::tokio::Server;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let drain = |server: &Server, within| block_on(server.drain(within));
+    serve!(tokio, arguments, |bound| runtime.block_on(bound), |server| runtime.block_on(server.run()), drain)
 }
 
 /// At the first SIGTERM or SIGINT stops the server gracefully, on a thread that it sends and that says whether all was done
 /// in time; at the second ends the process.
-fn stop_on_signal(server: Arc<Server>, within: Duration) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
+fn stop_on_signal(
+    tell: impl Fn() + Send + 'static,
+    drain: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (drains, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut stopping = false;
+        let mut drain = Some(drain);
         for signal in signals.forever() {
             if signal == SIGHUP {
-                eprintln!("{:?}", server.counters());
-            } else if stopping {
-                process::exit(128 + signal);
-            } else {
-                stopping = true;
-                eprintln!("stopping");
-                let server = Arc::clone(&server);
-                let drain = move || server.drain(within).inspect_err(|error| eprintln!("{error}")).is_ok();
-                let _ = drains.send(thread::spawn(drain));
+                tell();
+                continue;
             }
+            let Some(drain) = drain.take() else { process::exit(128 + signal) };
+            eprintln!("stopping");
+            let drain = move || drain().inspect_err(|error| eprintln!("{error}")).is_ok();
+            let _ = drains.send(thread::spawn(drain));
         }
     });
     Ok(receiver)

@@ -7,12 +7,13 @@ use std::error::Error;
 use std::process::{self, ExitCode};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
 use common::{Runtime, Servers};
-use gearwheel::blocking::Worker;
 use gearwheel::worker::Event;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -55,61 +56,149 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     common::end(match arguments.runtime {
         Runtime::Blocking => blocking(arguments),
+        #[cfg(feature = "mio")]
+        Runtime::Mio => mio(arguments),
+        #[cfg(feature = "smol")]
+        Runtime::Smol => smol(arguments),
+        #[cfg(feature = "tokio")]
+        Runtime::Tokio => tokio(arguments),
     })
 }
 
-fn blocking(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let mut builder = Worker::builder()
-        .servers(&arguments.servers.servers)
-        .concurrency(arguments.concurrency)
-        .on_event(|event| match event {
-            Event::Connected { server } => eprintln!("connected to {server:?}"),
-            Event::Disconnected { server, reason, .. } => eprintln!("disconnected from {server:?}: {reason}"),
-            _ => {}
-        });
-    if let Some(id) = arguments.id {
-        builder = builder.client_id(id);
-    }
-    for function in arguments.functions {
-        builder = match arguments.timeout {
+/// The worker of any runtime: they are described in the same words.
+macro_rules! describe {
+    ($runtime:ident, $arguments:expr, |$builder:ident, $function:ident| $add:expr) => {{
+        let mut builder = gearwheel::$runtime::Worker::builder()
+            .servers(&$arguments.servers.servers)
+            .concurrency($arguments.concurrency)
+            .on_event(|event| match event {
+                Event::Connected { server } => eprintln!("connected to {server:?}"),
+                Event::Disconnected { server, reason, .. } => eprintln!("disconnected from {server:?}: {reason}"),
+                _ => {}
+            });
+        if let Some(id) = &$arguments.id {
+            builder = builder.client_id(id.clone());
+        }
+        for $function in $arguments.functions.clone() {
+            let $builder = builder;
+            builder = $add;
+        }
+        builder.build()?
+    }};
+}
+
+/// A worker whose jobs are taken by threads, one by one.
+macro_rules! on_threads {
+    ($runtime:ident, $arguments:expr) => {{
+        let arguments = &$arguments;
+        let worker = describe!($runtime, arguments, |builder, function| match arguments.timeout {
             Some(timeout) => builder.can_do_timeout(function, timeout),
             None => builder.can_do(function),
+        });
+        let draining = worker.clone();
+        let within = arguments.drain;
+        let drains = drain_on_signal(move || draining.drain(within).map_err(|error| error.to_string()))?;
+        let (most, begun) = (arguments.jobs.unwrap_or(u64::MAX), AtomicU64::new(0));
+        let taking = worker.clone();
+        let work = move || {
+            while let Some(task) = taking.next() {
+                if begun.fetch_add(1, Ordering::Relaxed) + 1 == most {
+                    // Before the last answer, so that no other job is grabbed along with it.
+                    taking.finish();
+                }
+                let result = common::reversed(task.payload());
+                if let Err(error) = task.complete(result) {
+                    eprintln!("a result was not sent: {error}");
+                }
+            }
         };
-    }
-    let worker = builder.build()?;
-    let drains = drain_on_signal(worker.clone(), arguments.drain)?;
+        (worker, arguments.concurrency, work, drains)
+    }};
+}
 
-    let (most, begun) = (arguments.jobs.unwrap_or(u64::MAX), AtomicU64::new(0));
-    let work = || {
-        while let Some(task) = worker.next() {
-            if begun.fetch_add(1, Ordering::Relaxed) + 1 == most {
-                // Before the last answer, so that no other job is grabbed along with it.
-                worker.finish();
-            }
-            let result = common::reversed(task.payload());
-            if let Err(error) = task.complete(result) {
-                eprintln!("a result was not sent: {error}");
-            }
-        }
-    };
+fn blocking(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let (worker, threads, work, drains) = on_threads!(blocking, arguments);
     thread::scope(|scope| {
-        for _ in 0..arguments.concurrency {
-            scope.spawn(work);
+        for _ in 0..threads {
+            scope.spawn(&work);
         }
     });
-    // A drain that fails ends the process.
+    Ok(end(&drains, worker.counters().answered))
+}
+
+#[cfg(feature = "mio")]
+fn mio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let (worker, threads, work, drains) = on_threads!(mio, arguments);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(&work);
+        }
+        // The loop has this thread.
+        worker.run()
+    })?;
+    Ok(end(&drains, worker.counters().answered))
+}
+
+/// A worker whose jobs are futures.
+#[cfg(any(feature = "smol", feature = "tokio"))]
+macro_rules! as_futures {
+    ($runtime:ident, $arguments:expr, $block_on:expr) => {{
+        let arguments = &$arguments;
+        let (most, begun) = (arguments.jobs.unwrap_or(u64::MAX), Arc::new(AtomicU64::new(0)));
+        let last: Arc<OnceLock<gearwheel::$runtime::Worker>> = Arc::default();
+        let worker = describe!($runtime, arguments, |builder, function| {
+            let (begun, last) = (begun.clone(), last.clone());
+            let run = move |task: gearwheel::$runtime::Task| {
+                if begun.fetch_add(1, Ordering::Relaxed) + 1 == most
+                    && let Some(worker) = last.get()
+                {
+                    // Before the last answer, so that no other job is grabbed along with it.
+                    worker.finish();
+                }
+                async move { Ok(common::reversed(task.payload())) }
+            };
+            match arguments.timeout {
+                Some(timeout) => builder.function_timeout(function, timeout, run),
+                None => builder.function(function, run),
+            }
+        });
+        let _ = last.set(worker.clone());
+        let draining = worker.clone();
+        let within = arguments.drain;
+        let drain = move || futures_lite::future::block_on(draining.drain(within)).map_err(|error| error.to_string());
+        let drains = drain_on_signal(drain)?;
+        $block_on(worker.run());
+        Ok(end(&drains, worker.counters().answered))
+    }};
+}
+
+#[cfg(feature = "smol")]
+fn smol(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    as_futures!(smol, arguments, async_io::block_on)
+}
+
+#[cfg(feature = "tokio")]
+fn tokio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    as_futures!(tokio, arguments, |run| runtime.block_on(run))
+}
+
+/// Waits for a drain that is under way; one that fails ends the process.
+fn end(drains: &Receiver<JoinHandle<()>>, answered: u64) -> ExitCode {
     drains.try_iter().for_each(|drain| drop(drain.join()));
-    eprintln!("{} jobs answered", worker.counters().answered);
-    Ok(ExitCode::SUCCESS)
+    eprintln!("{answered} jobs answered");
+    ExitCode::SUCCESS
 }
 
 /// At the first SIGTERM or SIGINT drains the worker, on a thread that it sends; at the second ends the process.
-fn drain_on_signal(worker: Worker, within: Duration) -> Result<Receiver<JoinHandle<()>>, Box<dyn Error>> {
+fn drain_on_signal(
+    drain: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<Receiver<JoinHandle<()>>, Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (drains, receiver) = mpsc::channel();
     let drain = move || {
         eprintln!("draining");
-        if let Err(error) = worker.drain(within) {
+        if let Err(error) = drain() {
             eprintln!("{error}");
             process::exit(1);
         }

@@ -30,6 +30,7 @@
 //!
 //! - [`Machine`] is all that a driver must know; [`client`], [`worker`], [`server`] and [`admin`] are machines.
 //! - [`Job`] and [`Outcome`] are what goes in and how it ends.
+//! - [`memory`] joins client, worker and server without sockets, for unit tests.
 //! - [`wire`] has every packet type, from one table, and the text protocol.
 #![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads and blocking sockets, no dependency.")]
 #![cfg_attr(feature = "mio", doc = "- [`mio`]: inside a `mio::Poll` that you own, or a turnkey loop.")]
@@ -46,6 +47,7 @@
 //! | `tokio` | tokio | programs on tokio |
 //! | `encoding` | data-encoding | text payloads by Node's names of encodings |
 //! | `json` | serde, serde_json | JSON payloads |
+//! | `tracing` | tracing | spans and events for logs: see [observing](guide::observing) |
 //!
 //! Without any feature the crate is the bare machines, `no_std` with `alloc`. `src/` never touches a socket, a thread or a
 //! clock, and the compiler sees to it. There is no `unsafe`.
@@ -71,6 +73,7 @@ mod ketama;
 mod link;
 mod links;
 mod machine;
+pub mod memory;
 mod murmur;
 mod outbox;
 mod random;

@@ -172,6 +172,11 @@ impl<R> Link<R> {
         self.phase == Phase::Up
     }
 
+    /// Whether it is being connected or waits to be.
+    pub(crate) const fn is_between(&self) -> bool {
+        matches!(self.phase, Phase::Connecting { .. } | Phase::Waiting { .. })
+    }
+
     /// Puts another server in the place of one that has been removed.
     pub(crate) fn replace(&mut self, id: ServerId, address: Address) {
         *self = Self { generation: self.generation, ..Self::new(id, address, self.index) };

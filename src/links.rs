@@ -23,6 +23,9 @@ pub(crate) struct Links<R, E> {
     next_server: u32,
     /// Connections whose packets wait until the queue is shorter.
     paused: Vec<ConnId>,
+    /// No link has to be looked at before this, unless they are `stirred`: then it is to be found anew.
+    next: Option<Instant>,
+    stirred: bool,
     pub(crate) settings: Connecting,
     pub(crate) limits: Limits,
     pub(crate) random: Random,
@@ -45,6 +48,8 @@ impl<R, E: Told> Links<R, E> {
             queue: VecDeque::new(),
             next_server: 0,
             paused: Vec::new(),
+            next: None,
+            stirred: false,
             settings,
             limits,
             random: Random::new(seed),
@@ -121,6 +126,7 @@ impl<R, E: Told> Links<R, E> {
         if let Some(link) = self.list.get_mut(place).filter(|link| link.state(now) == LinkState::Idle) {
             let (conn, server, within) = (link.dial(now), link.address.clone(), self.settings.connect_timeout);
             link.span = trace::dialled(E::ROLE, &server, conn);
+            self.stirred = true;
             self.queue.push_back(Output::Connect { conn, server, within });
         }
     }
@@ -140,7 +146,14 @@ impl<R, E: Told> Links<R, E> {
             self.queue.push_back(Output::Transmit(link.conn()));
         }
         if let Some(reply) = reply {
+            self.expect(place, reply);
+        }
+    }
+
+    fn expect(&mut self, place: usize, reply: R) {
+        if let Some(link) = self.list.get_mut(place) {
             link.connection.expect(reply, self.now);
+            self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
         }
     }
 
@@ -150,7 +163,7 @@ impl<R, E: Told> Links<R, E> {
         if link.connection.out.text(line) {
             self.queue.push_back(Output::Transmit(link.conn()));
         }
-        link.connection.expect(reply, self.now);
+        self.expect(place, reply);
     }
 
     /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.
@@ -190,6 +203,7 @@ impl<R, E: Told> Links<R, E> {
     /// The attempt to connect succeeded; false when none was under way.
     pub(crate) fn connected(&mut self, place: usize) -> bool {
         let now = self.now;
+        self.stirred = true;
         let Some(link) = self.get_mut(place) else { return false };
         let was_connecting = link.connected(now);
         if was_connecting {
@@ -200,6 +214,7 @@ impl<R, E: Told> Links<R, E> {
 
     /// The connection is gone or was not made: the replies that will not come, and when it may be tried again.
     pub(crate) fn lost(&mut self, place: usize, reason: &CloseReason) -> (Vec<R>, Instant) {
+        self.stirred = true;
         match self.list.get_mut(place) {
             Some(link) => {
                 let retry_at = link.lost(self.now, &self.settings, &mut self.random);
@@ -220,6 +235,7 @@ impl<R, E: Told> Links<R, E> {
 
     /// Closes a connection for good, if there is one.
     pub(crate) fn close(&mut self, place: usize) -> Vec<R> {
+        self.stirred = true;
         let Some(link) = self.list.get_mut(place) else { return Vec::new() };
         let conn = link.conn();
         if link.owns(conn) {
@@ -240,6 +256,7 @@ impl<R, E: Told> Links<R, E> {
         may_miss: impl Fn(&R) -> bool,
     ) -> Option<CloseReason> {
         let now = self.now;
+        self.stirred = true;
         let link = self.list.get_mut(place)?;
         match link.tick(now, &self.settings) {
             Due::Nothing => {}
@@ -269,9 +286,22 @@ impl<R, E: Told> Links<R, E> {
 
     /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
     /// waits for that server.
-    pub(crate) fn wait(&self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
-        let deadlines = self.list.iter().enumerate().map(|(place, link)| link.deadline(&self.settings, wanted(place)));
-        Output::Wait(deadlines.fold(other, earlier))
+    ///
+    /// What comes on a connection that stands only puts off what is due on it: the links are looked at again when the
+    /// time has come that was found before, not after each packet.
+    pub(crate) fn wait(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
+        if self.stirred {
+            let settings = &self.settings;
+            let deadline = |(place, link): (usize, &Link<R>)| {
+                // As soon as no reply is due any more, a probe may be the next thing.
+                let probe = settings.probe_after.filter(|_| link.is_up()).map(|quiet| self.now + quiet);
+                earlier(link.deadline(settings, wanted(place)), probe)
+            };
+            self.next = self.list.iter().enumerate().map(deadline).fold(None, earlier);
+            // Without probes a quiet connection has nothing due, and shall wake nobody.
+            self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
+        }
+        Output::Wait(earlier(self.next, other))
     }
 
     pub(crate) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

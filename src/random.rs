@@ -36,6 +36,11 @@ impl Random {
         hasher.finish()
     }
 
+    /// The same for bytes that stand for themselves.
+    pub(crate) fn hash_one(&self, bytes: &[u8]) -> u64 {
+        SipHasher13::new_with_key(&self.table_key).hash(bytes)
+    }
+
     fn next(&mut self) -> u128 {
         self.counter += 1;
         let mut hasher = SipHasher128::new_with_key(&self.number_key);

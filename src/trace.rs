@@ -365,3 +365,13 @@ pub(crate) fn requeued(span: &Span, handle: &[u8], function: &[u8], why: &'stati
 pub(crate) fn shutdown(span: &Span, graceful: bool) {
     event!(span, INFO, graceful, "shutdown");
 }
+
+#[cfg(all(test, not(feature = "tracing")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_the_feature_a_span_takes_no_room() {
+        assert_eq!(size_of::<Span>(), 0);
+    }
+}

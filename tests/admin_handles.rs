@@ -1,4 +1,5 @@
 //! The admin handles on real sockets: our own job server, gearmand, and servers that behave badly.
+#![cfg(feature = "blocking")]
 
 #[path = "common/peers.rs"]
 mod peers;

@@ -1,4 +1,5 @@
 //! The blocking runtime on real sockets.
+#![cfg(feature = "blocking")]
 
 #[path = "common/peers.rs"]
 mod peers;

@@ -1,4 +1,5 @@
 //! The blocking runtime's job server, over real sockets.
+#![cfg(feature = "blocking")]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

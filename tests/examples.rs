@@ -300,3 +300,92 @@ fn bench_client_and_worker_print_a_line_of_json() {
     assert_eq!(line["jobs"], 200, "{line}");
     assert!(Duration::from_secs(60) > Duration::from_micros(line["cpu_us"].as_f64().unwrap_or(f64::MAX) as u64));
 }
+
+/// The runtimes that the examples were built with.
+const RUNTIMES: &[&str] = &[
+    "blocking",
+    #[cfg(feature = "mio")]
+    "mio",
+    #[cfg(feature = "smol")]
+    "smol",
+    #[cfg(feature = "tokio")]
+    "tokio",
+];
+
+#[test]
+fn every_runtime_does_the_same() {
+    for runtime in RUNTIMES {
+        let runtime = format!("--runtime {runtime}");
+        assert_reverses(&ended("reverse", &runtime));
+        let server = Server::start(&runtime);
+        let mut worker = worker(server.address, &format!("{runtime} --concurrency 2"));
+        let client = format!("{runtime} --server {} --function reverse", server.address);
+        assert_eq!(ended("client", &format!("{client} --count 2 abc 123")).text(), "cba\ncba\n321\n321\n");
+        signal(&worker.0, "TERM");
+        assert!(worker.ended().success());
+        let said = errors(&mut worker.0);
+        assert!(said.ends_with("draining\n4 jobs answered\n"), "{runtime}: {said}");
+        let late = ended("client", &format!("{client} --timeout 0.2 x"));
+        assert_eq!((late.status.code(), late.text()), (Some(1), String::new()), "{runtime}");
+        let (in_time, said) = server.stop();
+        assert!(in_time && said.contains("stopping\n"), "{runtime}: {said}");
+    }
+}
+
+#[test]
+fn a_worker_of_any_runtime_stops_after_so_many_jobs() {
+    for runtime in RUNTIMES {
+        let server = Server::start("");
+        let mut worker = worker(server.address, &format!("--runtime {runtime} --jobs 3"));
+        let client = format!("--server {} --function reverse --timeout 20", server.address);
+        assert!(ended("client", &format!("{client} --count 3 ab")).status.success());
+        assert!(worker.ended().success());
+        assert!(errors(&mut worker.0).ends_with("3 jobs answered\n"), "{runtime}");
+    }
+}
+
+#[test]
+#[cfg(feature = "mio")]
+fn a_program_with_a_loop_of_its_own_becomes_a_worker() {
+    use std::io::Write;
+    use std::net::TcpStream;
+    let server = Server::start("");
+    let mut program = Process(spawn(example("embed_mio").args(["127.0.0.1:0", &server.address.to_string()])));
+    let mut line = String::new();
+    BufReader::new(program.0.stdout.as_mut().expect("it is a pipe")).read_line(&mut line).expect("it listens");
+    let address: SocketAddr = line.trim_end().rsplit(' ').next().and_then(|at| at.parse().ok()).expect("an address");
+    let mut socket = TcpStream::connect(address).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("above zero");
+    let mut ask = |text: &str| {
+        socket.write_all(text.as_bytes()).expect("it reads");
+        let mut answer = String::new();
+        BufReader::new(&socket).read_line(&mut answer).expect("it answers");
+        answer
+    };
+    assert_eq!(ask("what it did before\n"), "4\n");
+    wait_for_workers(server.address, "words", 1);
+    let words = ended("client", &format!("--server {} --function words --timeout 20 one --count 50", server.address));
+    assert_eq!(words.text(), "1\n".repeat(50));
+    assert_eq!(ask("and still does\n"), "3\n");
+}
+
+#[test]
+fn admin_prints_tables_and_says_what_is_refused() {
+    let server = Server::start("");
+    let admin = |arguments: &str| ended("admin", &format!("--server {} {arguments}", server.address));
+    assert!(admin("create reverse").status.success());
+    let queued = ended("client", &format!("--server {} --function reverse --background --unique u x", server.address));
+    let handle = queued.text().trim_end().to_owned();
+    let status = ["FUNCTION  QUEUED  RUNNING  WORKERS", "reverse        1        0        0", ""].join("\n");
+    assert_eq!(admin("status").text(), status);
+    assert!(admin("unique-jobs").text().contains("u\n") && admin("jobs").text().contains(&handle));
+    assert!(admin("version").text().starts_with(|first: char| first.is_ascii_digit()));
+    assert!(admin("maxqueue reverse 1").status.success() && admin("maxqueue reverse 3 2 1").status.success());
+    let refused = admin("drop reverse");
+    assert!(!refused.status.success());
+    let said = "the job server says there are still connected workers or executing clients\n";
+    assert_eq!(refused.errors(), said);
+    assert!(admin(&format!("cancel {handle}")).status.success() && admin("drop reverse").status.success());
+    let nobody = ended("admin", "--server 127.0.0.1:1 status");
+    assert_eq!(nobody.errors(), "no connection to 127.0.0.1:1: connection refused: nothing listens there\n");
+}

@@ -1,4 +1,5 @@
 //! What is said to `tracing`, as a subscriber hears it.
+#![cfg(feature = "blocking")]
 
 #[path = "common/peers.rs"]
 mod peers;
@@ -195,7 +196,7 @@ fn each_end_of_a_job_has_its_event() {
     let rejected =
         end("rejected", &|rig, conn| rig.receive(conn, &[packet(T::ERROR, "QUEUE_ERROR|Job queue is full")]));
     assert_eq!(rejected, r#"WARN rejected {"code": "QUEUE_ERROR", "text": "Job queue is full"}"#);
-    let late = end("late", &|rig, _| drop(rig.pass(secs(6))));
+    let late = end("late", &|rig, _| assert!(rig.pass(secs(6)) > 0));
     assert_eq!(late, r#"WARN a deadline has passed {"phase": "Sent", "took": "5s"}"#);
     let failed = end("failed", &|rig, conn| rig.receive(conn, &[created.clone(), packet(T::WORK_FAIL, "H:x:1")]));
     assert_eq!(failed, r#"INFO failed {"took": "0ns"}"#);
@@ -265,6 +266,9 @@ fn what_a_handler_says_belongs_to_its_job_and_a_server_tells_what_it_requeues() 
     });
     let worker = worker.spawn().expect("a worker");
     job.wait().expect("done");
+    let (asked, served, run) = (client.latencies(), server.latencies(), worker.worker().latencies());
+    assert_eq!((asked.accept.count(), asked.total.count()), (1, 1));
+    assert_eq!((served.wait.count(), served.run.count(), run.run.count()), (2, 1, 1));
     worker.drain(PATIENCE).expect("drained");
     let handler = said("function", "handled").into_iter().find(|said| said.text == "from the handler");
     let handler = handler.expect("it was heard, in the span of the job");

@@ -33,7 +33,7 @@ pub struct Admin<R> {
 }
 
 impl<R: Runtime> AdminBuilder<Admin<R>> {
-    /// Makes the handle. It connects at the first command, and does nothing until [`Admin::run`] is polled.
+    /// Makes the handle. It connects at the first command, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
@@ -47,7 +47,7 @@ impl<R: Runtime> AdminBuilder<Admin<R>> {
         })
     }
 
-    /// Makes the handle and connects it. [`Admin::run`] is to be spawned then.
+    /// Makes the handle and connects it. `run` is to be spawned then.
     ///
     /// # Errors
     /// As [`build`](Self::build). [`Error::Admin`]: it cannot connect.

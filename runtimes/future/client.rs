@@ -48,7 +48,7 @@ pub struct Client<R> {
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
-    /// Makes the client. It does not connect yet, and does nothing until [`Client::run`] is polled.
+    /// Makes the client. It does not connect yet, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
@@ -460,7 +460,7 @@ impl JobSet {
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
-    /// ([`Client::set_with_events`]). `None`: all jobs have ended.
+    /// (`set_with_events`). `None`: all jobs have ended.
     ///
     /// Safe to cancel: no event is lost.
     pub async fn next_event(&mut self) -> Option<(JobId, JobEvent)> {

@@ -22,17 +22,18 @@ use core::pin::Pin;
 use core::task::Poll;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) use self::admin::Admin;
-pub(crate) use self::client::Client;
-pub use self::client::{JobSet, Pending};
+pub use self::admin::Admin;
+pub use self::client::{Client, JobSet, Pending};
 #[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) use self::driver::{Driver, Reactor, Runtime};
+pub use self::driver::Runtime;
 #[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) use self::server::Server;
+pub(crate) use self::driver::{Driver, Reactor};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub use self::server::Server;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub(crate) use self::wakes::Wakes;
 #[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) use self::worker::Worker;
+pub use self::worker::Worker;
 use crate::runtimes::handles::{Driven, Sink};
 use crate::runtimes::hub::Hub;
 

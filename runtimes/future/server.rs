@@ -31,7 +31,7 @@ pub struct Server<R> {
 
 impl<R: Runtime> ServerBuilder<Server<R>> {
     /// Listens on the first of `addresses` that can be had; port 0 for one that is free. Names are looked up on the spot,
-    /// which blocks: give addresses. It serves from when [`Server::run`] is polled.
+    /// which blocks: give addresses. It serves from when `run` is polled.
     ///
     /// Safe to cancel: nothing is waited for.
     ///

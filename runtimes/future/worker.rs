@@ -51,7 +51,7 @@ pub struct Worker<R> {
 }
 
 impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
-    /// Offers `function` (CAN_DO), to be run by the future that `handler` returns, polled in that of [`Worker::run`].
+    /// Offers `function` (CAN_DO), to be run by the future that `handler` returns, polled in that of `run`.
     ///
     /// What it yields is the result. An error is sent as WORK_EXCEPTION with its text, but for `Fail` and `Throw`; a panic
     /// likewise.
@@ -86,7 +86,7 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
         self
     }
 
-    /// Makes the worker. It does nothing until [`Worker::run`] is polled.
+    /// Makes the worker. It does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, a function that is none or is given twice, or another
@@ -246,7 +246,7 @@ impl<R> fmt::Debug for Worker<R> {
     }
 }
 
-/// The future of [`Worker::run`]: sockets and handlers in one task, so that a job wakes no other.
+/// The future of `run`: sockets and handlers in one task, so that a job wakes no other.
 struct Run<R: Runtime> {
     driver: Driver<R, Machine, Desk>,
     handlers: BTreeMap<Bytes, Handler>,

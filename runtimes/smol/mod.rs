@@ -27,7 +27,7 @@
 //!
 //! # What blocks
 //!
-//! Handlers are polled in the future of [`Worker::run`], beside its sockets. Wrap what blocks or computes for long in
+//! Handlers are polled in the future of `Worker::run`, beside its sockets. Wrap what blocks or computes for long in
 //! `smol::unblock`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own:
 //! `.spawn_with(|job| smol::spawn(job).detach())`.
 

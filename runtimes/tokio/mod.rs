@@ -26,7 +26,7 @@
 //!
 //! # What blocks
 //!
-//! Handlers are polled in the future of [`Worker::run`], beside its sockets. Wrap what blocks or computes for long in
+//! Handlers are polled in the future of `Worker::run`, beside its sockets. Wrap what blocks or computes for long in
 //! `tokio::task::spawn_blocking`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own, so
 //! that jobs use all threads of the runtime:
 //!

@@ -1,6 +1,6 @@
 //! The jobs outstanding in a client: found by id, by handle and by deadline.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
 use hashbrown::HashTable;
@@ -106,7 +106,11 @@ impl Entry {
 pub(super) struct Jobs {
     slab: Slab<Entry>,
     handles: HashTable<u32>,
-    timers: BTreeSet<(Instant, u32)>,
+    /// Most jobs have the same time to be accepted in, so that their timers come in order and stand in a queue. One that
+    /// holds no more, as its job has another, is passed over when it comes to the front.
+    timers: VecDeque<(Instant, u32)>,
+    /// Those that came out of order.
+    other_timers: BTreeSet<(Instant, u32)>,
     /// In the order of submission.
     parked: BTreeSet<(u64, u32)>,
     next: u64,
@@ -118,7 +122,8 @@ impl Jobs {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slab.is_empty() && self.handles.is_empty() && self.timers.is_empty() && self.parked.is_empty()
+        let timers = self.timers.len() + self.other_timers.len();
+        self.slab.is_empty() && self.handles.is_empty() && timers == 0 && self.parked.is_empty()
     }
 
     /// Takes up a job; its stage is to be set next.
@@ -206,21 +211,46 @@ impl Jobs {
         if next == entry.timer {
             return;
         }
-        if let Some(old) = core::mem::replace(&mut entry.timer, next) {
-            self.timers.remove(&(old, index));
-        }
+        let old = core::mem::replace(&mut entry.timer, next);
         if let Some(new) = next {
-            self.timers.insert((new, index));
+            if self.timers.back().is_none_or(|&(last, _)| last <= new) {
+                self.timers.push_back((new, index));
+            } else {
+                self.other_timers.insert((new, index));
+            }
+        }
+        self.drop_timer(old, index);
+    }
+
+    /// Forgets a timer that its job no longer has.
+    fn drop_timer(&mut self, old: Option<Instant>, index: u32) {
+        let Some(old) = old else { return };
+        self.other_timers.remove(&(old, index));
+        let slab = &self.slab;
+        let holds =
+            |&(at, index): &(Instant, u32)| slab.get(index as usize).is_some_and(|entry| entry.timer == Some(at));
+        while self.timers.front().is_some_and(|first| !holds(first)) {
+            self.timers.pop_front();
+        }
+        if self.timers.len() > 2 * slab.len() {
+            self.timers.retain(holds);
+        }
+    }
+
+    fn first(&self) -> Option<(Instant, u32)> {
+        match (self.timers.front(), self.other_timers.first()) {
+            (Some(&queued), Some(&other)) => Some(queued.min(other)),
+            (queued, other) => queued.or(other).copied(),
         }
     }
 
     pub(super) fn first_timer(&self) -> Option<Instant> {
-        self.timers.first().map(|&(at, _)| at)
+        self.first().map(|(at, _)| at)
     }
 
     /// A job whose timer has come.
     pub(super) fn timed(&self, now: Instant) -> Option<JobId> {
-        let &(at, index) = self.timers.first().filter(|(at, _)| *at <= now)?;
+        let (at, index) = self.first().filter(|(at, _)| *at <= now)?;
         let entry = self.slab.get(index as usize).filter(|entry| entry.timer == Some(at))?;
         Some(JobId::new(index, entry.generation))
     }
@@ -262,9 +292,7 @@ impl Jobs {
         if matches!(entry.stage, Stage::Parked) {
             self.parked.remove(&(entry.sequence, index));
         }
-        if let Some(timer) = entry.timer {
-            self.timers.remove(&(timer, index));
-        }
+        self.drop_timer(entry.timer, index);
         Some(entry)
     }
 
@@ -281,5 +309,5 @@ fn is_at(entry: &Entry, link: usize, wanted: &Handle) -> bool {
 }
 
 fn hash(random: &Random, link: usize, handle: &Handle) -> u64 {
-    random.hash(&[&link.to_ne_bytes(), handle.as_bytes()])
+    random.hash_one(handle.as_bytes()).wrapping_add(link as u64)
 }

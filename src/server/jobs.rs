@@ -372,7 +372,7 @@ impl Jobs {
     }
 
     fn unique_hash(&self, unique: &[u8]) -> u32 {
-        fold(self.random.hash(&[unique]))
+        fold(self.random.hash_one(unique))
     }
 
     /// Panics where the tables do not agree.

@@ -204,7 +204,7 @@ impl Queue {
     // Functions.
 
     pub(super) fn function(&self, name: &[u8]) -> Option<u32> {
-        self.names.find(self.random.hash(&[name]), |&index| &*self.functions[index].name == name).copied()
+        self.names.find(self.random.hash_one(name), |&index| &*self.functions[index].name == name).copied()
     }
 
     /// The function with this name, made where there is none.
@@ -230,7 +230,7 @@ impl Queue {
             is_idle: false,
         });
         let Self { functions, names, random, .. } = self;
-        names.insert_unique(random.hash(&[name]), index, |&other| random.hash(&[&functions[other].name]));
+        names.insert_unique(random.hash_one(name), index, |&other| random.hash_one(&functions[other].name));
         self.mark_idle(index);
         Ok(index)
     }
@@ -246,7 +246,7 @@ impl Queue {
 
     fn forget_function(&mut self, index: u32) {
         self.idle.remove(&mut self.functions, index, |function| &mut function.idle);
-        let hash = self.random.hash(&[&self.functions[index].name]);
+        let hash = self.random.hash_one(&self.functions[index].name);
         if let Ok(entry) = self.names.find_entry(hash, |&other| other == index) {
             entry.remove();
         }

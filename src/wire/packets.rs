@@ -322,5 +322,11 @@ macro_rules! packets {
             self.body.advance(start.min(self.body.len()));
             self.body
         }
+
+        /// One of its arguments as a slice of the packet's body: nothing is copied.
+        #[allow(dead_code, reason = "most types have no argument that is worth it")]
+        pub(crate) fn share(&self, argument: &[u8]) -> Bytes {
+            self.body.slice_ref(argument)
+        }
     };
 }

@@ -76,7 +76,8 @@ pub struct Assignment {
     pub task: TaskId,
     /// Its function.
     pub function: Bytes,
-    /// Its unique; empty when it has none or the job server does not tell.
+    /// Its unique; empty when it has none or the job server does not tell. Like the payload it may share up to 64 KiB with
+    /// its neighbours: copy what you keep long.
     pub unique: Bytes,
     /// The reducer of a map/reduce job; only with [`Grab::All`](super::Grab::All).
     pub reducer: Option<Bytes>,

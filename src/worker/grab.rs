@@ -24,6 +24,9 @@ impl Worker {
 
     /// Tells each server of functions that it must forget, once no job of them can be lost by it.
     pub(super) fn forget_functions(&mut self) {
+        if self.leaving == 0 {
+            return;
+        }
         for (place, side) in self.sides.iter_mut().enumerate() {
             if side.to_forget.is_empty() || side.grabs > 0 {
                 continue;
@@ -51,7 +54,7 @@ impl Worker {
             .map(|(name, _)| name.clone())
             .collect();
         for function in gone {
-            self.functions.remove(&function);
+            self.withdraw(&function);
             let function = self.plain(function);
             self.links.event(Event::Unregistered { function });
         }
@@ -59,8 +62,7 @@ impl Worker {
 
     /// How many more jobs may be asked for.
     pub(super) fn credits(&self) -> usize {
-        let timed = self.functions.values().any(|function| function.timeout.is_some());
-        let most = self.concurrency.saturating_add(if timed { 0 } else { self.prefetch });
+        let most = self.concurrency.saturating_add(if self.timed > 0 { 0 } else { self.prefetch });
         let others = self.sides.len() > 1;
         let counted = self.sides.iter().filter(|side| !(others && side.slow));
         most.saturating_sub(self.tasks.len() + counted.map(|side| side.grabs).sum::<usize>())
@@ -119,8 +121,7 @@ impl Worker {
 
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
     pub(super) fn own_deadline(&self) -> Option<Instant> {
-        let tasks = self.tasks.iter().filter_map(|(_, task)| task.deadline);
-        let first = tasks.fold(None, |first, at| earlier(first, Some(at)));
+        let first = self.limits.first().map(|&(at, _)| at);
         let patience = self.links.settings.patience;
         let sides =
             self.sides.iter().enumerate().filter(|(place, _)| self.links.is_up(*place) && self.stop == Stop::No);

@@ -7,9 +7,10 @@ mod config;
 mod event;
 mod grab;
 mod packet;
+mod servers;
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -19,10 +20,9 @@ use slab::Slab;
 
 pub use self::config::{Config, Counters, Grab, Latencies};
 pub use self::event::{Assignment, Event, Gone, TaskId};
-use crate::address::Address;
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Handle, ServerId, check_client_id, check_function};
-use crate::link::{LinkState, Removal};
+use crate::job::{Handle, check_client_id, check_function};
+use crate::link::Removal;
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
@@ -117,7 +117,12 @@ pub struct Worker {
     links: Links<Reply, Event>,
     sides: Vec<Side>,
     functions: BTreeMap<Bytes, Function>,
+    /// How many of them have a timeout, and how many are leaving.
+    timed: usize,
+    leaving: usize,
     tasks: Slab<Task>,
+    /// When each task that has a deadline must be over, and its place.
+    limits: BTreeSet<(Instant, usize)>,
     /// Jobs that wait for one of the `concurrency` places.
     waiting: VecDeque<Assignment>,
     running: usize,
@@ -159,7 +164,10 @@ impl Worker {
             sides: (0..links.len()).map(|_| Side::new(config.grab)).collect(),
             links,
             functions: BTreeMap::new(),
+            timed: 0,
+            leaving: 0,
             tasks: Slab::new(),
+            limits: BTreeSet::new(),
             waiting: VecDeque::new(),
             running: 0,
             turn: 0,
@@ -202,7 +210,9 @@ impl Worker {
         if self.functions.get(&function).is_some_and(|known| !known.leaving) {
             return Err(ConfigError::DuplicateFunction { function: crate::error::lossy(&function) });
         }
-        let old = self.functions.insert(function.clone(), Function { timeout, leaving: false });
+        let old = self.withdraw(&function);
+        self.functions.insert(function.clone(), Function { timeout, leaving: false });
+        self.timed += usize::from(timeout.is_some());
         for place in 0..self.sides.len() {
             let Some(side) = self.sides.get_mut(place) else { break };
             // A job server wakes nobody for a function that is offered asleep.
@@ -237,6 +247,7 @@ impl Worker {
             return Err(Rejected::new(Reason::Unknown("function"), ()));
         };
         known.leaving = true;
+        self.leaving += 1;
         for (place, side) in self.sides.iter_mut().enumerate() {
             if self.links.is_up(place) {
                 side.to_forget.push(name.clone());
@@ -333,49 +344,6 @@ impl Worker {
         self.tasks.len()
     }
 
-    /// Each job server and how it stands, in the order they were configured.
-    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
-        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
-        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
-    }
-
-    /// Takes up one more job server.
-    ///
-    /// # Errors
-    /// It is there already.
-    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
-        self.links.advance_clock(now);
-        let place = self.links.add(address)?;
-        match self.sides.get_mut(place) {
-            Some(side) => *side = Side::new(self.grab),
-            None => self.sides.push(Side::new(self.grab)),
-        }
-        if self.stop == Stop::No && !self.functions.is_empty() {
-            self.links.dial(place);
-        }
-        Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
-    }
-
-    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
-    /// [`Event::Removed`] says when it is gone.
-    ///
-    /// # Errors
-    /// There is no such server.
-    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
-        self.links.advance_clock(now);
-        let Some(place) = self.links.place_of_server(server) else {
-            return Err(Rejected::new(Reason::Unknown("job server"), server));
-        };
-        if let Some(link) = self.links.get_mut(place) {
-            link.removal = Removal::Draining;
-        }
-        if !drain && self.links.is_up(place) {
-            self.break_off(place, CloseReason::Local);
-        }
-        self.leave_if_done();
-        Ok(())
-    }
-
     /// Plain counts since the worker was made.
     #[must_use]
     pub const fn counters(&self) -> Counters {
@@ -417,6 +385,14 @@ impl Worker {
         self.forget_functions();
         self.stop = Stop::Closed;
         self.links.event(Event::Closed);
+    }
+
+    /// Takes a function out of the table.
+    fn withdraw(&mut self, function: &Bytes) -> Option<Function> {
+        let known = self.functions.remove(function)?;
+        self.timed -= usize::from(known.timeout.is_some());
+        self.leaving -= usize::from(known.leaving);
+        Some(known)
     }
 
     /// The name of a function with the namespace before it.
@@ -495,6 +471,9 @@ impl Worker {
             return Err(Rejected::new(Reason::Unknown("job: it has been answered"), payload.unwrap_or_default()));
         }
         let task = self.tasks.remove(id.index());
+        if let Some(at) = task.deadline {
+            self.limits.remove(&(at, id.index()));
+        }
         self.running = self.running.saturating_sub(1);
         let took = self.links.now.saturating_since(task.began);
         let result = if task.gone {
@@ -535,18 +514,24 @@ impl Worker {
 
     /// The connection of these jobs is gone: those that wait were never here, those that run are told.
     fn orphan(&mut self, place: usize) {
-        let tasks = &mut self.tasks;
+        let (tasks, limits) = (&mut self.tasks, &mut self.limits);
+        let mut unlimit = |index: usize, task: &mut Task| {
+            if let Some(at) = task.deadline.take() {
+                limits.remove(&(at, index));
+            }
+        };
         let server = self.links.get(place).map(|link| link.id);
         self.waiting.retain(|assignment| {
             let stays = Some(assignment.server) != server;
             if !stays {
-                tasks.remove(assignment.task.index());
+                let index = assignment.task.index();
+                unlimit(index, &mut tasks.remove(index));
             }
             stays
         });
-        for (index, task) in self.tasks.iter_mut().filter(|(_, task)| task.place == place && !task.gone) {
+        for (index, task) in tasks.iter_mut().filter(|(_, task)| task.place == place && !task.gone) {
             task.gone = true;
-            task.deadline = None;
+            unlimit(index, task);
             trace::gone(&task.span, &Gone::Disconnected);
             let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
             self.links.event(Event::Gone { task: id, reason: Gone::Disconnected });
@@ -598,6 +583,9 @@ impl Worker {
 
     /// Says farewell to each server that is to be left, once no job of it is in hand or under way.
     fn leave_if_done(&mut self) {
+        if self.stop != Stop::Draining && self.links.iter().all(|link| link.removal == Removal::None) {
+            return;
+        }
         for place in 0..self.sides.len() {
             let removed = self.links.get(place).is_some_and(|link| link.removal == Removal::Draining);
             if !removed && self.stop != Stop::Draining {
@@ -651,14 +639,8 @@ impl Worker {
 
     /// Ends the jobs that have run too long.
     fn end_overdue(&mut self) {
-        let now = self.links.now;
-        let overdue: Vec<_> = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.deadline.is_some_and(|at| at <= now))
-            .map(|(index, _)| index)
-            .collect();
-        for index in overdue {
+        while let Some(&(at, index)) = self.limits.first().filter(|(at, _)| *at <= self.links.now) {
+            self.limits.remove(&(at, index));
             let Some(task) = self.tasks.get_mut(index) else { continue };
             task.gone = true;
             task.deadline = None;

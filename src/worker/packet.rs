@@ -24,39 +24,20 @@ impl Worker {
     fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
             Packet::JobAssign(packet) => {
-                let (handle, function) =
-                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
-                self.assigned(
-                    place,
-                    PacketType::JOB_ASSIGN,
-                    handle,
-                    function,
-                    Bytes::new(),
-                    None,
-                    packet.into_payload(),
-                )
+                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let payload = packet.into_payload();
+                self.assigned(place, PacketType::JOB_ASSIGN, handle, function, Bytes::new(), None, payload)
             }
             Packet::JobAssignUniq(packet) => {
-                let (handle, function) =
-                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
-                let unique = Bytes::copy_from_slice(packet.unique());
+                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let unique = packet.share(packet.unique());
                 self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
             }
             Packet::JobAssignAll(packet) => {
-                let (handle, function) =
-                    (Handle::from_wire(packet.handle()), Bytes::copy_from_slice(packet.function()));
-                let (unique, reducer) =
-                    (Bytes::copy_from_slice(packet.unique()), Bytes::copy_from_slice(packet.reducer()));
-                let reducer = Some(reducer).filter(|reducer| !reducer.is_empty());
-                self.assigned(
-                    place,
-                    PacketType::JOB_ASSIGN_ALL,
-                    handle,
-                    function,
-                    unique,
-                    reducer,
-                    packet.into_payload(),
-                )
+                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
+                let (reducer, payload) = (Some(reducer).filter(|reducer| !reducer.is_empty()), packet.into_payload());
+                self.assigned(place, PacketType::JOB_ASSIGN_ALL, handle, function, unique, reducer, payload)
             }
             Packet::NoJob(_) => {
                 self.grab_answered(place, PacketType::NO_JOB)?;
@@ -90,6 +71,12 @@ impl Worker {
             }
             other => Err(ProtocolError::WrongSide(other.kind())),
         }
+    }
+
+    /// A function by its name on the wire, as it was registered: nothing is copied.
+    fn registered(&self, name: &[u8]) -> Bytes {
+        let known = self.functions.get_key_value(name);
+        known.map_or_else(|| Bytes::copy_from_slice(name), |(function, _)| function.clone())
     }
 
     fn reply(
@@ -132,6 +119,7 @@ impl Worker {
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
         let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
+        let deadline = limit.map(|limit| self.links.now + limit);
         self.next_task = self.next_task.wrapping_add(1);
         let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
@@ -139,16 +127,24 @@ impl Worker {
             generation: self.next_task,
             handle: handle.clone(),
             function: function.clone(),
-            deadline: limit.map(|limit| self.links.now + limit),
+            deadline,
             began: self.links.now,
             span: span.clone(),
             gone: false,
         };
-        let id =
-            TaskId { index: u32::try_from(self.tasks.insert(task)).unwrap_or(u32::MAX), generation: self.next_task };
+        let index = self.tasks.insert(task);
+        if let Some(at) = deadline {
+            self.limits.insert((at, index));
+        }
+        let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
-        self.waiting.push_back(Assignment { task: id, function, unique, reducer, handle, payload, server, span });
-        self.hand_out();
+        let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
+        if self.running < self.concurrency {
+            self.running += 1;
+            self.links.event(Event::Assigned(assignment));
+        } else {
+            self.waiting.push_back(assignment);
+        }
         self.forget_functions();
         self.grab_more();
         Ok(())

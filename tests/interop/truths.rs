@@ -31,6 +31,7 @@ on_both! {
     jobs_of_one_unique_are_one_job_and_each_gets_the_result
     a_drain_finishes_what_runs_and_leaves_the_rest_to_others
     a_job_over_its_time_limit_fails_once
+    a_function_is_taken_back_only_when_its_job_has_been_answered
     a_worker_is_listed_with_its_name_and_functions
     libgearmans_client_says_the_same_of_every_worker
 }
@@ -99,6 +100,29 @@ fn a_handler_may_fail_throw_and_panic_and_the_worker_goes_on(server: &JobServer)
         assert_eq!(end("work"), Ok("done".into()));
     }
     assert_eq!(worker.worker().counters().answered, 12);
+}
+
+/// Told of it while the job runs, gearmand would give the job to another worker.
+fn a_function_is_taken_back_only_when_its_job_has_been_answered(server: &JobServer) {
+    let client = client(server.address());
+    let worker = || {
+        let worker = Worker::builder().server(server.address()).can_do("leaving").can_do("staying");
+        worker.build().expect("a worker")
+    };
+    let first = worker();
+    let job = client.submit(Job::new("leaving", "")).expect("a job");
+    let task = first.next_timeout(PATIENCE).expect("the job");
+    let second = worker();
+    wait_for_workers(server.address(), "leaving", 2);
+    first.unregister(b"leaving").expect("it is offered");
+    assert!(second.next_timeout(Duration::from_millis(200)).is_none(), "the job was taken away");
+    task.complete("of the first").expect("the job is ours");
+    assert_eq!(job.wait(), Ok("of the first".into()));
+    wait_for_workers(server.address(), "leaving", 1);
+    let staying = client.submit(Job::new("staying", "")).expect("a job");
+    drop(second);
+    first.next_timeout(PATIENCE).expect("the job").complete("still here").expect("the job is ours");
+    assert_eq!(staying.wait(), Ok("still here".into()));
 }
 
 fn priorities_are_kept_within_a_function(server: &JobServer) {

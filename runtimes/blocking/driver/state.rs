@@ -32,7 +32,7 @@ pub(super) struct Core<M: Machine, S> {
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,
     pub(super) listener: Option<Listener<M::Event>>,
-    /// What it is to hear; bounded by [`MAX_NOTICES`], and empty for ever where no listener is.
+    /// What it is to hear; bounded by `MAX_NOTICES`, and empty for ever where no listener is.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
     /// When the machine wants its next tick, and until when the clock's thread sleeps.

@@ -1,0 +1,54 @@
+//! The job servers of a worker: who comes and who goes.
+
+use super::{Side, Stop, Worker};
+use crate::address::Address;
+use crate::error::{ConfigError, Reason, Rejected};
+use crate::job::ServerId;
+use crate::link::{LinkState, Removal};
+use crate::machine::CloseReason;
+use crate::time::Instant;
+
+impl Worker {
+    /// Each job server and how it stands, in the order they were configured.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
+        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
+        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
+    }
+
+    /// Takes up one more job server.
+    ///
+    /// # Errors
+    /// It is there already.
+    pub fn add_server(&mut self, address: Address, now: Instant) -> Result<ServerId, ConfigError> {
+        self.links.advance_clock(now);
+        let place = self.links.add(address)?;
+        match self.sides.get_mut(place) {
+            Some(side) => *side = Side::new(self.grab),
+            None => self.sides.push(Side::new(self.grab)),
+        }
+        if self.stop == Stop::No && !self.functions.is_empty() {
+            self.links.dial(place);
+        }
+        Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))
+    }
+
+    /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`].
+    /// [`Event::Removed`] says when it is gone.
+    ///
+    /// # Errors
+    /// There is no such server.
+    pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
+        self.links.advance_clock(now);
+        let Some(place) = self.links.place_of_server(server) else {
+            return Err(Rejected::new(Reason::Unknown("job server"), server));
+        };
+        if let Some(link) = self.links.get_mut(place) {
+            link.removal = Removal::Draining;
+        }
+        if !drain && self.links.is_up(place) {
+            self.break_off(place, CloseReason::Local);
+        }
+        self.leave_if_done();
+        Ok(())
+    }
+}

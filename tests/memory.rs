@@ -1,0 +1,94 @@
+//! Client, worker and job server joined in memory.
+
+use std::time::Duration;
+
+use gearwheel::client::Event;
+use gearwheel::memory::{Failure, InMemory};
+use gearwheel::{Job, Outcome, Phase, Priority, client, server, worker};
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+#[test]
+fn a_job_is_told_event_by_event() {
+    let mut gearman = InMemory::new();
+    gearman
+        .function("f", |task| {
+            task.data("part");
+            task.warning("careful");
+            task.progress(1, 2);
+            assert_eq!(&task.assignment().unique[..], b"u");
+            Ok("done".into())
+        })
+        .expect("a function");
+    let id = gearman.submit(Job::new("f", "x").unique("u")).expect("taken");
+    let mut names = Vec::new();
+    while let Some(event) = gearman.next() {
+        match event {
+            Event::Created { job, .. } if job == id => names.push("created"),
+            Event::Data { payload, .. } if payload == "part" => names.push("data"),
+            Event::Warning { payload, .. } if payload == "careful" => names.push("warning"),
+            Event::Progress { numerator: 1, denominator: 2, .. } => names.push("progress"),
+            Event::Done { outcome, .. } if outcome == Outcome::Complete("done".into()) => names.push("done"),
+            Event::Connected { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(names, ["created", "data", "warning", "progress", "done"]);
+}
+
+#[test]
+fn every_end_has_its_outcome() {
+    let mut gearman = InMemory::new();
+    gearman.function("fails", |_| Err(Failure::Fail)).expect("a function");
+    gearman.function("throws", |_| Err(Failure::Throw("boom".into()))).expect("a function");
+    let mut run = |job| gearman.run(job).expect("taken");
+    assert_eq!(run(Job::new("fails", "")), Outcome::Failed);
+    assert_eq!(run(Job::new("throws", "")), Outcome::Exception("boom".into()));
+    assert!(matches!(run(Job::new("fails", "").background()), Outcome::Queued(_)));
+    assert!(matches!(
+        run(Job::new("nobody", "").timeout(secs(60))),
+        Outcome::TimedOut { phase: Phase::Accepted, attempts: 1, .. }
+    ));
+    assert_eq!(run(Job::new("nobody", "")), Outcome::Cancelled { phase: Phase::Accepted }, "after a day");
+    assert!(gearman.function("fails", |_| Err(Failure::Fail)).is_err());
+    assert!(gearman.run(Job::new("", "")).is_err());
+}
+
+#[test]
+fn delayed_jobs_run_when_their_time_has_come() {
+    let mut gearman = InMemory::new();
+    let (ran, times) = std::sync::mpsc::channel();
+    gearman
+        .function("later", move |task| Ok(ran.send(task.payload().clone()).map(|()| "".into()).expect("heard")))
+        .expect("one");
+    let now = gearman.now();
+    gearman.client().set_unix_time(secs(0), now);
+    gearman.run(Job::new("later", "in an hour").after(secs(3600))).expect("taken");
+    gearman.pass(secs(3599));
+    assert!(times.try_recv().is_err());
+    gearman.pass(secs(2));
+    assert_eq!(times.try_recv().ok().as_deref(), Some(&b"in an hour"[..]));
+}
+
+#[test]
+fn priorities_and_large_payloads_go_through() {
+    let seed = [1; 32];
+    let mut worker = worker::Config::new(seed);
+    worker.concurrency = 1;
+    let mut gearman = InMemory::with(client::Config::new(seed), worker, server::Config::new(seed)).expect("good");
+    let large = gearman.submit(Job::new("f", vec![7; 3 << 20])).expect("taken");
+    let low = gearman.submit(Job::new("f", "low").priority(Priority::Low)).expect("taken");
+    let high = gearman.submit(Job::new("f", "high").priority(Priority::High)).expect("taken");
+    gearman.pass(secs(1));
+    gearman.function("f", |task| Ok(task.payload().clone())).expect("a function");
+    let mut ends = Vec::new();
+    while let Some(event) = gearman.next() {
+        if let Event::Done { job, outcome } = event {
+            assert!(matches!(outcome, Outcome::Complete(_)));
+            ends.push(job);
+        }
+    }
+    assert_eq!(ends, [high, large, low]);
+}
