@@ -8,6 +8,7 @@
 //! - [`differences`]: what the job server does otherwise than gearmand
 //! - [`security`]: what the protocol does not protect
 //! - [`tuning`]: what to turn when
+//! - [`proof`]: what has been tried to break it, and how to try again
 #![cfg_attr(feature = "blocking", doc = "- [`runtimes`]: which one to pick")]
 #![cfg_attr(feature = "blocking", doc = "- [`worker_patterns`]: concurrency, progress, limits, stopping")]
 #![cfg_attr(feature = "blocking", doc = "- [`gearmanode`]: for those who come from GearmaNode")]
@@ -47,3 +48,6 @@ pub mod security {}
 
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("../docs/proof.md")]
+pub mod proof {}

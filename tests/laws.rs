@@ -534,7 +534,7 @@ fn run_admin(ops: &[AdminOp], style: &Style, max_events: usize) -> (Record, Vec<
 const EVENTS: usize = 4096;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_client_says_the_same_however_it_is_told(ops in client_ops(), style in any_style()) {

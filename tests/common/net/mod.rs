@@ -387,6 +387,16 @@ impl Net {
     pub fn crash(&mut self, host: HostId, power_loss: bool) {
         self.faults.count(if power_loss { Fault::PowerLoss } else { Fault::Crash });
         self.note(format_args!("host {host} {}", if power_loss { "loses power" } else { "crashes" }));
+        self.end(host, power_loss);
+    }
+
+    /// Ends the process on `host` in order.
+    pub fn exit(&mut self, host: HostId) {
+        self.note(format_args!("host {host} exits"));
+        self.end(host, false);
+    }
+
+    fn end(&mut self, host: HostId, power_loss: bool) {
         let gone = &mut self.hosts[host];
         gone.up = false;
         gone.incarnation += 1;

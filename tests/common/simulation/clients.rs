@@ -261,7 +261,7 @@ impl World {
             assert_eq!(driver.connections(), 0, "a closed client has connections");
             assert_eq!(driver.wait(), None, "a closed client waits for something");
             (self.inputs, self.outputs) = (self.inputs + driver.inputs, self.outputs + driver.outputs);
-            self.net.crash(self.clients[place].host, false);
+            self.net.exit(self.clients[place].host);
             self.clients[place].incarnation += 1;
         }
     }

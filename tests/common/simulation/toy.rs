@@ -127,6 +127,8 @@ impl Toy {
             }
             Packet::CantDo(_) => {
                 guest.can_do.remove(&arguments[0]);
+                let held = |job: &Job| job.worker == Some(end) && job.function == arguments[0];
+                assert!(!self.jobs.values().any(held), "CANT_DO while a job of the function runs: it would run again");
                 self.take_back(net, end, Some(&arguments[0]));
             }
             Packet::PreSleep(_) => {

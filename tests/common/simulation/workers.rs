@@ -137,7 +137,7 @@ impl World {
             assert_eq!(driver.wait(), None, "a closed worker waits for something");
             (self.inputs, self.outputs) = (self.inputs + driver.inputs, self.outputs + driver.outputs);
             slot.incarnation += 1;
-            self.net.crash(slot.host, false);
+            self.net.exit(slot.host);
             let at = self.net.now() + SECOND;
             if !self.calm || !self.all_ended() {
                 self.put_off(at, Errand::StartWorker(place));
