@@ -542,7 +542,9 @@ impl Worker {
     fn orphan(&mut self, place: usize) {
         let (tasks, limits) = (&mut self.tasks, &mut self.limits);
         let mut unlimit = |index: usize, task: &mut Task| {
-            task.deadline.take().into_iter().for_each(|at| drop(limits.remove(&(at, index))));
+            if let Some(at) = task.deadline.take() {
+                limits.remove(&(at, index));
+            }
         };
         let server = self.links.get(place).map(|link| link.id);
         self.waiting.retain(|assignment| {

@@ -130,7 +130,7 @@ impl Worker {
             gone: false,
         };
         let index = self.tasks.insert(task);
-        deadline.into_iter().for_each(|at| drop(self.limits.insert((at, index))));
+        self.limits.extend(deadline.map(|at| (at, index)));
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server };
