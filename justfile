@@ -99,6 +99,10 @@ fuzz TARGET *OPTIONS:
 fuzz-targets:
     @sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2
 
-# What the benches in benches/ say.
-bench *ARGS:
-    cargo bench --locked --all-features {{ ARGS }}
+# Instructions and allocations of the codec and the machines; `just bench machines --grow`, `--against FILE`.
+bench BENCH="*" *ARGS:
+    cargo bench --locked --all-features --bench '{{ BENCH }}' -- {{ ARGS }}
+
+# Whole processes beside gearmand, libgearman and raw bytes: jobs/s, CPU time, ratios (`--reps`, `--only`, `--size`).
+bench-peers *ARGS:
+    benches/peers/run.py {{ ARGS }}

@@ -420,3 +420,18 @@ fn frames<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Frame> {
     assert!(!stream.has_remaining());
     frames
 }
+
+#[test]
+fn a_small_packet_does_not_keep_the_buffer_of_a_large_one() {
+    let mut stream = BytesMut::new();
+    for size in [1 << 20, 5] {
+        stream.extend_from_slice(&Magic::Response.bytes());
+        stream.extend_from_slice(&PacketType::ECHO_RES.number().to_be_bytes());
+        stream.extend_from_slice(&u32::to_be_bytes(size));
+        stream.resize(stream.len() + size as usize, b'x');
+    }
+    let mut next = || split(&mut stream, 1 << 20).expect("packets").expect("a packet").body;
+    let (large, small) = (next(), next());
+    assert_eq!((large.len(), &small[..]), (1 << 20, &b"xxxxx"[..]));
+    assert_ne!(small.as_ptr(), large.as_ptr_range().end.wrapping_add(12), "another buffer");
+}

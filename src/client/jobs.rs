@@ -1,5 +1,6 @@
 //! The jobs outstanding in a client: found by id, by handle and by deadline.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use core::time::Duration;
 
@@ -21,12 +22,12 @@ pub(super) enum Stage {
     /// Given to a connection, whose stream is past it at `end`.
     Sent { end: u64 },
     /// The job server has it.
-    Accepted { handle: Handle, running: bool, doubt: Option<Doubt> },
+    Accepted { handle: Handle, running: bool, doubt: Option<Box<Doubt>> },
 }
 
 /// A job that may have joined one which its job server will throw away: gearmand lets a lost foreground job catch new
 /// submissions of its unique. So the server is asked, at growing intervals, whether it still knows it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Doubt {
     /// When the server is asked next; `None` while its answer is awaited.
     pub(super) ask_at: Option<Instant>,
@@ -41,11 +42,11 @@ pub(super) struct Entry {
     /// The place of its job server, from `Sent` on.
     pub(super) link: usize,
     pub(super) attempts: u32,
-    pub(super) alive: Instant,
     pub(super) submitted: Instant,
     pub(super) span: Span,
-    /// Since when it waits for JOB_CREATED: since `submit`, or since it was lost after one.
-    pub(super) unaccepted: Instant,
+    /// Since when it waits for JOB_CREATED (since `submit`, or since it was lost after one); once it has that, when it last
+    /// gave a sign of life.
+    pub(super) since: Instant,
     timer: Option<Instant>,
     generation: u32,
     sequence: u64,
@@ -86,8 +87,8 @@ impl Entry {
         let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
         let total = own.total.or(defaults.total).map(|total| self.submitted + total);
         let other = match self.stage {
-            Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.alive + idle),
-            _ => own.accept.or(defaults.accept).map(|accept| self.unaccepted + accept),
+            Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.since + idle),
+            _ => own.accept.or(defaults.accept).map(|accept| self.since + accept),
         };
         earlier(total, other)
     }
@@ -95,7 +96,7 @@ impl Entry {
     fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
-            Stage::Accepted { doubt, .. } => doubt.and_then(|doubt| doubt.ask_at),
+            Stage::Accepted { doubt, .. } => doubt.as_ref().and_then(|doubt| doubt.ask_at),
             Stage::Parked | Stage::Sent { .. } => None,
         };
         earlier(self.deadline(defaults), other)
@@ -137,9 +138,8 @@ impl Jobs {
             stage: Stage::Parked,
             link: 0,
             attempts: 0,
-            alive: now,
             submitted: now,
-            unaccepted: now,
+            since: now,
             timer: None,
             generation,
             sequence,

@@ -377,7 +377,7 @@ impl Client {
         let Some(entry) = self.jobs.entry_mut(id) else { return };
         let (phase, place, attempts) = (entry.phase(taken), entry.link, entry.attempts);
         if phase >= Phase::Accepted {
-            entry.unaccepted = self.links.now;
+            entry.since = self.links.now;
         }
         let stage = match entry.retry(self.config.retry) {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,

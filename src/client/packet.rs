@@ -1,5 +1,7 @@
 //! What a client does with each packet of a job server.
 
+use alloc::boxed::Box;
+
 use bytes::Bytes;
 
 use super::jobs::{Doubt, Stage};
@@ -113,10 +115,10 @@ impl Client {
         if entry.job.background {
             return self.finish(id, Outcome::Queued(handle));
         }
-        entry.alive = self.links.now;
+        entry.since = self.links.now;
         let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
             let interval = self.links.settings.retry_first.saturating_mul(2);
-            Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false }
+            Box::new(Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false })
         });
         if !matches!(entry.retry(self.config.retry), Retry::Idempotent { .. }) {
             // It is never submitted again, so what it was made of is no longer needed.
@@ -137,7 +139,7 @@ impl Client {
             self.late(place, handle);
             return None;
         };
-        entry.alive = self.links.now;
+        entry.since = self.links.now;
         if let Stage::Accepted { running, .. } = &mut entry.stage {
             *running = true;
         }

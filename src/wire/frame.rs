@@ -7,6 +7,8 @@ use super::table::PacketType;
 
 /// Room is made for what a packet has announced in steps of what has come of it, so that a header alone claims little.
 const FIRST_ROOM: usize = 16 << 10;
+/// A packet may keep its neighbours alive up to this size.
+const LARGE: usize = 64 << 10;
 
 /// Which way a packet goes, by its first four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +91,18 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
     }
     let mut body = stream.split_to(HEADER + size).freeze();
     body.advance(HEADER);
+    if size > LARGE {
+        detach(stream, size);
+    }
     Ok(Some(Frame { magic, kind, body }))
+}
+
+/// What came behind a large packet moves out of its buffer, which a small packet would keep alive otherwise.
+#[cold]
+fn detach(stream: &mut BytesMut, size: usize) {
+    if stream.len() <= size {
+        *stream = BytesMut::from(&stream[..]);
+    }
 }
 
 #[inline]

@@ -133,9 +133,7 @@ impl Worker {
             gone: false,
         };
         let index = self.tasks.insert(task);
-        if let Some(at) = deadline {
-            self.limits.insert((at, index));
-        }
+        self.limits.extend(deadline.map(|at| (at, index)));
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
