@@ -6,6 +6,7 @@
 //! - [`differences`]: what the job server does otherwise than gearmand
 //! - [`security`]: what the protocol does not protect
 //! - [`tuning`]: what to turn when
+//! - [`performance`]: what a job costs, beside what, and how to measure it
 #![cfg_attr(feature = "blocking", doc = "- [`worker_patterns`]: concurrency, progress, limits, stopping")]
 #![cfg_attr(feature = "blocking", doc = "- [`gearmanode`]: for those who come from GearmaNode")]
 
@@ -34,3 +35,6 @@ pub mod security {}
 
 #[doc = include_str!("../docs/tuning.md")]
 pub mod tuning {}
+
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
