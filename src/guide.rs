@@ -7,6 +7,7 @@
 //! - [`observing`]: counters, latencies, `tracing`, and asking the job server
 //! - [`differences`]: what the job server does otherwise than gearmand
 //! - [`security`]: what the protocol does not protect
+//! - [`performance`]: what a job costs, beside what, and how to measure it
 //! - [`tuning`]: what to turn when
 //! - [`proof`]: what has been tried to break it, and how to try again
 #![cfg_attr(feature = "blocking", doc = "- [`runtimes`]: which one to pick")]
@@ -51,3 +52,6 @@ pub mod tuning {}
 
 #[doc = include_str!("../docs/proof.md")]
 pub mod proof {}
+
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}

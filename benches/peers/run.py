@@ -14,7 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 DEADLINE = 60
 
-# what, who is measured, mode, depth, the worker's settings; `None` for a fixed peer on the other side
+# What it is called, who is measured (the others are raw and gearmand), mode, depth.
 ROWS = [
     ('client, depth 1', 'client', 'fg', 1),
     ('client, depth 64', 'client', 'fg', 64),
@@ -22,7 +22,8 @@ ROWS = [
     ('background, depth 64', 'client', 'bg', 64),
     ('worker, depth 1', 'worker', 'fg', 1),
     ('worker, depth 64', 'worker', 'fg', 64),
-    ('worker, 16 at once, depth 64', 'worker16', 'fg', 64),
+    ('worker, 16 grabs, one thread, depth 64', 'prefetch', 'fg', 64),
+    ('worker, 16 grabs, 16 threads, depth 64', 'concurrency', 'fg', 64),
     ('both, depth 64', 'both', 'fg', 64),
     ('server, depth 1', 'server', 'fg', 1),
     ('server, depth 64', 'server', 'fg', 64),
@@ -134,7 +135,9 @@ def runs_of(row, peers, options):
         extra = {}
         if who == 'client' and depth > 1:
             extra = {'GRABS': '16'}  # else the worker is the limit
-        elif who == 'worker16':
+        elif who == 'prefetch':
+            extra = {'GRABS': '16', 'PREFETCH': '15'}
+        elif who == 'concurrency':
             extra = {'GRABS': '16', 'CONCURRENCY': '16'}
         yield name, (gearmand, False, client, worker, {**settings, **extra}, mode)
 

@@ -97,10 +97,11 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
     Ok(Some(Frame { magic, kind, body }))
 }
 
-/// What came behind a large packet moves out of its buffer, which a small packet would keep alive otherwise.
+/// What came behind a large packet moves out of its buffer, which a small packet would keep alive otherwise. Where nothing
+/// has come yet, whether the room is used again is the driver's affair.
 #[cold]
 fn detach(stream: &mut BytesMut, size: usize) {
-    if stream.len() <= size {
+    if (1..=size).contains(&stream.len()) {
         *stream = BytesMut::from(&stream[..]);
     }
 }
