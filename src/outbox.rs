@@ -28,6 +28,8 @@ pub(crate) struct Outbox {
     room: usize,
     waiting: usize,
     taken: u64,
+    /// As `taken`, with what a writer has in hand: it may be on its way, or not.
+    offered: u64,
     bulky: bool,
 }
 
@@ -90,6 +92,11 @@ impl Outbox {
         self.taken
     }
 
+    /// How many bytes of the stream may have been taken, as far as the driver has told.
+    pub(crate) const fn perhaps_taken(&self) -> u64 {
+        if self.offered > self.taken { self.offered } else { self.taken }
+    }
+
     /// Whether there has been much to write since this was last asked.
     pub(crate) fn take_bulky(&mut self) -> bool {
         core::mem::take(&mut self.bulky)
@@ -106,6 +113,7 @@ impl Outbox {
         let mut left = taken.min(self.waiting);
         self.waiting -= left;
         self.taken += left as u64;
+        self.offered = self.taken;
         while let Some(first) = self.chunks.front_mut() {
             if first.len() > left {
                 first.advance(left);
@@ -169,11 +177,15 @@ impl<'a> Outgoing<'a> {
     pub fn share(&mut self, most: usize, list: &mut Vec<Bytes>) {
         if let Some(outbox) = &mut self.0 {
             outbox.freeze_tail();
+            let before = list.len();
             list.extend(outbox.chunks.iter().take(most).cloned());
+            let shared: usize = list.iter().skip(before).map(Bytes::len).sum();
+            outbox.offered = outbox.taken + shared as u64;
         }
     }
 
-    /// `taken` bytes have been written. More than wait count as all of them.
+    /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
+    /// [`share`](Self::share)d say 0: until it is said, the machine must think that all of it may have left.
     pub fn advance(&mut self, taken: usize) {
         if let Some(outbox) = &mut self.0 {
             outbox.advance(taken);

@@ -871,3 +871,29 @@ fn a_namespace_stands_before_the_function() {
     let long = rig.act(|client, now| client.submit(Job::new(vec![b'f'; 510], "x"), now)).expect_err("too long");
     assert!(matches!(long.reason, Reason::Invalid(ConfigError::TooLong { length: 515, limit: 512, .. })));
 }
+
+#[test]
+fn what_a_writer_has_in_hand_may_have_arrived() {
+    use gearwheel::Machine;
+    let mut rig = client(&["a"]);
+    rig.writable = false;
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.events();
+    let mut in_hand = Vec::new();
+    rig.machine.outgoing(conn).share(64, &mut in_hand);
+    assert_eq!(in_hand.len(), 1);
+    rig.receive_bytes(conn, b"garbage from the server");
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(id, Outcome::Lost { phase: Phase::Sent, .. })] if *id == job), "{ends:?}");
+    // A driver that has told how much was taken has nothing in hand.
+    let mut rig = client(&["a"]);
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    let mut outgoing = rig.machine.outgoing(conn);
+    outgoing.share(64, &mut in_hand);
+    outgoing.advance(3);
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(outcomes(&mut rig), [], "it is sent again");
+}

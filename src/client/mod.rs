@@ -355,7 +355,8 @@ impl Client {
     /// The connection to a server is gone, or could not be made.
     fn link_lost(&mut self, place: usize, reason: &CloseReason) {
         let Some(link) = self.links.get(place) else { return };
-        let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
+        // A writer may be at work while the machine breaks off: what it has in hand may have arrived.
+        let (server, address, taken) = (link.id, link.address.clone(), link.connection.out.perhaps_taken());
         let (replies, retry_at) = self.links.lost(place, reason);
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;

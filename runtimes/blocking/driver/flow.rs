@@ -143,6 +143,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.lock();
             }
             core.chunks = chunks;
+            if result.is_err() {
+                // Nothing of what was in hand has left.
+                core.machine.outgoing(conn).advance(0);
+            }
             let Some(link) = core.link(conn) else { return core };
             match result {
                 _ if empty => {
