@@ -25,7 +25,7 @@ pub struct Connecting {
     /// The wait after a first failure; it doubles with each further one. The true wait is random between half of it and
     /// all of it. Default 100 ms.
     pub retry_first: Duration,
-    /// The longest such wait. Default 30 s.
+    /// The longest such wait. Default 30 s; a worker's 5 s.
     pub retry_most: Duration,
     /// How long a server that failed is kept away from while another can be had, counted from the failure on a clock that
     /// does not go back. After it the server is tried again, with one job at first: a reply makes it as good as the others.

@@ -538,3 +538,18 @@ fn all_functions_can_be_taken_back_at_once() {
     assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "CANT_DO"]);
     assert_eq!(rig.machine.functions().count(), 0);
 }
+
+#[test]
+fn a_worker_is_back_within_seconds_however_long_its_server_was_away() {
+    let (mut rig, conn) = worker();
+    rig.close(conn, CloseReason::Reset);
+    for _ in 0..40 {
+        rig.pass(secs(6));
+        for (conn, _) in rig.connects() {
+            rig.close(conn, CloseReason::Refused);
+        }
+    }
+    rig.pass(secs(6));
+    let conn = rig.connect();
+    assert_eq!(rig.sent_names(conn)[0], "CAN_DO");
+}

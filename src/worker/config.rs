@@ -33,7 +33,8 @@ pub struct Config {
     /// What a job server is told when a job passes its function's time limit: true for WORK_EXCEPTION with a text, false for
     /// WORK_FAIL. Default false.
     pub timeout_is_exception: bool,
-    /// How it connects, and finds out that a server is dead.
+    /// How it connects, and finds out that a server is dead. A worker waits 5 s at most between attempts, so that it is back
+    /// within seconds of its server.
     pub connecting: Connecting,
     /// What it may hold.
     pub limits: Limits,
@@ -54,7 +55,7 @@ impl Config {
             grab: Grab::Unique,
             regrab_after: Some(Duration::from_secs(30)),
             timeout_is_exception: false,
-            connecting: Connecting::default(),
+            connecting: Connecting { retry_most: Duration::from_secs(5), ..Connecting::default() },
             limits: Limits::default(),
             seed,
         }
