@@ -3,22 +3,17 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gearwheel::blocking::{Client, Error, Server, Worker};
 use gearwheel::server::QueuedJob;
 use gearwheel::{Job, Outcome};
+use peers::wait_until;
+
+#[path = "common/peers.rs"]
+mod peers;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[expect(clippy::disallowed_methods, reason = "between two looks, with a deadline")]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
 
 fn reverser(server: &Server) -> gearwheel::blocking::Running {
     Worker::builder()
@@ -68,14 +63,14 @@ fn it_drains_and_keeps_what_is_queued() {
     assert!(matches!(server.drain(PATIENCE), Err(Error::Draining)));
     let jobs = server.queued();
     assert_eq!((jobs.len(), &jobs[0].payload[..]), (1, &b"kept"[..]));
-    until("it listens no more", || TcpStream::connect(server.local_addr()).is_err());
+    wait_until("it listens no more", PATIENCE, || TcpStream::connect(server.local_addr()).is_err());
 
     let next = Server::builder().restore(jobs).bind("127.0.0.1:0").expect("a server");
     let worker = Worker::builder().server(next.local_addr()).can_do("later").build().expect("a worker");
     let task = worker.next_timeout(PATIENCE).expect("the job");
     assert_eq!(&task.payload()[..], b"kept");
     task.complete("").expect("taken");
-    until("the job is done", || next.counters().completed == 1);
+    wait_until("the job is done", PATIENCE, || next.counters().completed == 1);
 }
 
 #[test]
@@ -88,7 +83,7 @@ fn a_drain_that_is_too_short_says_what_ran() {
     let task = worker.next_timeout(PATIENCE).expect("the job");
     assert!(matches!(server.drain(Duration::from_millis(20)), Err(Error::Unfinished { jobs: 1 })));
     assert_eq!(server.queued().len(), 1);
-    until("the worker is told", || task.is_cancelled());
+    wait_until("the worker is told", PATIENCE, || task.is_cancelled());
 }
 
 #[test]
@@ -120,7 +115,7 @@ fn dropping_it_ends_its_connections() {
     let server = Server::bind("127.0.0.1:0").expect("a server");
     let mut peer = TcpStream::connect(server.local_addr()).expect("it listens");
     peer.set_read_timeout(Some(PATIENCE)).expect("set");
-    until("it is accepted", || server.counters().connections == 1);
+    wait_until("it is accepted", PATIENCE, || server.counters().connections == 1);
     drop(server);
     assert_eq!(peer.read(&mut [0; 8]).ok(), Some(0));
 }
