@@ -420,7 +420,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         proof: Proof {
             options: PLAIN,
             script: "a CAN_DO f; b text workers",
-            there: &["b 15 127.0.0.1 - :\\n16 127.0.0.1 - : f\\n.\\n"],
+            there: &["b … 127.0.0.1 - :\\n… 127.0.0.1 - : f\\n.\\n"],
             here: &["b 1 127.0.0.1 - :\\n0 127.0.0.1 - : f\\n.\\n"],
         },
     },
