@@ -306,7 +306,10 @@ impl<R, E: Told> Links<R, E> {
             && link.unhold(now)
         {
             self.stirred = true;
-            self.queue.push_back(Output::Resume(link.conn()));
+            let conn = link.conn();
+            if !self.paused.contains(&conn) {
+                self.paused.push(conn);
+            }
         }
     }
 
