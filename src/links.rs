@@ -170,6 +170,9 @@ impl<R, E: Told> Links<R, E> {
     pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
         let now = self.now;
         let Some(place) = self.place_of(conn) else { return false };
+        if self.get(place).is_some_and(Link::is_held) {
+            return false;
+        }
         if self.queue.len() >= self.limits.max_events {
             if !self.paused.contains(&conn) {
                 self.paused.push(conn);
@@ -277,11 +280,37 @@ impl<R, E: Told> Links<R, E> {
             return Some(output);
         }
         while let Some(conn) = self.paused.pop() {
-            if self.place_of(conn).is_some() {
+            // One that is held goes on when it no longer is.
+            if self.place_of(conn).is_some_and(|place| !self.get(place).is_some_and(Link::is_held)) {
                 return Some(Output::Resume(conn));
             }
         }
         None
+    }
+
+    /// Whether there is an output but for `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        !self.queue.is_empty() || !self.paused.is_empty()
+    }
+
+    /// Reads nothing from a server until each call has been followed by [`unhold`](Self::unhold).
+    pub(crate) fn hold(&mut self, place: usize) {
+        self.stirred = true;
+        self.get_mut(place).into_iter().for_each(Link::hold);
+    }
+
+    pub(crate) fn unhold(&mut self, place: usize) {
+        let now = self.now;
+        if let Some(link) = self.list.get_mut(place)
+            && link.unhold(now)
+        {
+            self.stirred = true;
+            let conn = link.conn();
+            if !self.paused.contains(&conn) {
+                self.paused.push(conn);
+            }
+        }
     }
 
     /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
@@ -311,5 +340,6 @@ impl<R, E: Told> Links<R, E> {
 
     pub(crate) fn wants_read(&self, conn: ConnId) -> bool {
         !self.paused.contains(&conn)
+            && !self.place_of(conn).is_some_and(|place| self.get(place).is_some_and(Link::is_held))
     }
 }

@@ -131,7 +131,7 @@ impl Worker {
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
         let driver = &self.0.driver;
-        let found = driver.wait(deadline, |worker, desk, waker| {
+        let found = driver.wait(deadline, |worker, desk, waker, _| {
             if let Some(waker) = waker {
                 desk.wakers.push(waker.clone());
             } else if !desk.wakers.is_empty() {
@@ -244,7 +244,7 @@ impl Worker {
             worker.drain(now);
             Ok(())
         })?;
-        let drained = driver.wait(Some(deadline), |_, desk, waker| {
+        let drained = driver.wait(Some(deadline), |_, desk, waker, _| {
             if desk.closed {
                 return Look::Found(());
             }

@@ -27,6 +27,7 @@ pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
 use super::{Error, seed};
+use crate::client::Unread;
 use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
 
 /// The user's function for events that belong to no one job.
@@ -159,6 +160,13 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// What happens when the user of a job does not read what comes of it, and
+    /// [`Limits::max_unread`] bytes of it wait. Default: the job ends as [`Outcome::Overflow`](crate::Outcome::Overflow).
+    pub fn unread(mut self, unread: Unread) -> Self {
+        self.config.unread = unread;
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -189,9 +197,14 @@ impl<C> ClientBuilder<C> {
 
     /// The machine of it all.
     pub(crate) fn machine(self) -> Result<(client::Client, Option<Listener<client::Event>>), Error> {
+        let mut config = self.config;
+        if config.unread == Unread::Polled {
+            // A mailbox polls all at once, so that is no limit to it.
+            config.unread = Unread::Overflow;
+        }
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((client::Client::new(self.config)?, self.listener)),
+            None => Ok((client::Client::new(config)?, self.listener)),
         }
     }
 }

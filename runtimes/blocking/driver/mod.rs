@@ -159,7 +159,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     pub(crate) fn wait<T>(
         &self,
         deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>) -> Look<T>,
+        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, Instant) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
         let mut core = shared.lock();
@@ -167,13 +167,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let mut read_at = None;
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
-            from = match look(machine, sink, None) {
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
+            from = match look(machine, sink, None, now) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
             if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
@@ -197,13 +197,17 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 continue;
             }
             let Core { machine, sink, .. } = &mut *core;
-            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker))) {
+            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker), now)) {
                 break Some(found);
             }
             core = shared.park(core, from, may_read, deadline);
         };
         if let Some(conn) = from {
             core.pass_on(conn, false);
+        }
+        if core.machine.has_output() {
+            shared.poll(&mut core);
+            core = shared.flush(core);
         }
         drop(shared.notify(shared.wake(core)));
         found
