@@ -11,10 +11,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driver, Look, Source, with_own_waker};
-use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
+use super::Stream;
+use super::driver::{Connector, Driver, Look, Source, with_own_waker};
+use crate::runtimes::handles::{Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
-use crate::runtimes::std::thread;
+use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
 use crate::worker::{Counters, Latencies, Worker as Machine};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
@@ -49,7 +50,28 @@ struct Inside {
     panics_fail: bool,
 }
 
+impl Sealed for Worker {}
+
+impl Dials for Worker {
+    type Connector = Connector;
+}
+
 impl WorkerBuilder<Worker, Handler> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: by way
+    /// of a proxy, with socket options of yours, or as objects of a kind of yours.
+    ///
+    /// It is called on the connection's thread, with nothing locked, and may block, best for no longer than the
+    /// [connect timeout](Self::connect_timeout): then the attempt counts as failed, and what it returns later is dropped.
+    /// When eight attempts at one job server hang, further ones fail. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<T: Into<Stream>>(
+        mut self,
+        connect: impl Fn(Address) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Some(Arc::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Offers `function` (CAN_DO), to be run by `handler`.
     ///
     /// What it returns is the result. An error is sent as WORK_EXCEPTION with its text, but for [`Fail`](super::Fail) and
@@ -80,7 +102,7 @@ impl WorkerBuilder<Worker, Handler> {
     /// setting that cannot be. [`Error::Io`]: there is no thread to be had.
     pub fn build(mut self) -> Result<Worker, Error> {
         let machine = self.machine()?;
-        let driver = Driver::start(machine, Desk::default(), Clock::start(), self.listener);
+        let driver = Driver::start(machine, Desk::default(), Clock::start(), self.listener, self.connector);
         let handlers = self.functions.into_iter().filter_map(|(name, _, handler)| Some((name, handler?)));
         Ok(Worker(Arc::new(Inside {
             driver: Arc::new(driver.map_err(Error::io("start a thread"))?),

@@ -5,10 +5,9 @@ use core::task::Waker;
 
 use bytes::Bytes;
 
+use super::super::stream::Stream;
 use super::state::{Core, Reading, find, is_timeout};
 use super::{Driven, Guard, MAX_NOTICES, PARKED, Shared, Sink};
-use crate::runtimes::std::io::Write;
-use crate::runtimes::std::net::TcpStream;
 use crate::runtimes::std::sync::PoisonError;
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
@@ -123,7 +122,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<TcpStream>,
+        socket: &Arc<Stream>,
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
@@ -134,10 +133,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             if !empty {
                 drop(core);
                 result = match &chunks[..] {
-                    [only] => uninterrupted(|| (&**socket).write(only)),
-                    chunks => {
-                        write_chunks(chunks.iter().map(Bytes::as_ref), |slices| (&**socket).write_vectored(slices))
-                    }
+                    [only] => uninterrupted(|| socket.write(only)),
+                    chunks => write_chunks(chunks.iter().map(Bytes::as_ref), |slices| socket.write_vectored(slices)),
                 };
                 chunks.clear();
                 core = self.lock();
@@ -204,7 +201,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn read<'a>(
         self: &'a Arc<Self>,
         conn: ConnId,
-        socket: &TcpStream,
+        socket: &Stream,
         mut reading: Reading,
         patience: Option<u64>,
     ) -> (Guard<'a, M, S>, bool, Instant) {
