@@ -29,7 +29,7 @@ use crate::runtimes::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListe
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::time::earlier;
-use crate::{ConnId, Input, Instant, Machine};
+use crate::{Batch, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -98,7 +98,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
-            chunks: Vec::new(),
+            batch: Batch::default(),
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
@@ -152,6 +152,12 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         }
         drop(shared.notify(core));
         result
+    }
+
+    /// Looks at what there is.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&M, &S) -> T) -> T {
+        let core = self.0.lock();
+        look(&core.machine, &core.sink)
     }
 
     /// Waits until `look` finds something, reading the connection itself where it may. `look` is given a waker when that one
