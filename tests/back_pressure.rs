@@ -112,7 +112,7 @@ fn who_reads_in_time_gets_all() {
 fn one_event_may_be_larger_than_the_limit() {
     let (mut rig, conn, jobs) = running(Unread::Overflow, Job::new("f", "1"));
     let large = packet(T::WORK_DATA, &format!("H:1|{}", "x".repeat(3 * LIMIT)));
-    rig.receive(conn, &[large.clone()]);
+    rig.receive(conn, core::slice::from_ref(&large));
     assert_eq!(came(&mut rig, jobs), (1, vec![]));
     rig.act(|client, now| client.release(jobs[0], 3 * LIMIT, now));
     rig.receive(conn, &[large, packet(T::WORK_DATA, "H:1|")]);

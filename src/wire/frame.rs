@@ -89,8 +89,9 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
         make_room(stream, size);
         return Ok(None);
     }
-    let mut body = stream.split_to(HEADER + size).freeze();
-    body.advance(HEADER);
+    stream.advance(HEADER);
+    // A packet without a body shares nothing.
+    let body = if size == 0 { Bytes::new() } else { stream.split_to(size).freeze() };
     if size > LARGE {
         detach(stream, size);
     }

@@ -32,7 +32,7 @@ use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::time::earlier;
-use crate::{Address, ConnId, Input, Instant, Machine, Peer};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -114,7 +114,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
-            chunks: Vec::new(),
+            batch: Batch::default(),
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
@@ -169,6 +169,12 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         }
         drop(shared.notify(core));
         result
+    }
+
+    /// Looks at what there is.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&M, &S) -> T) -> T {
+        let core = self.0.lock();
+        look(&core.machine, &core.sink)
     }
 
     /// Waits until `look` finds something, reading the connection itself where it may. `look` is given a waker when that one
