@@ -27,6 +27,7 @@
 mod config;
 mod jobs;
 mod packets;
+mod patience;
 mod peer;
 mod queue;
 mod stored;
@@ -292,6 +293,7 @@ impl Server {
                 Timer::Peer(peer) => self.look_at(peer),
             }
         }
+        self.lose_patience();
         self.settle();
     }
 
@@ -310,8 +312,12 @@ impl Server {
                 stream.clear();
                 break;
             };
+            let waits = this.grab.is_some();
             if this.congested.is_some() && self.peers.hold_up(peer, peer) {
                 break;
+            }
+            if waits {
+                self.give_up(peer);
             }
             if self.peers.outputs.len() >= self.config.limits.max_events {
                 self.peers.pause(peer);
@@ -374,6 +380,7 @@ impl Server {
 
     /// Drops all that a connection is for jobs: its own ones are abandoned, those it runs are given to others.
     fn retire(&mut self, peer: u32) {
+        self.queue.await_no_job(peer);
         self.queue.abandon(peer);
         self.reset(peer);
     }
@@ -425,6 +432,7 @@ impl Server {
         }
         let is_quiet = this.outbox.waiting() == 0;
         this.closing = Some(reason);
+        self.peers.announce(peer);
         self.retire(peer);
         if is_quiet {
             self.leave(peer);
@@ -532,7 +540,9 @@ impl Server {
     fn send_wake_ups(&mut self) {
         let mut woken = core::mem::take(&mut self.queue.woken);
         for peer in woken.drain(..) {
-            self.peers.send(peer, PacketType::NOOP, &[], None);
+            if !self.end_wait(peer) {
+                self.peers.send(peer, PacketType::NOOP, &[], None);
+            }
         }
         self.queue.woken = woken;
     }
@@ -623,7 +633,10 @@ impl Machine for Server {
                     self.life = Life::Closed;
                     return Output::Event(Event::Closed);
                 }
-                None => return Output::Wait(self.queue.timers.next()),
+                None => {
+                    let patience = earlier(self.queue.next_tired(), self.peers.next_announcement());
+                    return Output::Wait(earlier(self.queue.timers.next(), patience));
+                }
             }
         }
     }

@@ -96,8 +96,8 @@ impl core::ops::Deref for Decimal {
 }
 
 /// The form of a GRAB_JOB.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Grab {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grab {
     Plain,
     Unique,
     All,
@@ -311,9 +311,11 @@ impl Server {
         }
     }
 
-    fn grab(&mut self, peer: u32, form: Grab) {
+    pub(super) fn grab(&mut self, peer: u32, form: Grab) {
         let Some(job) = self.queue.grab(peer, self.now) else {
-            self.peers.send(peer, PacketType::NO_JOB, &[], None);
+            if !self.waits(peer, form) {
+                self.peers.send(peer, PacketType::NO_JOB, &[], None);
+            }
             return;
         };
         self.counters.assigned += 1;
@@ -360,7 +362,9 @@ impl Server {
         let handle = self.handles.write(self.queue.jobs.table[job].number);
         for waiter in self.queue.waiting_for(job) {
             let takes = kind != PacketType::WORK_EXCEPTION || self.peers.get(waiter).is_some_and(|w| w.exceptions);
-            if takes {
+            if kind == PacketType::WORK_COMPLETE {
+                self.peers.result(waiter, &handle, &payload, self.delay(waiter));
+            } else if takes {
                 self.peers.send(waiter, kind, &[&handle], Some(&payload));
             } else {
                 self.peers.send(waiter, PacketType::WORK_FAIL, &[&handle], None);
@@ -371,8 +375,7 @@ impl Server {
             PacketType::WORK_EXCEPTION => self.counters.failed += 1,
             _ => return Ok(()),
         }
-        self.queue.count_run(job);
-        self.queue.finish(job);
+        self.end(peer, job);
         Ok(())
     }
 
@@ -397,9 +400,20 @@ impl Server {
             return Err(Refuse("ARGUMENT_TOO_LARGE", text));
         }
         let job = self.held(peer, up_to_nul(packet.handle()), "Job given in work result not found")?;
-        self.queue.count_run(job);
-        self.fail(job);
+        self.tell_failed(job);
+        self.end(peer, job);
         Ok(())
+    }
+
+    /// The worker of a job has ended it.
+    fn end(&mut self, peer: u32, job: u32) {
+        if self.queue.jobs.table[job].waiting > 0
+            && let Some(this) = self.peers.get_mut(peer)
+        {
+            this.told = true;
+        }
+        self.queue.count_run(job);
+        self.queue.finish(job);
     }
 }
 
