@@ -98,6 +98,12 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
     Ok(Some(Frame { magic, kind, body }))
 }
 
+/// The type that a packet at the start of `stream` announces, once its header is there.
+pub(crate) fn packet_type(stream: &[u8]) -> Option<PacketType> {
+    let [_, kind, _] = fields(stream.first_chunk::<HEADER>()?);
+    Some(PacketType::new(u32::from_be_bytes(kind)))
+}
+
 /// What came behind a large packet moves out of its buffer, which a small packet would keep alive otherwise. Where nothing
 /// has come yet, whether the room is used again is the driver's affair.
 #[cold]
