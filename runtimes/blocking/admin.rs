@@ -8,8 +8,8 @@ use core::fmt;
 use bytes::Bytes;
 
 use super::driver::{Driver, Look, Source};
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{AdminBuilder, AdminMachine as Machine, Replies, ToAddress, commands, unpack};
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
 

@@ -9,8 +9,10 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::driver::{Driver, Look, Source};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::client::{Counters, Latencies, RequestId, Status};
+use crate::runtimes::handles::{
+    Answer, ClientBuilder, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress,
+};
 use crate::runtimes::{Clock, Error};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 

@@ -6,10 +6,10 @@ use core::task::Waker;
 use core::time::Duration;
 
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{self, Gate, ServerBuilder, Sink};
+use crate::runtimes::handles::{self, Gate, ServerBuilder, ServerMachine as Machine, Sink};
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Event, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Event, Latencies, QueuedJob};
 use crate::{Handle, Instant, Rejected};
 
 impl Sink<Event> for Gate {

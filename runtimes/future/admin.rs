@@ -12,8 +12,8 @@ use core::task::Poll;
 use bytes::Bytes;
 
 use super::{Driver, Running, Runtime, finish};
-use crate::admin::{Admin as Machine, Error as CommandError, RequestId};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use crate::admin::{Error as CommandError, RequestId};
+use crate::runtimes::handles::{AdminBuilder, AdminMachine as Machine, Replies, ToAddress, commands, unpack};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};

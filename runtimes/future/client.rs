@@ -17,9 +17,9 @@ use futures_core::Stream;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::{Driver, Runtime};
 use super::{Running, finish};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
+use crate::client::{Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
-use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "smol", feature = "tokio"))]

@@ -10,12 +10,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::{Driver, Running, Runtime, ended, finish};
-use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::handles::{self, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Handle, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.

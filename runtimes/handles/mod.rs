@@ -29,6 +29,16 @@ use super::std::env;
 use super::{Error, seed};
 use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
 
+/// What is driven for a handle: its machine, with TLS around it where that may be.
+#[cfg(feature = "tls")]
+type Guarded<M> = crate::tls::Secured<M>;
+#[cfg(not(feature = "tls"))]
+type Guarded<M> = M;
+pub(crate) type ClientMachine = Guarded<client::Client>;
+pub(crate) type WorkerMachine = Guarded<worker::Worker>;
+pub(crate) type ServerMachine = Guarded<crate::server::Server>;
+pub(crate) type AdminMachine = Guarded<crate::admin::Admin>;
+
 /// The user's function for events that belong to no one job.
 pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
 
@@ -104,12 +114,21 @@ pub struct ClientBuilder<C> {
     pub(crate) config: client::Config,
     pub(crate) listener: Option<Listener<client::Event>>,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> C>,
 }
 
 impl<C> ClientBuilder<C> {
     pub(crate) fn new() -> Self {
-        Self { config: client::Config::new(seed()), listener: None, error: None, builds: PhantomData }
+        Self {
+            config: client::Config::new(seed()),
+            listener: None,
+            error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            builds: PhantomData,
+        }
     }
 
     /// Adds a job server.
@@ -159,6 +178,13 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -188,10 +214,15 @@ impl<C> ClientBuilder<C> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self) -> Result<(client::Client, Option<Listener<client::Event>>), Error> {
+    pub(crate) fn machine(self) -> Result<(ClientMachine, Option<Listener<client::Event>>), Error> {
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((client::Client::new(self.config)?, self.listener)),
+            None => {
+                let machine = client::Client::new(self.config)?;
+                #[cfg(feature = "tls")]
+                let machine = crate::runtimes::tls::dialling(machine, self.tls);
+                Ok((machine, self.listener))
+            }
         }
     }
 }
@@ -215,6 +246,8 @@ pub struct WorkerBuilder<W, H> {
     pub(crate) functions: Vec<(Bytes, Option<Duration>, Option<H>)>,
     pub(crate) panics_fail: bool,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> W>,
 }
 
@@ -226,6 +259,8 @@ impl<W, H> WorkerBuilder<W, H> {
             functions: Vec::new(),
             panics_fail: false,
             error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             builds: PhantomData,
         }
     }
@@ -286,6 +321,13 @@ impl<W, H> WorkerBuilder<W, H> {
         self
     }
 
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -321,7 +363,7 @@ impl<W, H> WorkerBuilder<W, H> {
     }
 
     /// The machine of it all, with its functions registered.
-    pub(crate) fn machine(&mut self) -> Result<worker::Worker, Error> {
+    pub(crate) fn machine(&mut self) -> Result<WorkerMachine, Error> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
         }
@@ -329,6 +371,8 @@ impl<W, H> WorkerBuilder<W, H> {
         for (function, timeout, _) in &self.functions {
             machine.register(function.clone(), *timeout, crate::Instant::EPOCH)?;
         }
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::dialling(machine, self.tls.take());
         Ok(machine)
     }
 }

@@ -8,7 +8,7 @@ use core::marker::PhantomData;
 use core::net::SocketAddr;
 use core::task::Waker;
 
-use super::Listener;
+use super::{Listener, ServerMachine};
 use crate::runtimes::std::net::{TcpListener, ToSocketAddrs};
 use crate::runtimes::std::{fs, io, process};
 use crate::runtimes::{Clock, Error, seed, unix_now};
@@ -21,6 +21,8 @@ pub struct ServerBuilder<S> {
     config: Config,
     jobs: Vec<QueuedJob>,
     listener: Option<Listener<Event>>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
     binds: PhantomData<fn() -> S>,
 }
 
@@ -31,7 +33,21 @@ impl<S> ServerBuilder<S> {
         if let Some(host) = host_name() {
             config.handle_prefix = alloc::format!("H:{host}");
         }
-        Self { config, jobs: Vec::new(), listener: None, binds: PhantomData }
+        Self {
+            config,
+            jobs: Vec::new(),
+            listener: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            binds: PhantomData,
+        }
+    }
+
+    /// Encrypts its connections from the first byte: whoever does not speak TLS is refused.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
     }
 
     /// What it may hold, beside the limits in its configuration.
@@ -66,11 +82,13 @@ impl<S> ServerBuilder<S> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self, clock: Clock) -> Result<(Server, Option<Listener<Event>>), Error> {
+    pub(crate) fn machine(self, clock: Clock) -> Result<(ServerMachine, Option<Listener<Event>>), Error> {
         let mut machine = Server::new(self.config, clock.now(), unix_now())?;
         for job in self.jobs {
             machine.restore(job).map_err(|rejected| Error::Refused(rejected.reason))?;
         }
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::accepting(machine, self.tls);
         Ok((machine, self.listener))
     }
 }

@@ -9,8 +9,8 @@ use core::task::Poll;
 use bytes::Bytes;
 
 use super::turnkey::{Seat, wait};
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{AdminBuilder, AdminMachine as Machine, Replies, ToAddress, commands, unpack};
 use crate::runtimes::hub::Owner;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};

@@ -11,8 +11,8 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::turnkey::{Seat, wait};
-use crate::client::{Client as Machine, Counters, Latencies, Status};
-use crate::runtimes::handles::{ClientBuilder, JobError, JobEvent, Post, ToAddress};
+use crate::client::{Counters, Latencies, Status};
+use crate::runtimes::handles::{ClientBuilder, ClientMachine as Machine, JobError, JobEvent, Post, ToAddress};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error, future};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};

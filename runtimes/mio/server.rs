@@ -7,11 +7,11 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::turnkey::Seat;
-use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::handles::{self, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Handle, Rejected};
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it

@@ -10,12 +10,14 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::turnkey::{Seat, wait};
-use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, HandlerError, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
+use crate::worker::{Counters, Latencies};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 /// What runs the jobs of one function.
