@@ -19,7 +19,7 @@ use certs::{OURS, THEIRS};
 use gearwheel::client::{self, Client};
 use gearwheel::server::{self, Server};
 use gearwheel::tls::{ClientCertificates, ClientTls, Secured, ServerTls};
-use gearwheel::{CloseReason, ConnId, Input, Job, JobId, Limits, Machine, Outcome, Peer, Phase, Retry};
+use gearwheel::{Batch, CloseReason, ConnId, Input, Job, JobId, Limits, Machine, Outcome, Peer, Phase, Retry};
 use proptest::prelude::*;
 use rig::{Rig, millis, secs};
 
@@ -227,8 +227,8 @@ fn what_a_writer_has_in_hand_may_have_arrived() {
     for failed in [false, true] {
         let mut line = Line::open();
         let (jobs, _) = two_records(&mut line);
-        let mut list = Vec::new();
-        line.client.machine.outgoing(line.ours).share(64, &mut list);
+        let mut in_hand = Batch::default();
+        line.client.machine.outgoing(line.ours).share(64, &mut in_hand);
         if failed {
             line.client.machine.outgoing(line.ours).advance(0);
         }
@@ -493,16 +493,23 @@ fn settings_that_cannot_be_are_named() {
     assert!(error.starts_with("the private key in the PEM text cannot be used"), "{error}");
     let torn = &OURS.pem.as_bytes()[..OURS.pem.len() / 2];
     assert!(Roots::from_pem(torn).is_err());
+    assert!(client_tls().server_name("not a name").is_err());
+    let empty = ClientCertificates::Required(gearwheel::tls::rustls::RootCertStore::empty().into());
+    let error = ServerTls::new(leaf.identity(), empty).expect_err("no roots").to_string();
+    assert!(error.starts_with("TLS cannot be set up"), "{error}");
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn files_that_cannot_be_are_named() {
+    use gearwheel::tls::{Identity, Roots};
     let file = certs::file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let error = Roots::from_pem_file(&file).expect_err("no certificate").to_string();
     assert!(error.contains(&file) && error.contains("certificate"), "{error}");
     let error = Roots::from_pem_file("/no/such/file.pem").expect_err("no file").to_string();
     assert!(error.starts_with("cannot read /no/such/file.pem: "), "{error}");
+    let leaf = OURS.sign(&["server"]);
     assert!(Identity::from_pem_files(certs::file("c.pem", &leaf.certificate), "/no/key").is_err());
-    assert!(client_tls().server_name("not a name").is_err());
-    let empty = ClientCertificates::Required(gearwheel::tls::rustls::RootCertStore::empty().into());
-    let error = ServerTls::new(leaf.identity(), empty).expect_err("no roots").to_string();
-    assert!(error.starts_with("TLS cannot be set up"), "{error}");
 }
 
 /// What goes wrong with bytes on their way.

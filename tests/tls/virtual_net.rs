@@ -32,7 +32,7 @@ struct World {
 fn impatient(connecting: &mut Connecting, dice: &mut Dice) {
     connecting.connect_timeout = Duration::from_millis(dice.range(500, 8000));
     connecting.probe_after = Some(Duration::from_secs(2));
-    connecting.reply_timeout = Duration::from_secs(3);
+    connecting.reply_timeout = Duration::from_secs(10);
     connecting.retry_most = Duration::from_secs(2);
 }
 
