@@ -165,13 +165,13 @@ impl<M: Machine, S> Core<M, S> {
         self.machine.handle(Input::Closed(conn, reason), now);
     }
 
-    /// TLS has a last word. Everything before it has been taken, so that a socket has room for some bytes: this does not
-    /// block, and hardly so where it has none.
+    /// TLS has a last word. Everything before it has been taken, so that nobody is writing, and the socket has room for some
+    /// bytes: this does not block, and hardly so where it has none.
     pub(super) fn say_goodbye(&mut self, conn: ConnId) {
         let Self { machine, links, .. } = self;
         let outgoing = machine.outgoing(conn);
         if !outgoing.is_empty()
-            && let Some(Link { writing: false, broken: None, socket: Some(socket), .. }) = find(links, conn)
+            && let Some(Link { broken: None, socket: Some(socket), .. }) = find(links, conn)
             && socket.set_write_timeout(Some(Duration::from_millis(1))).is_ok()
         {
             let _ = write_out(outgoing, |chunks| socket.write_vectored(chunks));
