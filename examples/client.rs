@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{PriorityArgument, Runtime, Servers};
+use common::{PriorityArgument, Runtime, Servers, connecting};
 use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::{Job, Outcome};
 use progress::Progress;
@@ -124,18 +124,28 @@ macro_rules! finish {
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::blocking::Client;
-    submit_all!(Client::builder().servers(&arguments.servers.servers).build()?, arguments, [])
+    submit_all!(
+        connecting!(Client::builder(), arguments.servers).servers(&arguments.servers.servers).build()?,
+        arguments,
+        []
+    )
 }
 
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::mio::Client;
-    submit_all!(Client::builder().servers(&arguments.servers.servers).spawn()?, arguments, [])
+    submit_all!(
+        connecting!(Client::builder(), arguments.servers).servers(&arguments.servers.servers).spawn()?,
+        arguments,
+        []
+    )
 }
 
 #[cfg(feature = "smol")]
 fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::smol::Client::builder().servers(&arguments.servers.servers).build()?;
+    let client = connecting!(gearwheel::smol::Client::builder(), arguments.servers)
+        .servers(&arguments.servers.servers)
+        .build()?;
     let driver = client.run();
     // No executor: the client's bytes are moved while its jobs are waited for.
     async_io::block_on(futures_lite::future::or(async { submit_all!(client, arguments, [.await]) }, async {
@@ -146,7 +156,9 @@ fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 #[cfg(feature = "tokio")]
 fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::tokio::Client::builder().servers(&arguments.servers.servers).build()?;
+    let client = connecting!(gearwheel::tokio::Client::builder(), arguments.servers)
+        .servers(&arguments.servers.servers)
+        .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.spawn(client.run());
     runtime.block_on(async { submit_all!(client, arguments, [.await]) })

@@ -117,7 +117,9 @@ pub enum Output<E> {
     Transmit(ConnId),
     /// Reading may go on: hand in what was left of the last [`Input::Data`], then read.
     Resume(ConnId),
-    /// Close the socket, or give up connecting. What was to be flushed has been. Nothing more is said of it.
+    /// Close the socket, or give up connecting. What was to be flushed has been. Nothing more is said of it, but that
+    /// [`Machine::outgoing`] may have a last word of some bytes (TLS's close_notify), until the next poll: to be written where
+    /// that does not block.
     Disconnect(ConnId),
     /// Something for the user.
     Event(E),
