@@ -57,6 +57,8 @@ on_all_runtimes! {
     the_server_is_killed_and_comes_back
     gearmand_is_killed_and_comes_back
     a_slow_reader_slows_nobody_else
+    a_user_who_does_not_read_loses_only_his_job
+    a_client_that_pauses_reads_as_its_user_does
     an_abandoned_job_leaves_the_others_alone
     a_drain_finishes_what_runs
     a_drain_reports_what_is_not_done_in_time

@@ -74,7 +74,7 @@ impl AdminBuilder<Admin> {
     pub fn connect(self) -> Result<Admin, Error> {
         let admin = self.build()?;
         admin.0.call(|machine, _, now| machine.connect(now));
-        let connected = admin.0.wait(None, |machine, replies, waker| match replies.connected(waker) {
+        let connected = admin.0.wait(None, |machine, replies, waker, _| match replies.connected(waker) {
             Some(Ok(())) => Look::Found(Ok(())),
             Some(Err(reason)) => Look::Found(Err(CommandError::Lost { server: machine.server().clone(), reason })),
             None => Look::Missing(Source::Conn(None)),
@@ -109,7 +109,7 @@ impl Admin {
             replies.expect(id);
             Ok::<_, Error>(id)
         })?;
-        let reply = self.0.wait(None, |_, replies, waker| match replies.take(id, waker) {
+        let reply = self.0.wait(None, |_, replies, waker, _| match replies.take(id, waker) {
             Some(reply) => Look::Found(reply),
             None => Look::Missing(Source::Sole),
         });

@@ -21,6 +21,9 @@ const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Driver<Machine, Post>>;
 
+/// What takes something out of a mailbox.
+type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
 /// It connects when the first job is submitted. When the last clone and the last job are dropped, it closes: what is to be
@@ -76,7 +79,7 @@ impl Client {
         let (job, mailbox) = self.0.call(|client, post, now| {
             let job = client.submit(job, now)?;
             let mailbox = post.open(false);
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok::<_, Rejected<Job>>((job, mailbox))
         })?;
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
@@ -192,7 +195,7 @@ impl Client {
             post.ask(request);
             Ok::<_, Reason>(request)
         })?;
-        let answer = self.0.wait(None, |client, post, waker| {
+        let answer = self.0.wait(None, |client, post, waker, _| {
             if let Some(answer) = post.answer(request) {
                 return Look::Found(answer);
             }
@@ -277,8 +280,9 @@ impl Pending {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) =
-            self.shared.wait(None, |client, post, waker| look(client, post, waker, job, mailbox, Post::next))?;
+        let (_, event) = self.shared.wait(None, |client, post, waker, now| {
+            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, now))
+        })?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
         }
@@ -293,9 +297,9 @@ impl Pending {
         if self.ended {
             return None;
         }
-        let (_, outcome) = self.shared.wait(deadline, |client, post, waker| {
-            post.want_ends(mailbox);
-            let found = look(client, post, waker, job, mailbox, Post::next_end);
+        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, now| {
+            post.want_end(mailbox, job, client, now);
+            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, now));
             if matches!(found, Look::Found(_)) {
                 post.close(mailbox);
             }
@@ -318,14 +322,14 @@ impl Pending {
 }
 
 fn look<T>(
-    client: &Machine,
+    client: &mut Machine,
     post: &mut Post,
     waker: Option<&Waker>,
     job: JobId,
     mailbox: Mailbox,
-    next: fn(&mut Post, Mailbox) -> Option<T>,
+    next: impl FnOnce(&mut Machine, &mut Post) -> Option<T>,
 ) -> Look<T> {
-    if let Some(found) = next(post, mailbox) {
+    if let Some(found) = next(client, post) {
         return Look::Found(found);
     }
     waker.into_iter().for_each(|waker| post.register(mailbox, waker));
@@ -378,7 +382,7 @@ impl JobSet {
                 ));
             }
             let job = client.submit(job, now)?;
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok(job)
         };
         self.shared.call_lazily(submit, |post| post.waiting(mailbox) > 0)
@@ -412,10 +416,10 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn wait<T>(&self, deadline: Option<Instant>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
-        self.shared.wait(deadline, |client, post, waker| {
-            let found = next(post, mailbox);
+        self.shared.wait(deadline, |client, post, waker, now| {
+            let found = next(post, mailbox, client, now);
             if found.is_some() || post.outstanding(mailbox) == 0 {
                 return Look::Found(found);
             }

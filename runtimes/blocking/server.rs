@@ -202,7 +202,7 @@ impl Server {
     }
 
     fn closed_by(&self, deadline: Option<Instant>) -> bool {
-        let closed = self.driver.wait(deadline, |_, gate, waker| {
+        let closed = self.driver.wait(deadline, |_, gate, waker, _| {
             if gate.is_closed(waker) { Look::Found(()) } else { Look::Missing(Source::Any) }
         });
         closed.is_some()

@@ -28,7 +28,7 @@ impl Port for Driver<Machine, Desk> {
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
-        self.call_lazily(|_, desk, _| look(desk), |_| true);
+        self.look(|_, desk| look(desk));
     }
 }
 
@@ -153,23 +153,26 @@ impl Worker {
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
         let driver = &self.0.driver;
-        let found = driver.wait(deadline, |worker, desk, waker| {
+        let (mut task, mut other) = (None, None);
+        driver.wait(deadline, |worker, desk, waker, _| {
             if let Some(waker) = waker {
                 desk.wakers.push(waker.clone());
             } else if !desk.wakers.is_empty() {
                 with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
             }
             match desk.take() {
-                Some(taken) => Look::Found(Some(taken)),
-                None if desk.closed => Look::Found(None),
+                Some((assignment, next)) => {
+                    other = next;
+                    task = Some(Task::new(assignment, driver.clone(), worker.now()));
+                    Look::Found(())
+                }
+                None if desk.closed => Look::Found(()),
                 None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
-        });
-        Some(found?.map(|(assignment, next)| {
-            next.into_iter().for_each(Waker::wake);
-            Task::new(assignment, driver.clone(), driver.now())
-        }))
+        })?;
+        other.into_iter().for_each(Waker::wake);
+        Some(task)
     }
 
     /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks
@@ -266,7 +269,7 @@ impl Worker {
             worker.drain(now);
             Ok(())
         })?;
-        let drained = driver.wait(Some(deadline), |_, desk, waker| {
+        let drained = driver.wait(Some(deadline), |_, desk, waker, _| {
             if desk.closed {
                 return Look::Found(());
             }

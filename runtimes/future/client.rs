@@ -37,6 +37,9 @@ const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Owner<Machine, Post>>;
 
+/// What takes something out of a mailbox.
+type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
 /// Its sockets are moved by the future of [`run`](Self::run), which is to be spawned on an executor; until it is polled, jobs
@@ -129,7 +132,7 @@ impl<R> Client<R> {
         let (job, mailbox) = self.shared.call(|client, post, now| {
             let job = client.submit(job, now)?;
             let mailbox = post.open(false);
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok::<_, Rejected<Job>>((job, mailbox))
         })?;
         Ok(Pending { shared: self.shared.clone(), job, mailbox, outcome: None })
@@ -387,9 +390,9 @@ impl Pending {
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.outcome.is_none() {
-            let end = |post: &mut Post, mailbox| {
-                post.want_ends(mailbox);
-                post.next_end(mailbox).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
+            let end = |post: &mut Post, mailbox, client: &mut Machine, now| {
+                post.want_end(mailbox, self.job, client, now);
+                post.next_end(mailbox, client, now).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
             };
             if let Poll::Ready((_, JobEvent::Done(outcome))) = self.look(cx, end) {
                 self.outcome = Some(outcome);
@@ -401,10 +404,11 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox) -> Option<(JobId, JobEvent)>,
+        next: impl FnOnce(&mut Post, Mailbox, &mut Machine, Instant) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
-        self.shared.look(|_, post| {
-            let Some(found) = next(post, self.mailbox) else {
+        let now = self.shared.clock().now();
+        self.shared.look(|client, post| {
+            let Some(found) = next(post, self.mailbox, client, now) else {
                 post.register(self.mailbox, cx.waker());
                 return Poll::Pending;
             };
@@ -474,7 +478,7 @@ impl JobSet {
                 ));
             }
             let job = client.submit(job, now)?;
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok(job)
         })
     }
@@ -505,9 +509,10 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn poll<T>(&self, cx: &mut Context<'_>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Poll<Option<T>> {
-        self.shared.look(|_, post| {
-            let found = next(post, self.mailbox);
+    fn poll<T>(&self, cx: &mut Context<'_>, next: Next<T>) -> Poll<Option<T>> {
+        let now = self.shared.clock().now();
+        self.shared.look(|client, post| {
+            let found = next(post, self.mailbox, client, now);
             if found.is_some() || post.outstanding(self.mailbox) == 0 {
                 return Poll::Ready(found);
             }

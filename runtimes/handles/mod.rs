@@ -28,6 +28,7 @@ pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
 use super::std::path::{Path, PathBuf};
 use super::{Error, seed};
+use crate::client::Unread;
 use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
 
 /// The user's function for events that belong to no one job.
@@ -188,6 +189,13 @@ impl<C: Dials> ClientBuilder<C> {
         self
     }
 
+    /// What happens when the user of a job does not read what comes of it, and
+    /// [`Limits::max_unread`] bytes of it wait. Default: the job ends as [`Outcome::Overflow`](crate::Outcome::Overflow).
+    pub fn unread(mut self, unread: Unread) -> Self {
+        self.config.unread = unread;
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -221,9 +229,14 @@ impl<C: Dials> ClientBuilder<C> {
     pub(crate) fn machine(
         self,
     ) -> Result<(client::Client, Option<Listener<client::Event>>, Option<C::Connector>), Error> {
+        let mut config = self.config;
+        if config.unread == Unread::Polled {
+            // A mailbox polls all at once, so that is no limit to it.
+            config.unread = Unread::Overflow;
+        }
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((client::Client::new(self.config)?, self.listener, self.connector)),
+            None => Ok((client::Client::new(config)?, self.listener, self.connector)),
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::time::earlier;
-use crate::{Address, ConnId, Input, Instant, Machine, Peer};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -114,7 +114,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
-            chunks: Vec::new(),
+            batch: Batch::default(),
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
@@ -171,12 +171,18 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         result
     }
 
+    /// Looks at what there is.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&M, &S) -> T) -> T {
+        let core = self.0.lock();
+        look(&core.machine, &core.sink)
+    }
+
     /// Waits until `look` finds something, reading the connection itself where it may. `look` is given a waker when that one
     /// is to be woken for what is missing. `None`: the deadline has passed.
     pub(crate) fn wait<T>(
         &self,
         deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>) -> Look<T>,
+        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, Instant) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
         let mut core = shared.lock();
@@ -184,13 +190,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let mut read_at = None;
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
-            from = match look(machine, sink, None) {
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
+            from = match look(machine, sink, None, now) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
             if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
@@ -214,13 +220,17 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 continue;
             }
             let Core { machine, sink, .. } = &mut *core;
-            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker))) {
+            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker), now)) {
                 break Some(found);
             }
             core = shared.park(core, from, may_read, deadline);
         };
         if let Some(conn) = from {
             core.pass_on(conn, false);
+        }
+        if core.machine.has_output() {
+            shared.poll(&mut core);
+            core = shared.flush(core);
         }
         drop(shared.notify(shared.wake(core)));
         found

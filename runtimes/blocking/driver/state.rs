@@ -8,8 +8,6 @@ use core::cell::RefCell;
 use core::task::Waker;
 use core::time::Duration;
 
-use bytes::Bytes;
-
 use super::super::stream::Stream;
 use super::doors::Bell;
 use crate::runtimes::handles::Listener;
@@ -17,7 +15,7 @@ use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::std::thread_local;
 use crate::runtimes::{Incoming, SCRATCH};
-use crate::{Address, CloseReason, ConnId, Input, Instant, Machine};
+use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
 pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
@@ -28,7 +26,7 @@ pub(super) struct Core<M: Machine, S> {
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
     /// Spare room for a writer.
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) batch: Batch,
     pub(super) wakers: Vec<Waker>,
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,

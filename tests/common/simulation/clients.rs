@@ -9,6 +9,7 @@ use gearwheel::wire::{Packet, split};
 use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry};
 
 use super::super::net::{Dice, Driver, EndId, HostId, MILLISECOND, SECOND};
+use super::readers::Reading;
 use super::record::{Record, judge_phase, parts, reversed};
 use super::{FUNCTIONS, UNIX, World};
 
@@ -20,6 +21,7 @@ pub(super) struct ClientSlot {
     pub(super) asked: BTreeSet<client::RequestId>,
     /// What it has written on each connection and was not a whole packet.
     pub(super) written: BTreeMap<EndId, BytesMut>,
+    pub(super) reading: Reading,
     pub(super) closed: bool,
     pub(super) closing: bool,
 }
@@ -50,6 +52,8 @@ impl World {
         if self.dice.chance(500) {
             config.deadlines.accept = None;
         }
+        let reading = Reading::new(&mut self.dice);
+        reading.configure(&mut config);
         config.client_id = self.dice.chance(300).then(|| format!("client-{place}").into());
         let slot = &mut self.clients[place];
         if slot.incarnation > 0 {
@@ -63,6 +67,7 @@ impl World {
         slot.jobs.clear();
         slot.asked.clear();
         slot.written.clear();
+        slot.reading = reading;
         (slot.closing, slot.closed) = (false, false);
         self.look_at_client(place);
     }
@@ -234,8 +239,10 @@ impl World {
                     assert!(!handle.as_bytes().is_empty());
                     record.created = true;
                 }
-                client::Event::Data { job, payload } => self.sign_of_life(place, job, Some(&payload)),
-                client::Event::Warning { job, payload } => self.sign_of_life(place, job, Some(&payload)),
+                client::Event::Data { job, payload } | client::Event::Warning { job, payload } => {
+                    self.sign_of_life(place, job, Some(&payload));
+                    self.unread(place, job, payload.len());
+                }
                 client::Event::Progress { job, numerator, denominator } => {
                     assert_eq!((numerator, denominator), (1, 2));
                     self.sign_of_life(place, job, None);
@@ -339,6 +346,12 @@ impl World {
                 }
                 "lost"
             }
+            Outcome::Overflow { limit, phase, .. } => {
+                assert_eq!(*phase, Phase::Running);
+                judge_phase(record, *phase);
+                self.clients[place].reading.judge_overflow(job, *limit);
+                "overflowed"
+            }
             Outcome::Cancelled { phase } => {
                 judge_phase(record, *phase);
                 assert!(record.abandoned || closing, "cancelled, though nobody has asked for it");
@@ -349,6 +362,7 @@ impl World {
         if !matches!(record.retry, Retry::Idempotent { .. }) && !record.shared {
             assert!(record.written <= 1, "submitted {} times though it is not to be retried", record.written);
         }
+        self.clients[place].reading.forget(job);
         *self.outcomes.entry(name).or_default() += 1;
     }
 

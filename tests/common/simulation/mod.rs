@@ -12,6 +12,7 @@
 )]
 
 mod clients;
+mod readers;
 mod record;
 mod script;
 mod servers;
@@ -27,6 +28,7 @@ use gearwheel::worker::{TaskId, Worker};
 use gearwheel::{Address, Connecting};
 
 use self::clients::ClientSlot;
+use self::readers::Reading;
 use self::record::Record;
 pub use self::script::{Report, Script, Step, run, shrink};
 use self::servers::{AnyServer, ServerSlot};
@@ -48,6 +50,7 @@ enum Errand {
     StartServer(usize),
     StartClient(usize),
     StartWorker(usize),
+    Read { client: usize, incarnation: u32 },
     Work { worker: usize, incarnation: u32, task: TaskId, turn: u32 },
 }
 
@@ -99,6 +102,7 @@ impl World {
                 jobs: BTreeMap::new(),
                 asked: BTreeSet::new(),
                 written: BTreeMap::new(),
+                reading: Reading::default(),
                 closed: false,
                 closing: false,
             })
@@ -200,6 +204,7 @@ impl World {
             Errand::StartServer(place) => self.start_server(place),
             Errand::StartClient(place) => self.start_client(place),
             Errand::StartWorker(place) => self.start_worker(place),
+            Errand::Read { client, incarnation } => self.read(client, incarnation),
             Errand::Work { worker, incarnation, task, turn } => self.work(worker, incarnation, task, turn),
         }
     }
