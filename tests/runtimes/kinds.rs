@@ -5,7 +5,7 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -128,6 +128,8 @@ pub(crate) mod blocking {
     use crate::pipe;
     use gearwheel::blocking::{Admin, Client, Pending, Running, Server, Stream, Worker};
 
+    use std::sync::atomic::Ordering::Relaxed;
+
     pub(crate) enum Blocking {}
 
     pub(crate) struct Either {
@@ -181,7 +183,7 @@ pub(crate) mod blocking {
 
         fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
             let connect: Connect<Self> = Box::new(move |_| {
-                while !done.load(Ordering::Relaxed) {
+                while !done.load(Relaxed) {
                     std::thread::park_timeout(Duration::from_millis(10));
                 }
                 Err(io::ErrorKind::Other.into())
@@ -312,6 +314,8 @@ pub(crate) mod mio {
     use gearwheel::mio::{Admin, Client, Pending, Server, Stream, Worker};
     use rustix::net::{AddressFamily, SocketType};
 
+    use std::sync::atomic::Ordering::Relaxed;
+
     pub(crate) enum Mio {}
 
     impl Kind for Mio {
@@ -363,7 +367,7 @@ pub(crate) mod mio {
 
         fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
             let connect: Connect<Self> = Box::new(move |_| {
-                assert!(!done.load(Ordering::Relaxed));
+                assert!(!done.load(Relaxed));
                 // It is never told to connect.
                 let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
                 Ok(TcpStream::from(socket).into())

@@ -1,5 +1,10 @@
 //! Streams that no runtime has heard of: a pipe in memory, which holds back what is not flushed; and one that panics.
 
+#![cfg_attr(
+    not(any(feature = "blocking", feature = "smol", feature = "tokio")),
+    allow(dead_code, unused_imports, reason = "mio's objects have descriptors")
+)]
+
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex};
