@@ -17,6 +17,29 @@ mod scenarios;
 #[path = "runtimes/streams.rs"]
 mod streams;
 
+/// What `tests/tls.rs`, which runs the same scenarios, does with TLS.
+mod secured {
+    pub(crate) fn client<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn worker<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn admin<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn server<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn gearmand() -> Option<crate::peers::Gearmand> {
+        crate::peers::Gearmand::start()
+    }
+}
+
 macro_rules! scenarios {
     ($($feature:literal $name:ident $kind:ty { $($scenario:ident)* })*) => { $(
         #[cfg(feature = $feature)]

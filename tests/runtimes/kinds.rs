@@ -146,7 +146,11 @@ pub(crate) mod blocking {
         type Worker = Arc<Either>;
 
         fn server(at: impl ToString, configure: fn(&mut Config)) -> Server {
-            Server::builder().configure(configure).listen_on(listening(at)).build().expect("a server")
+            crate::secured::server(Server::builder())
+                .configure(configure)
+                .listen_on(listening(at))
+                .build()
+                .expect("a server")
         }
 
         fn address(server: &Server) -> SocketAddr {
@@ -158,7 +162,8 @@ pub(crate) mod blocking {
         }
 
         fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Server {
-            let builder = doors.into_iter().fold(Server::builder(), |builder, door| builder.listen_on(door));
+            let builder = crate::secured::server(Server::builder());
+            let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
             builder.configure(configure).build().expect("a server")
         }
 
@@ -176,7 +181,8 @@ pub(crate) mod blocking {
         }
 
         fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
-            let builder = Client::builder().server("there").connect_with(connect).connect_timeout(within);
+            let builder =
+                crate::secured::client(Client::builder()).server("there").connect_with(connect).connect_timeout(within);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             builder.on_event(move |event| drop(heard.send(event))).build().expect("a client")
         }
@@ -197,14 +203,17 @@ pub(crate) mod blocking {
         }
 
         fn worker_by(connect: Connect<Self>, concurrency: usize) -> Arc<Either> {
-            let builder = Worker::builder().server("there").connect_with(connect).concurrency(concurrency);
+            let builder = crate::secured::worker(Worker::builder())
+                .server("there")
+                .connect_with(connect)
+                .concurrency(concurrency);
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
             Arc::new(Either { worker: running.worker().clone(), _running: Some(running) })
         }
 
         fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-            let builder = Admin::builder().server(at.to_string());
+            let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
             let builder = match connect {
                 Some(connect) => builder.connect_with(connect),
                 None => builder,
@@ -225,7 +234,7 @@ pub(crate) mod blocking {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            crate::secured::client(Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -274,7 +283,7 @@ pub(crate) mod blocking {
         }
 
         fn worker(at: impl ToString, concurrency: usize) -> Arc<Either> {
-            let builder = Worker::builder().server(at.to_string()).concurrency(concurrency);
+            let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
@@ -282,7 +291,11 @@ pub(crate) mod blocking {
         }
 
         fn taker(at: impl ToString, function: &'static str) -> Arc<Either> {
-            let worker = Worker::builder().server(at.to_string()).can_do(function).build().expect("a worker");
+            let worker = crate::secured::worker(Worker::builder())
+                .server(at.to_string())
+                .can_do(function)
+                .build()
+                .expect("a worker");
             Arc::new(Either { worker, _running: None })
         }
 
@@ -326,7 +339,11 @@ pub(crate) mod mio {
         type Worker = Arc<Owned<Worker>>;
 
         fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
-            let server = Server::builder().configure(configure).listen_on(listening(at)).build().expect("a server");
+            let server = crate::secured::server(Server::builder())
+                .configure(configure)
+                .listen_on(listening(at))
+                .build()
+                .expect("a server");
             server.spawn().expect("a thread");
             Owned(server, Server::close)
         }
@@ -340,7 +357,8 @@ pub(crate) mod mio {
         }
 
         fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
-            let builder = doors.into_iter().fold(Server::builder(), |builder, door| builder.listen_on(door));
+            let builder = crate::secured::server(Server::builder());
+            let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
             let server = builder.configure(configure).build().expect("a server");
             server.spawn().expect("a thread");
             Owned(server, Server::close)
@@ -360,7 +378,8 @@ pub(crate) mod mio {
         }
 
         fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
-            let builder = Client::builder().server("there").connect_with(connect).connect_timeout(within);
+            let builder =
+                crate::secured::client(Client::builder()).server("there").connect_with(connect).connect_timeout(within);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
         }
@@ -381,13 +400,16 @@ pub(crate) mod mio {
         }
 
         fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
-            let builder = Worker::builder().server("there").connect_with(connect).concurrency(concurrency);
+            let builder = crate::secured::worker(Worker::builder())
+                .server("there")
+                .connect_with(connect)
+                .concurrency(concurrency);
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
         fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-            let builder = Admin::builder().server(at.to_string());
+            let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
             let builder = match connect {
                 Some(connect) => builder.connect_with(connect),
                 None => builder,
@@ -408,7 +430,7 @@ pub(crate) mod mio {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            crate::secured::client(Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -457,14 +479,18 @@ pub(crate) mod mio {
         }
 
         fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
-            let builder = Worker::builder().server(at.to_string()).concurrency(concurrency);
+            let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
         fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
-            let worker = Worker::builder().server(at.to_string()).can_do(function).spawn().expect("a worker");
+            let worker = crate::secured::worker(Worker::builder())
+                .server(at.to_string())
+                .can_do(function)
+                .spawn()
+                .expect("a worker");
             Arc::new(Owned(worker, Worker::close))
         }
 
@@ -493,10 +519,9 @@ macro_rules! kind_of_futures {
 
             fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
-                let door = listening(at);
+                let builder = crate::secured::server(Server::builder()).configure(configure).listen_on(listening(at));
                 ($spawn)(async move {
-                    let server =
-                        Server::builder().configure(configure).listen_on(door).build().await.expect("a server");
+                    let server = builder.build().await.expect("a server");
                     bound.send(server.clone()).expect("somebody waits");
                     server.run().await;
                 });
@@ -513,8 +538,9 @@ macro_rules! kind_of_futures {
 
             fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
+                let builder = crate::secured::server(Server::builder());
+                let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
                 ($spawn)(async move {
-                    let builder = doors.into_iter().fold(Server::builder(), |builder, door| builder.listen_on(door));
                     let server = builder.configure(configure).build().await.expect("a server");
                     bound.send(server.clone()).expect("somebody waits");
                     server.run().await;
@@ -537,10 +563,13 @@ macro_rules! kind_of_futures {
 
             fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
                 let connect = Arc::new(connect);
-                let builder = Client::builder().server("there").connect_timeout(within).connect_with(move |server| {
-                    let connect = connect.clone();
-                    async move { connect(server) }
-                });
+                let builder = crate::secured::client(Client::builder())
+                    .server("there")
+                    .connect_timeout(within)
+                    .connect_with(move |server| {
+                        let connect = connect.clone();
+                        async move { connect(server) }
+                    });
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let client = builder.on_event(move |event| drop(heard.send(event))).build().expect("a client");
                 ($spawn)(client.run());
@@ -549,7 +578,10 @@ macro_rules! kind_of_futures {
 
             fn client_that_waits(within: Duration, _: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
                 let never = |_| std::future::pending::<io::Result<Stream>>();
-                let builder = Client::builder().server("there").connect_timeout(within).connect_with(never);
+                let builder = crate::secured::client(Client::builder())
+                    .server("there")
+                    .connect_timeout(within)
+                    .connect_with(never);
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let client = builder.on_event(move |event| drop(heard.send(event))).build().expect("a client");
                 ($spawn)(client.run());
@@ -564,7 +596,7 @@ macro_rules! kind_of_futures {
             }
 
             fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
-                let builder = Worker::builder().server("there").concurrency(concurrency);
+                let builder = crate::secured::worker(Worker::builder()).server("there").concurrency(concurrency);
                 let builder = builder.connect_with(move |server| std::future::ready(connect(server)));
                 let builder = FUNCTIONS
                     .iter()
@@ -575,7 +607,7 @@ macro_rules! kind_of_futures {
             }
 
             fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-                let builder = Admin::builder().server(at.to_string());
+                let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
                 let builder = match connect {
                     Some(connect) => builder.connect_with(move |server| std::future::ready(connect(server))),
                     None => builder,
@@ -598,7 +630,9 @@ macro_rules! kind_of_futures {
             }
 
             fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-                let builder = Client::builder().server(at).configure(|config| impatient(&mut config.connecting));
+                let builder = crate::secured::client(Client::builder())
+                    .server(at)
+                    .configure(|config| impatient(&mut config.connecting));
                 let client = builder.configure(configure).build().expect("a client");
                 ($spawn)(client.run());
                 client
@@ -645,7 +679,7 @@ macro_rules! kind_of_futures {
             }
 
             fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
-                let builder = Worker::builder().server(at.to_string()).concurrency(concurrency);
+                let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let builder = FUNCTIONS
                     .iter()
@@ -656,7 +690,11 @@ macro_rules! kind_of_futures {
             }
 
             fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
-                let worker = Worker::builder().server(at.to_string()).can_do(function).build().expect("a worker");
+                let worker = crate::secured::worker(Worker::builder())
+                    .server(at.to_string())
+                    .can_do(function)
+                    .build()
+                    .expect("a worker");
                 ($spawn)(worker.run());
                 Arc::new(Owned(worker, Worker::close))
             }
