@@ -31,7 +31,7 @@ pub(crate) enum Runtime {
 /// The job servers of a client or worker.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Servers {
-    /// A job server; give it once for each. Without a port it is 4730.
+    /// A job server; give it once for each. Without a port it is 4730. unix:PATH is a Unix socket.
     #[arg(long = "server", value_name = "HOST:PORT", env = "GEARMAN_SERVERS", value_delimiter = ',', required = true)]
     pub(crate) servers: Vec<Address>,
     #[cfg(feature = "tls")]

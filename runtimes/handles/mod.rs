@@ -118,6 +118,7 @@ impl ToAddress for PathBuf {
 }
 
 /// The job servers that the environment variable `GEARMAN_SERVERS` names, parted by commas or blanks; none when it is unset.
+/// So the path of a Unix socket among them (`unix:/PATH`) can have neither.
 ///
 /// # Errors
 /// One of them is no address.
