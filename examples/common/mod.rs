@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gearwheel::{Address, Priority};
+use gearwheel::{Address, Connecting, Priority};
 
 /// Which runtime drives the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,6 +30,28 @@ pub(crate) struct Servers {
     /// A job server; give it once for each. Without a port it is 4730.
     #[arg(long = "server", value_name = "HOST:PORT", env = "GEARMAN_SERVERS", value_delimiter = ',', required = true)]
     pub(crate) servers: Vec<Address>,
+}
+
+/// How long job servers are waited for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Patience {
+    /// How long a connection attempt may take, in seconds.
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    connect_timeout: Duration,
+    /// How long a job server may owe a reply, in seconds; then its connection is closed.
+    #[arg(long, value_name = "SECS", default_value = "15", value_parser = seconds)]
+    reply_timeout: Duration,
+    /// How long a connection may be quiet before it is probed, in seconds.
+    #[arg(long, value_name = "SECS", default_value = "15", value_parser = seconds)]
+    probe_after: Duration,
+}
+
+impl Patience {
+    pub(crate) fn apply(&self, connecting: &mut Connecting) {
+        connecting.connect_timeout = self.connect_timeout;
+        connecting.reply_timeout = self.reply_timeout;
+        connecting.probe_after = Some(self.probe_after);
+    }
 }
 
 /// The priority of a job, as an argument.

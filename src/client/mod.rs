@@ -66,6 +66,8 @@ pub struct Client {
     /// Requests that wait for a connection, place by place.
     asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
+    /// What of all jobs waits to be read.
+    unread: usize,
     requests: u64,
     open_requests: usize,
     counters: Counters,
@@ -108,6 +110,7 @@ impl Client {
             candidates,
             links,
             jobs: Jobs::default(),
+            unread: 0,
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
@@ -221,7 +224,7 @@ impl Client {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
-            && self.open_requests == 0
+            && (self.open_requests, self.unread) == (0, 0)
             && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
             && self.asks.iter().all(VecDeque::is_empty)
     }
@@ -357,6 +360,7 @@ impl Client {
         self.latencies.total.record_between(entry.submitted, self.links.now);
         trace::done(&entry.span, &outcome, self.links.now.saturating_since(entry.submitted));
         self.links.event(Event::Done { job: id, outcome });
+        self.unread -= entry.unread;
         if entry.holds {
             self.links.unhold(entry.link);
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::jobs::{Doubt, Stage};
 use super::{Client, Event, Reply, RequestError, Status};
-use crate::error::{ProtocolError, lossy};
+use crate::error::ProtocolError;
 use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
 use crate::machine::CloseReason;
 use crate::trace;
@@ -21,9 +21,11 @@ impl Client {
             }
             Packet::JobCreated(packet) => {
                 let reply = self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created(_)))?;
-                if let Reply::Created(job) = reply {
-                    self.created(place, job, Handle::from_wire(packet.handle()));
+                let handle = Handle::given(PacketType::JOB_CREATED, packet.handle());
+                if let (Reply::Created(job), Ok(handle)) = (reply, &handle) {
+                    self.created(place, job, handle.clone());
                 }
+                handle?;
             }
             Packet::WorkFail(packet) => self.ended(place, Handle::from_wire(packet.handle()), Outcome::Failed),
             Packet::WorkException(packet) => {
@@ -90,7 +92,7 @@ impl Client {
                 self.reply(place, PacketType::OPTION_RES, |reply| matches!(reply, Reply::Option))?;
             }
             Packet::Error(packet) => {
-                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                let error = ServerError::from_wire(packet.code(), packet.text());
                 self.server_error(place, error);
             }
             // A worker on this connection would want it; a client that shares a server's connection with nobody does not.

@@ -56,6 +56,8 @@ enum Mood {
     Tired,
     /// PRE_SLEEP was sent.
     Asleep { since: Instant },
+    /// It was woken once more, after it had been for nothing again and again: it is not in a hurry.
+    Dozing { until: Instant },
 }
 
 /// The worker's side of one connection.
@@ -68,6 +70,8 @@ struct Side {
     grabbed: Instant,
     /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
     slow: bool,
+    /// How often in a row it was woken and found no job.
+    in_vain: u32,
     /// How many grabs may be out: grows while the server has jobs.
     window: usize,
     /// Functions that this server has been told of and must be told to forget.
@@ -83,6 +87,7 @@ impl Side {
             grabs: 0,
             grabbed: Instant::EPOCH,
             slow: false,
+            in_vain: 0,
             window: 1,
             to_forget: Vec::new(),
             leaving: false,
@@ -629,6 +634,12 @@ impl Worker {
             if let Some(side) = self.sides.get_mut(place)
                 && let (Mood::Asleep { since }, Some(after)) = (side.mood, self.regrab_after)
                 && since + after <= now
+            {
+                side.mood = Mood::Awake;
+            }
+            if let Some(side) = self.sides.get_mut(place)
+                && let Mood::Dozing { until } = side.mood
+                && until <= now
             {
                 side.mood = Mood::Awake;
             }
