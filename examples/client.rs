@@ -227,6 +227,8 @@ impl Printer {
                 return Ok(false);
             }
             JobEvent::Data(part) => result.extend_from_slice(&part),
+            // Tried again: what came before is of no account.
+            JobEvent::Created { .. } => result.clear(),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
             JobEvent::Done(outcome) => {

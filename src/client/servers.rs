@@ -119,6 +119,7 @@ impl Client {
             link.removal = Removal::Done;
             let server = link.id;
             self.links.close(place);
+            self.jobs.lay_all_ghosts(place);
             self.links.event(Event::Removed { server });
         }
     }

@@ -593,7 +593,8 @@ pub(crate) fn a_user_who_does_not_read_loses_only_his_job<K: Kind>() {
     let events: Vec<_> = std::iter::from_fn(|| K::next_event(&mut unread)).collect();
     let statuses = events.iter().filter(|event| matches!(event, JobEvent::Progress { .. })).count();
     let bytes: usize = events.iter().map(|event| if let JobEvent::Data(part) = event { part.len() } else { 0 }).sum();
-    assert_eq!(statuses, 1, "the last one is kept");
+    let parts = events.iter().filter(|event| matches!(event, JobEvent::Data(_))).count();
+    assert!((1..=parts + 1).contains(&statuses), "{statuses} statuses between {parts} parts: of 100 the last is kept");
     assert!((1 << 19..=1 << 20).contains(&bytes), "{bytes} bytes were kept");
     let Some(JobEvent::Done(Outcome::Overflow { limit, phase, server, attempts })) = events.last() else {
         panic!("{:?}", events.last())
