@@ -142,6 +142,12 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         self.call(|machine, _, now| machine.close(now));
     }
 
+    /// Whether no connection is accepted any more.
+    pub(crate) fn is_shut(&self) -> bool {
+        let state = self.lock();
+        state.shut || state.ended
+    }
+
     /// How the drain went, once the machine has closed.
     pub(crate) fn drained(&self) -> Result<(), Error> {
         match self.lock().unfinished {

@@ -93,7 +93,7 @@ pub use job::{
     ServerError, ServerId, Unique,
 };
 pub use link::{Connecting, LinkState};
-pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
+pub use machine::{Batch, CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
 pub use random::Seed;
 pub use time::Instant;
 

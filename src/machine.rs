@@ -18,7 +18,7 @@ use bytes::BytesMut;
 
 use crate::address::Address;
 use crate::error::ProtocolError;
-pub use crate::outbox::Outgoing;
+pub use crate::outbox::{Batch, Outgoing};
 use crate::time::Instant;
 
 /// A client, worker, server or admin connection as a pure state machine.

@@ -8,11 +8,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driver, Look, Source};
+use super::Stream;
+use super::driver::{Connector, Driver, Look, Source};
 use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::handles::{Answer, ClientBuilder, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress};
+use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
-use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
 const MAX_OUTCOMES: usize = 1_000_000;
@@ -29,15 +31,36 @@ type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
 #[derive(Clone)]
 pub struct Client(Shared);
 
+impl Sealed for Client {}
+
+impl Dials for Client {
+    type Connector = Connector;
+}
+
 impl ClientBuilder<Client> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: by way
+    /// of a proxy, with socket options of yours, or as objects of a kind of yours.
+    ///
+    /// It is called on the connection's thread, with nothing locked, and may block, best for no longer than the
+    /// [connect timeout](Self::connect_timeout): then the attempt counts as failed, and what it returns later is dropped.
+    /// When eight attempts at one job server hang, further ones fail. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<T: Into<Stream>>(
+        mut self,
+        connect: impl Fn(Address) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Some(Arc::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Makes the client. It does not connect yet.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there
     /// is no thread to be had.
     pub fn build(self) -> Result<Client, Error> {
-        let (machine, listener) = self.machine()?;
-        let driver = Driver::start(machine, Post::default(), Clock::start(), listener);
+        let (machine, listener, connector) = self.machine()?;
+        let driver = Driver::start(machine, Post::default(), Clock::start(), listener, connector);
         Ok(Client(Arc::new(driver.map_err(Error::io("start a thread"))?)))
     }
 }

@@ -15,15 +15,21 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
-use super::{Driver, Runtime};
+use super::{Connector, Driver, Runtime, connector};
 use super::{Running, finish};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::Address;
 use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "smol", feature = "tokio"))]
-use crate::runtimes::{Clock, handles::ClientBuilder};
+use crate::runtimes::{
+    Clock,
+    handles::{ClientBuilder, Dials, Sealed},
+    std::io,
+};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
@@ -50,15 +56,36 @@ pub struct Client<R> {
 }
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> Sealed for Client<R> {}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> Dials for Client<R> {
+    type Connector = Connector<R>;
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
+    /// Has the connections made by the futures of `connect`, instead of by TCP and Unix sockets to the addresses of the job
+    /// servers: by way of a proxy, with socket options of yours, or as objects of any kind.
+    ///
+    /// A future is polled in that of `run`, with nothing locked. It is dropped when the
+    /// [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic likewise.
+    pub fn connect_with<S: Into<R::Stream>, F: Future<Output = io::Result<S>> + Send + 'static>(
+        mut self,
+        connect: impl FnMut(Address) -> F + Send + 'static,
+    ) -> Self {
+        self.connector = Some(connector::<R, S, F>(connect));
+        self
+    }
+
     /// Makes the client. It does not connect yet, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
     pub fn build(self) -> Result<Client<R>, Error> {
-        let (machine, listener) = self.machine()?;
+        let (machine, listener, connector) = self.machine()?;
         let hub = Hub::new(machine, Post::default(), Clock::start());
-        let driver = Driver::<R, _, _>::new(hub.clone(), listener);
+        let driver = Driver::<R, _, _>::new(hub.clone(), listener, connector);
         Ok(Client::new(hub, Some(Box::pin(driver))))
     }
 }

@@ -535,12 +535,12 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if let Some(output) = self.links.output() {
-            return output;
+        if self.links.is_unsettled() {
+            let parked = self.jobs.has_parked();
+            let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+            self.links.settle(self.jobs.first_timer(), |place| parked || asked(place));
         }
-        let parked = self.jobs.has_parked();
-        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
-        self.links.wait(self.jobs.first_timer(), |place| parked || asked(place))
+        self.links.output()
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
