@@ -284,7 +284,7 @@ impl Worker {
             worker.close(now);
             jobs
         });
-        Err(Error::Unfinished { jobs })
+        if jobs == 0 { Ok(()) } else { Err(Error::Unfinished { jobs }) }
     }
 
     /// Asks for no more jobs, and returns at once: what is in hand or on its way is still to be run, then

@@ -7,13 +7,13 @@ use crate::peer::*;
 const BAD: Row = Row {
     name: "",
     program: "client",
-    arguments: "--timeout 1 --reply-timeout 0.4 --probe-after 0.3 --connect-timeout 0.4 --max-result 1000000 --function f abc",
+    arguments: "--timeout 2.5 --reply-timeout 1.2 --probe-after 0.3 --connect-timeout 2 --max-result 1000000 --function f abc",
     door: Door::Open,
     serve: |peer| peer.live(),
     code: 1,
     stdout: "",
     stderr: "",
-    within: 6_000,
+    within: 10_000,
     cpu: 400,
     memory: 48 << 10,
     connections: 0,
@@ -25,14 +25,14 @@ const GOOD: Row = Row { code: 0, stdout: "cba\n", ..BAD };
 
 /// Two jobs that end well.
 const TWO: Row = Row {
-    arguments: "--timeout 1 --reply-timeout 0.4 --probe-after 0.3 --function f abc xyz",
+    arguments: "--timeout 2.5 --reply-timeout 1.2 --probe-after 0.3 --function f abc xyz",
     stdout: "cba\nzyx\n",
     ..GOOD
 };
 
 /// A job that may be tried again and again.
 const AGAIN: Row = Row {
-    arguments: "--timeout 2 --attempts 100 --reply-timeout 0.4 --probe-after 0.3 --function f abc",
+    arguments: "--timeout 2 --attempts 100 --reply-timeout 1.2 --probe-after 0.3 --function f abc",
     connections: 4,
     ..BAD
 };
@@ -229,14 +229,14 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "never comes to the end of a job", serve: then!(|peer| peer.pause(0)), stderr: LOST_ACCEPTED, ..BAD },
     Row {
         name: "is silent to a job in the background",
-        arguments: "--background --reply-timeout 0.4 --probe-after 0.3 --function f abc",
+        arguments: "--background --reply-timeout 1.2 --probe-after 0.3 --function f abc",
         serve: |peer| peer.fall_silent(),
         stderr: SILENT,
         ..BAD
     },
     Row {
         name: "reads nothing of much",
-        arguments: "--timeout 1 --reply-timeout 0.4 --count 3000 --function f 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789",
+        arguments: "--timeout 2.5 --reply-timeout 1.2 --count 3000 --function f 0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789",
         serve: |peer| peer.sit(),
         ..BAD
     },
@@ -607,7 +607,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "parts without end for the job that waits",
-        arguments: "--timeout 1 --max-result 1000000 --function f abc xyz",
+        arguments: "--timeout 2 --max-result 1000000 --function f abc xyz",
         serve: |peer| {
             peer.accept("H:1");
             peer.accept("H:2");

@@ -7,13 +7,13 @@ use crate::peer::*;
 const ROW: Row = Row {
     name: "",
     program: "worker",
-    arguments: "--function f --jobs 1 --reply-timeout 0.3 --probe-after 0.3 --connect-timeout 0.4 --drain 0.5",
+    arguments: "--function f --jobs 1 --reply-timeout 0.6 --probe-after 0.3 --connect-timeout 2 --drain 2",
     door: Door::Open,
     serve: |peer| peer.employ(),
     code: 0,
     stdout: "",
     stderr: "1 jobs answered",
-    within: 8_000,
+    within: 12_000,
     cpu: 400,
     memory: 48 << 10,
     connections: 0,
@@ -190,7 +190,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "loses the wake-up",
-        arguments: "--function f --jobs 1 --reply-timeout 0.3 --probe-after 0.2 --drain 0.5",
+        arguments: "--function f --jobs 1 --reply-timeout 0.6 --probe-after 0.2 --drain 2",
         serve: |peer| {
             // The sleeper is probed by nobody; it probes, and must not be taken for dead.
             peer.until(PRE_SLEEP);
@@ -316,7 +316,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "two jobs for one grab",
-        arguments: "--function f --jobs 2 --reply-timeout 0.3 --probe-after 0.3 --drain 0.5",
+        arguments: "--function f --jobs 2 --reply-timeout 0.6 --probe-after 0.3 --drain 2",
         stderr: "jobs answered",
         serve: grabbed!(|peer| peer.raw(
             &[packet(JOB_ASSIGN_UNIQ, &ABC), packet(JOB_ASSIGN_UNIQ, &ABC), packet(JOB_ASSIGN_UNIQ, &ABC)].concat()
@@ -369,7 +369,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "takes each job back by closing",
-        arguments: "--function f --jobs 3 --reply-timeout 0.3 --probe-after 0.3 --drain 0.5",
+        arguments: "--function f --jobs 3 --reply-timeout 0.6 --probe-after 0.3 --drain 2",
         stderr: "jobs answered",
         serve: |peer| {
             if peer.number < 2 {
@@ -385,7 +385,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "one handle again and again",
-        arguments: "--function f --jobs 20 --concurrency 4 --drain 0.5",
+        arguments: "--function f --jobs 20 --concurrency 4 --drain 2",
         stderr: "jobs answered",
         serve: |peer| {
             play(peer, |peer, kind, _| {
@@ -480,7 +480,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "wakes a sleeper for nothing, again and again",
-        arguments: "--function f --jobs 1 --reply-timeout 0.3 --probe-after 5 --drain 0.5",
+        arguments: "--function f --jobs 1 --reply-timeout 0.6 --probe-after 5 --drain 2",
         serve: |peer| {
             let (mut grabs, begun) = (0, std::time::Instant::now());
             play(peer, |peer, kind, _| {
@@ -513,7 +513,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "jobs without end, and reads no result",
-        arguments: "--function f --jobs 1000000 --reply-timeout 0.3 --probe-after 0.3 --drain 0.3",
+        arguments: "--function f --jobs 1000000 --reply-timeout 0.6 --probe-after 0.3 --drain 2",
         stderr: "disconnected",
         serve: once!(|peer| {
             peer.until(GRAB_JOB_UNIQ);
@@ -529,7 +529,7 @@ pub(crate) const ROWS: &[Row] = &[
     },
     Row {
         name: "jobs without end",
-        arguments: "--function f --jobs 1000000 --reply-timeout 0.3 --probe-after 0.3 --drain 0.3",
+        arguments: "--function f --jobs 1000000 --reply-timeout 0.6 --probe-after 0.3 --drain 2",
         stderr: "draining",
         serve: |peer| {
             play(peer, |peer, kind, _| {
