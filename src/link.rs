@@ -202,7 +202,12 @@ impl<R> Link<R> {
 
     /// Whether it failed so lately that another is to be preferred.
     pub(crate) fn is_recovering(&self, now: Instant, settings: &Connecting) -> bool {
-        self.failed.is_some_and(|failed| now < failed + settings.recover_time)
+        self.recovers_at(settings).is_some_and(|at| now < at)
+    }
+
+    /// Until when another is to be preferred, if it has failed.
+    pub(crate) fn recovers_at(&self, settings: &Connecting) -> Option<Instant> {
+        self.failed.map(|failed| failed + settings.recover_time)
     }
 
     /// Whether it has failed and not answered since.

@@ -17,8 +17,8 @@ use crate::runtimes::handles::{Desk, Dials, HandlerError, Port, Sealed, Task, To
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
-use crate::{Address, Instant, LinkState, Rejected, ServerId};
+use crate::worker::{Counters, JobServer, Latencies, Worker as Machine};
+use crate::{Address, Instant, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
@@ -167,7 +167,7 @@ impl Worker {
                     Look::Found(())
                 }
                 None if desk.closed => Look::Found(()),
-                None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
+                None if !worker.has_several_servers() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
         })?;
@@ -250,8 +250,8 @@ impl Worker {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.0.driver.call(|worker, _, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.0.driver.call(|worker, _, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at

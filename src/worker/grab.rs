@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Event, Function, Mood, Reply, Stop, Worker};
+use super::{Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
@@ -15,6 +15,54 @@ use crate::wire::PacketType;
 const EAGER: u32 = 16;
 /// One that has slept for so long is woken for the first time.
 const DEEP_SLEEP: Duration = Duration::from_secs(1);
+
+/// Whether a server may have a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// It may: ask before sleeping.
+    Awake,
+    /// It has none any more, but other grabs are still out.
+    Tired,
+    /// PRE_SLEEP was sent.
+    Asleep { since: Instant },
+    /// It was woken once more, after it had been for nothing again and again: it is not in a hurry.
+    Dozing { until: Instant },
+}
+
+/// The worker's side of one connection.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) mood: Mood,
+    pub(super) grab: Grab,
+    /// Grabs without a reply, and when the oldest of them was sent.
+    pub(super) grabs: usize,
+    pub(super) grabbed: Instant,
+    /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
+    pub(super) slow: bool,
+    /// How often in a row it was woken and found no job.
+    pub(super) in_vain: u32,
+    /// How many grabs may be out: grows while the server has jobs.
+    pub(super) window: usize,
+    /// Functions that this server has been told of and must be told to forget.
+    pub(super) to_forget: Vec<Bytes>,
+    pub(super) leaving: bool,
+}
+
+impl Side {
+    pub(super) const fn new(grab: Grab) -> Self {
+        Self {
+            mood: Mood::Awake,
+            grab,
+            grabs: 0,
+            grabbed: Instant::EPOCH,
+            slow: false,
+            in_vain: 0,
+            window: 1,
+            to_forget: Vec::new(),
+            leaving: false,
+        }
+    }
+}
 
 impl Worker {
     pub(super) fn offer(&mut self, place: usize, function: &Bytes, timeout: Option<Duration>) {

@@ -118,6 +118,7 @@ impl Worker {
         side.in_vain = 0;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
+        self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
         let deadline = limit.map(|limit| self.links.now + limit);
         self.next_task = self.next_task.wrapping_add(1);
