@@ -178,6 +178,13 @@ impl Job {
         self
     }
 
+    /// With a total deadline no later than this.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn at_most(self, total: Duration) -> Self {
+        let own = self.extra.as_ref().and_then(|extra| extra.deadlines.total);
+        self.timeout(own.map_or(total, |own| own.min(total)))
+    }
+
     fn extra_mut(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
     }
