@@ -5,7 +5,7 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
-use crate::error::{ProtocolError, lossy};
+use crate::error::ProtocolError;
 use crate::job::{Handle, ServerError};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace;
@@ -24,17 +24,17 @@ impl Worker {
     fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
             Packet::JobAssign(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN, packet.handle(), packet.function())?;
                 let payload = packet.into_payload();
                 self.assigned(place, PacketType::JOB_ASSIGN, handle, function, Bytes::new(), None, payload)
             }
             Packet::JobAssignUniq(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN_UNIQ, packet.handle(), packet.function())?;
                 let unique = packet.share(packet.unique());
                 self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
             }
             Packet::JobAssignAll(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN_ALL, packet.handle(), packet.function())?;
                 let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
                 let (reducer, payload) = (Some(reducer).filter(|reducer| !reducer.is_empty()), packet.into_payload());
                 self.assigned(place, PacketType::JOB_ASSIGN_ALL, handle, function, unique, reducer, payload)
@@ -48,11 +48,8 @@ impl Worker {
                 Ok(())
             }
             Packet::Noop(_) => {
-                if let Some(side) = self.sides.get_mut(place)
-                    && matches!(side.mood, Mood::Asleep { .. })
-                {
-                    side.mood = Mood::Awake;
-                    self.grab_more();
+                if self.sides.get(place).is_some_and(|side| matches!(side.mood, Mood::Asleep { .. })) {
+                    self.woken(place);
                 }
                 Ok(())
             }
@@ -65,7 +62,7 @@ impl Worker {
                 Ok(())
             }
             Packet::Error(packet) => {
-                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                let error = ServerError::from_wire(packet.code(), packet.text());
                 self.server_error(place, error);
                 Ok(())
             }
@@ -73,10 +70,12 @@ impl Worker {
         }
     }
 
-    /// A function by its name on the wire, as it was registered: nothing is copied.
-    fn registered(&self, name: &[u8]) -> Bytes {
-        let known = self.functions.get_key_value(name);
-        known.map_or_else(|| Bytes::copy_from_slice(name), |(function, _)| function.clone())
+    /// The names in an assignment. The function is as it was registered: nothing is copied. A job server that gives a job of
+    /// another must not have it failed by this worker: it breaks the protocol, and others get the job.
+    fn known(&self, kind: PacketType, handle: &[u8], function: &[u8]) -> Result<(Handle, Bytes), ProtocolError> {
+        let known = self.functions.get_key_value(function).map(|(function, _)| function.clone());
+        let function = known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })?;
+        Ok((Handle::given(kind, handle)?, function))
     }
 
     fn reply(
@@ -116,8 +115,10 @@ impl Worker {
         let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
         let server = link.id;
         side.mood = Mood::Awake;
+        side.in_vain = 0;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
+        self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
         let deadline = limit.map(|limit| self.links.now + limit);
         self.next_task = self.next_task.wrapping_add(1);

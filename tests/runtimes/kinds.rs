@@ -51,8 +51,8 @@ pub(crate) trait Kind {
     fn id(job: &Self::Pending) -> JobId;
     fn wait(job: Self::Pending) -> Result<Bytes, JobError>;
     fn next_event(job: &mut Self::Pending) -> Option<JobEvent>;
-    /// Has all jobs run at once.
-    fn run_all(client: &Self::Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)>;
+    /// Has all jobs run at once, with one deadline.
+    fn run_all(client: &Self::Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)>;
     fn status(client: &Self::Client, job: JobId) -> Result<Status, Error>;
     fn echo(client: &Self::Client, server: ServerId, payload: Bytes) -> Result<Bytes, Error>;
     fn first_server(client: &Self::Client) -> ServerId;
@@ -252,8 +252,8 @@ pub(crate) mod blocking {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -443,8 +443,8 @@ pub(crate) mod mio {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -640,8 +640,8 @@ macro_rules! kind_of_futures {
                 block_on(job.next_event())
             }
 
-            fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-                let mut set = client.set();
+            fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+                let mut set = client.set().within(within);
                 for job in jobs {
                     set.submit(job).expect("taken");
                 }

@@ -58,7 +58,7 @@ impl World {
         let slot = &mut self.workers[place];
         let Some(driver) = slot.driver.as_mut().filter(|_| !slot.closed) else { return };
         driver.act(&mut self.net, |worker, now| {
-            let there: Vec<_> = worker.servers().map(|(server, address, _)| (server, address.clone())).collect();
+            let there: Vec<_> = worker.servers().map(|there| (there.server, there.address)).collect();
             match addresses.iter().find(|address| !there.iter().any(|(_, other)| other == *address)) {
                 Some(missing) => drop(worker.add_server(missing.clone(), now)),
                 None if there.len() > 1 => {
