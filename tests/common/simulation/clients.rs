@@ -155,6 +155,8 @@ impl World {
             alive: false,
             ended: false,
             queued: None,
+            handle: None,
+            may_fail: false,
             written: 0,
             runs: 0,
         });
@@ -226,6 +228,7 @@ impl World {
         self.read_what_was_written();
         while let Some(event) = self.clients[place].driver.as_mut().and_then(|driver| driver.events.pop_front()) {
             assert!(!self.clients[place].closed, "{event:?} behind Closed");
+            let Some(event) = self.heard_of_probe(place, event) else { continue };
             match event {
                 client::Event::Created { job, handle, .. } => {
                     let number = self.outstanding(place, job, "Created");
@@ -233,6 +236,7 @@ impl World {
                     assert!(!record.background, "Created for a background job");
                     assert!(!handle.as_bytes().is_empty());
                     record.created = true;
+                    record.handle = Some(Bytes::copy_from_slice(handle.as_bytes()));
                 }
                 client::Event::Data { job, payload } => self.sign_of_life(place, job, Some(&payload)),
                 client::Event::Warning { job, payload } => self.sign_of_life(place, job, Some(&payload)),
@@ -286,9 +290,9 @@ impl World {
         let number = self.outstanding(place, job, "Done");
         self.clients[place].jobs.remove(&job);
         let closing = self.clients[place].closing;
-        let picky = self.servers.iter().any(|slot| slot.picky);
+        let picky = self.servers.iter().any(|slot| slot.picky || slot.has_drained);
         let drops = self.servers.iter().any(|slot| slot.impatient || slot.habits.is_some_and(|habits| habits.perl));
-        let may_fail = drops || self.timed;
+        let may_fail = drops || self.timed || self.shared_may_fail;
         let now = self.net.now();
         let record = &mut self.records[number];
         record.ended = true;
@@ -302,7 +306,10 @@ impl World {
             }
             Outcome::Failed => {
                 assert!(!record.background);
-                assert!(may_fail || !what.how.starts_with('c'), "a job that does not fail has failed");
+                assert!(
+                    may_fail || record.may_fail || !what.how.starts_with('c'),
+                    "a job that does not fail has failed"
+                );
                 "failed"
             }
             Outcome::Exception(text) => {
@@ -314,6 +321,7 @@ impl World {
             Outcome::Queued(handle) => {
                 assert!(record.background);
                 record.queued = Some(Bytes::copy_from_slice(handle.as_bytes()));
+                record.handle.clone_from(&record.queued);
                 "queued"
             }
             Outcome::Rejected(error) => {
