@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gearwheel::client::{self, Client, Config};
 use gearwheel::wire::{Packet, split};
-use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry};
+use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry, ServerId};
 
 use super::super::net::{Dice, Driver, EndId, HostId, MILLISECOND, SECOND};
 use super::record::{Record, judge_phase, parts, reversed};
@@ -18,6 +18,8 @@ pub(super) struct ClientSlot {
     pub(super) driver: Option<Driver<Client>>,
     pub(super) jobs: BTreeMap<JobId, usize>,
     pub(super) asked: BTreeSet<client::RequestId>,
+    /// Servers that are being removed.
+    pub(super) leaving: BTreeSet<ServerId>,
     /// What it has written on each connection and was not a whole packet.
     pub(super) written: BTreeMap<EndId, BytesMut>,
     pub(super) closed: bool,
@@ -62,6 +64,7 @@ impl World {
         slot.driver = Some(driver);
         slot.jobs.clear();
         slot.asked.clear();
+        slot.leaving.clear();
         slot.written.clear();
         (slot.closing, slot.closed) = (false, false);
         self.look_at_client(place);
@@ -195,7 +198,8 @@ impl World {
 
     pub(super) fn change_servers(&mut self, place: usize, dice: &mut Dice) {
         let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
-        let Some(driver) = &mut self.clients[place].driver else { return };
+        let slot = &mut self.clients[place];
+        let (Some(driver), leaving) = (&mut slot.driver, &mut slot.leaving) else { return };
         driver.act(&mut self.net, |client, now| {
             let there: Vec<_> =
                 client.servers().map(|candidate| (candidate.server, candidate.address.clone())).collect();
@@ -204,6 +208,7 @@ impl World {
                 None if there.len() > 1 => {
                     let (server, _) = there[dice.below(there.len())];
                     client.remove_server(server, dice.chance(500), now).expect("it is there");
+                    leaving.insert(server);
                 }
                 None => {}
             }
@@ -254,7 +259,12 @@ impl World {
                     assert!(slot.asked.is_empty(), "Closed before {:?} are answered", slot.asked);
                     slot.closed = true;
                 }
-                client::Event::Removed { .. } if self.calm => self.give_servers(place),
+                client::Event::Removed { server } => {
+                    assert!(self.clients[place].leaving.remove(&server), "{server:?} was not to be removed");
+                    if self.calm {
+                        self.give_servers(place);
+                    }
+                }
                 _ => {}
             }
         }

@@ -106,6 +106,7 @@ impl World {
                 driver: None,
                 jobs: BTreeMap::new(),
                 asked: BTreeSet::new(),
+                leaving: BTreeSet::new(),
                 written: BTreeMap::new(),
                 closed: false,
                 closing: false,
@@ -117,6 +118,7 @@ impl World {
                 incarnation: 0,
                 driver: None,
                 tasks: BTreeMap::new(),
+                leaving: BTreeSet::new(),
                 concurrency: 1,
                 stopping: false,
                 closed: false,
@@ -366,6 +368,8 @@ impl World {
 
     fn all_ended(&self) -> bool {
         self.clients.iter().all(|slot| slot.jobs.is_empty() && slot.asked.is_empty())
+            && self.clients.iter().all(|slot| slot.leaving.is_empty() || slot.driver.is_none())
+            && self.workers.iter().all(|slot| slot.leaving.is_empty() || slot.driver.is_none())
             && self.operators.iter().all(|slot| slot.asked.is_empty())
             && self.workers.iter().all(|slot| slot.tasks.is_empty())
             && self.servers.iter().all(ServerSlot::is_empty)
@@ -375,6 +379,8 @@ impl World {
         for (place, slot) in self.clients.iter().enumerate() {
             assert!(slot.jobs.is_empty(), "jobs of client {place} never end: {:?}", slot.jobs);
             assert!(slot.asked.is_empty(), "requests of client {place} are never answered: {:?}", slot.asked);
+            let leaving = slot.leaving.is_empty() || slot.driver.is_none();
+            assert!(leaving, "client {place} never gets rid of {:?}", slot.leaving);
         }
         for (place, slot) in self.operators.iter().enumerate() {
             assert!(slot.asked.is_empty(), "commands of operator {place} are never answered: {:?}", slot.asked);

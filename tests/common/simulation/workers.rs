@@ -1,9 +1,10 @@
 //! The workers of a run and their handlers, and what must hold of what they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gearwheel::ServerId;
 use gearwheel::worker::{self, Config, TaskId, Worker};
 
 use super::super::net::{Dice, Driver, HostId, MILLISECOND, SECOND};
@@ -15,6 +16,8 @@ pub(super) struct WorkerSlot {
     pub(super) incarnation: u32,
     pub(super) driver: Option<Driver<Worker>>,
     pub(super) tasks: BTreeMap<TaskId, Bytes>,
+    /// Servers that are being removed.
+    pub(super) leaving: BTreeSet<ServerId>,
     pub(super) concurrency: usize,
     pub(super) stopping: bool,
     pub(super) closed: bool,
@@ -49,6 +52,7 @@ impl World {
         }
         slot.driver = Some(driver);
         slot.tasks.clear();
+        slot.leaving.clear();
         (slot.stopping, slot.closed) = (false, false);
         self.look_at_worker(place);
     }
@@ -56,6 +60,7 @@ impl World {
     pub(super) fn change_servers_of_worker(&mut self, place: usize, dice: &mut Dice) {
         let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
         let slot = &mut self.workers[place];
+        let leaving = &mut slot.leaving;
         let Some(driver) = slot.driver.as_mut().filter(|_| !slot.closed) else { return };
         driver.act(&mut self.net, |worker, now| {
             let there: Vec<_> = worker.servers().map(|(server, address, _)| (server, address.clone())).collect();
@@ -64,6 +69,7 @@ impl World {
                 None if there.len() > 1 => {
                     let (server, _) = there[dice.below(there.len())];
                     worker.remove_server(server, dice.chance(500), now).expect("it is there");
+                    leaving.insert(server);
                 }
                 None => {}
             }
@@ -113,8 +119,11 @@ impl World {
                     let incarnation = slot.incarnation;
                     self.put_off(at, Errand::Work { worker: place, incarnation, task: assignment.task, turn: 0 });
                 }
-                worker::Event::Removed { .. } if self.calm => {
-                    self.give_servers_to_worker(place);
+                worker::Event::Removed { server } => {
+                    assert!(slot.leaving.remove(&server), "{server:?} was not to be removed");
+                    if self.calm {
+                        self.give_servers_to_worker(place);
+                    }
                 }
                 worker::Event::Gone { task, .. } => {
                     assert!(slot.tasks.contains_key(&task), "{task:?} is gone, but it was never there");
