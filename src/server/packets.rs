@@ -431,6 +431,8 @@ mod tests {
             [(b"", 0), (b"abc", 0), (b"-1", 0), (b"12x", 12), (b"0.5", 0), (b"99999999999999999999999", u64::MAX)];
         numbers.iter().for_each(|(text, number)| assert_eq!(leading_digits(text), *number));
         assert_eq!(wrapped(b"-1"), u32::MAX);
+        assert_eq!(wrapped(b"+7"), 7);
+        assert_eq!(wrapped(b"-"), 0);
         assert_eq!(wrapped(b"0.5"), 0);
         assert_eq!(wrapped(b"4294967297"), 1);
         assert_eq!(timeout(b"4294967297"), u32::MAX);
