@@ -93,8 +93,10 @@ impl Measure {
     fn print(mut self, jobs: u64) {
         let seconds = self.start.elapsed().as_secs_f64();
         let cpu = (usage::cpu_time() - self.cpu).as_secs_f64() * 1e6 / jobs.max(1) as f64;
-        self.micros.sort_by(f32::total_cmp);
-        let at = |part: f64| self.micros.get((self.micros.len() as f64 * part) as usize).copied().unwrap_or(0.0);
+        let mut at = |part: f64| match (self.micros.len() as f64 * part) as usize {
+            place if place < self.micros.len() => *self.micros.select_nth_unstable_by(place, f32::total_cmp).1,
+            _ => 0.0,
+        };
         let (p50, p99) = (at(0.5), at(0.99));
         println!(
             "{{\"jobs\":{jobs},\"secs\":{seconds:.4},\"p50_us\":{p50:.1},\"p99_us\":{p99:.1},\"cpu_us_per_job\":{cpu:.3},\"rss_kb\":{}}}",

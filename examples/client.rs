@@ -173,7 +173,6 @@ impl Printer {
             JobEvent::Data(part) => result.extend_from_slice(&part),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
-            JobEvent::Missed(events) => progress.say(&format!("{events} events were missed")),
             JobEvent::Done(outcome) => {
                 let mut result = std::mem::take(result);
                 match outcome {

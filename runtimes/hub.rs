@@ -94,11 +94,18 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         result
     }
 
-    /// Looks at things, or at the machine without anything following from it.
+    /// Looks at things. The driver only has something to do where the machine says so.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&mut M, &mut S) -> T) -> T {
         let mut state = self.lock();
         let State { machine, sink, .. } = &mut *state;
-        look(machine, sink)
+        let result = look(machine, sink);
+        if machine.has_output() {
+            state.stirred = true;
+            let driver = state.driver.take();
+            drop(state);
+            driver.into_iter().for_each(Waker::wake);
+        }
+        result
     }
 
     /// Wakes `waker` when something has been done that may have made room.
@@ -133,6 +140,12 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     pub(crate) fn close(&self) {
         self.lock().shut = true;
         self.call(|machine, _, now| machine.close(now));
+    }
+
+    /// Whether no connection is accepted any more.
+    pub(crate) fn is_shut(&self) -> bool {
+        let state = self.lock();
+        state.shut || state.ended
     }
 
     /// How the drain went, once the machine has closed.

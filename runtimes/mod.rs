@@ -20,6 +20,9 @@ pub mod future;
 pub(crate) mod handles;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod hub;
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+mod inbox;
+mod listening;
 #[cfg(feature = "mio")]
 pub mod mio;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
@@ -30,6 +33,8 @@ mod resolver;
 pub mod smol;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
@@ -39,7 +44,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::hash_map::RandomState;
 use std::io::{self, ErrorKind, IoSlice};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
@@ -171,6 +176,41 @@ pub(crate) fn connect_reason(error: &io::Error) -> CloseReason {
     }
 }
 
+/// Connects to the Unix socket at `path`, or says in words that help why not.
+#[cfg(unix)]
+pub(crate) fn at_path<T>(path: &str, connect: impl FnOnce(&std::path::Path) -> io::Result<T>) -> io::Result<T> {
+    let path = std::path::Path::new(path);
+    connect(path).map_err(|error| unix_failure(path, error))
+}
+
+/// Why the Unix socket at `path` was not connected, in words that help. Never [`ErrorKind::WouldBlock`].
+#[cfg(unix)]
+pub(crate) fn unix_failure(path: &std::path::Path, error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::NotFound => io::Error::new(ErrorKind::ConnectionRefused, "there is no such socket"),
+        // std's own error: the system was not asked.
+        ErrorKind::InvalidInput => {
+            let bytes = path.as_os_str().len();
+            io::Error::other(alloc::format!("a path of {bytes} bytes is too long for a Unix socket, or has a NUL"))
+        }
+        ErrorKind::WouldBlock => io::Error::other("the Unix socket has no room for another connection"),
+        _ => error,
+    }
+}
+
+/// For systems whose Unix sockets std does not know.
+#[cfg(not(unix))]
+pub(crate) fn no_unix_sockets() -> io::Error {
+    io::Error::new(ErrorKind::Unsupported, "Unix sockets are not supported here")
+}
+
+/// Calls the user's code about a connection: a panic in it is that connection's failure, not the driver's.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    std::panic::catch_unwind(core::panic::AssertUnwindSafe(call)).unwrap_or_else(|panic| {
+        Err(io::Error::other(alloc::format!("the stream panicked: {}", handles::panic_text(&*panic))))
+    })
+}
+
 /// Whether `accept` failed for the connection it was about rather than for all: then the next one may be tried at once,
 /// else the listener is to be left alone for [`ACCEPT_PAUSE`].
 pub(crate) fn accept_goes_on(error: &io::Error) -> bool {
@@ -190,18 +230,20 @@ pub(crate) fn resolve(server: &Address) -> Result<Vec<SocketAddr>, CloseReason> 
     if addresses.is_empty() { Err(CloseReason::Unresolved) } else { Ok(addresses) }
 }
 
-/// What every connection wants of TCP: small packets leave at once, or each answer waits 40 ms for an acknowledgement.
-pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {
-    socket.set_nodelay(true)
-}
-
-/// A peer's address as a server machine wants it, and whether it is on this machine.
-pub(crate) fn peer_name(address: SocketAddr) -> (alloc::string::String, bool) {
+/// A peer's address as a server machine wants it, and whether it is on this machine. `None`: it came by a Unix socket.
+pub(crate) fn peer_name(address: Option<SocketAddr>) -> (alloc::string::String, bool) {
+    let Some(address) = address else { return ("unix".into(), true) };
     let ip = match address.ip() {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
         v4 => v4,
     };
     (alloc::format!("{ip}"), ip.is_loopback())
+}
+
+/// What a user calls a peer, as one word, since the admin command `workers` shows it between blanks.
+pub(crate) fn word(name: &str) -> alloc::string::String {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    if name.is_empty() { "unknown".into() } else { name.replace(bad, "_") }
 }
 
 /// Calls `io` again as long as a signal interrupts it.

@@ -3,21 +3,22 @@
 //! A turn reads once from each connection that has something, lets the machine and its user answer all of it, then writes
 //! once to each connection that has something to say. A connection that has more waits for the next turn: nobody starves.
 
+mod dial;
+mod net;
+
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
+use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
 use core::task::{Context, Waker};
-use core::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
-
-use super::std::io::{self, ErrorKind, IoSlice};
-use super::std::net::TcpListener;
-use super::{
-    ACCEPT_PAUSE, Clock, Incoming, SCRATCH, accept_goes_on, close_reason, connect_reason, peer_name, write_out,
-};
+use self::dial::Dial;
+use self::net::await_a_crowd;
+pub(crate) use self::net::{Net, Place, Target, prepare_accepted};
+use super::listening::{Listening, Nameplate};
+use super::std::io::{self, ErrorKind};
+use super::{ACCEPT_PAUSE, Clock, Incoming, SCRATCH, accept_goes_on, close_reason, peer_name, write_out};
 use crate::time::earlier;
 use crate::{Address, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
 
@@ -27,52 +28,6 @@ const READ_A_TURN: usize = 256 << 10;
 const WRITES_A_TURN: usize = 16;
 /// Connections taken from one listener in a turn.
 const ACCEPTED_A_TURN: usize = 64;
-/// When an address of a host has not answered in this time, the next is tried beside it (RFC 8305).
-const STAGGER: Duration = Duration::from_millis(250);
-
-/// Connections that may wait in a listener.
-const BACKLOG: i32 = 4096;
-/// After so long without a packet, TCP itself asks after an accepted connection.
-const KEEPALIVE: Duration = Duration::from_secs(120);
-
-/// What a runtime knows of sockets. [`ErrorKind::WouldBlock`] means that the place of the socket will be woken.
-pub(crate) trait Net {
-    type Stream;
-    type Connecting;
-    type Listener;
-
-    /// What to poll the socket at `place` with.
-    fn waker(&mut self, place: Place) -> Waker;
-    /// Takes a bound listener over.
-    fn listen(&mut self, listener: TcpListener, door: usize) -> io::Result<Self::Listener>;
-    fn accept(&mut self, listener: &Self::Listener, cx: &mut Context<'_>) -> io::Result<(Self::Stream, SocketAddr)>;
-    /// Begins to look a host up. [`ErrorKind::WouldBlock`]: [`Sockets::resolved`] will be called.
-    fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>>;
-    /// What has been looked up since, after the place of a connection was woken.
-    fn found(&mut self) -> Vec<(ConnId, io::Result<Vec<SocketAddr>>)>;
-    fn connect(&mut self, address: SocketAddr, slot: usize) -> io::Result<Self::Connecting>;
-    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Self::Stream>;
-    /// A stream is up: its options, and its registration where accepting did none.
-    fn opened(&mut self, stream: &mut Self::Stream, slot: usize, accepted: bool) -> io::Result<()>;
-    /// False: nothing is there to be read, and the place will be woken.
-    fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool;
-    fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize>;
-    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
-}
-
-/// Whom a waker wakes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// The connection with this index.
-    Slot(usize),
-    /// The listener with this number.
-    Door(usize),
-    /// The clock of a driver that has no other way to be told the time.
-    Clock,
-    /// One of a worker's jobs.
-    Job(usize),
-}
-
 /// All sockets of one machine.
 pub(crate) struct Sockets<N: Net> {
     pub(crate) net: N,
@@ -87,6 +42,11 @@ pub(crate) struct Sockets<N: Net> {
     dirty: Vec<usize>,
     /// Slots that are not connected yet.
     dialling: Vec<usize>,
+    /// The user makes the connections, and those that he has not been asked for yet.
+    entrusted: bool,
+    wanted: VecDeque<(ConnId, Address)>,
+    /// Connected streams that the user has handed over, and the names of their peers.
+    arrivals: VecDeque<(N::Given, String, bool)>,
     /// When the machine wants its next tick.
     wait: Option<Instant>,
     /// A listener has more than a turn takes.
@@ -109,25 +69,23 @@ struct Slot<N: Net> {
     ending: bool,
     /// A write was refused, and no wake has come since.
     blocked: bool,
+    /// All has been written to an object of the user's that has not sent all.
+    held: bool,
     /// Nothing can be written any more. What the peer had sent before is still read.
     broken: Option<CloseReason>,
 }
 
 enum State<N: Net> {
     Resolving,
+    /// The user makes it; and what came of that.
+    Entrusted(Option<io::Result<N::Given>>),
     Dialling(Dial<N>),
-    Up(N::Stream),
-}
-
-struct Dial<N: Net> {
-    addresses: vec::IntoIter<SocketAddr>,
-    attempts: Vec<N::Connecting>,
-    /// When to try the next address beside those under way.
-    next: Instant,
-    failure: Option<io::Error>,
+    Up(N::Wire),
 }
 
 struct Door<L> {
+    /// Before the listener, and so dropped before it.
+    _nameplate: Option<Nameplate>,
     listener: L,
     waker: Waker,
     ready: bool,
@@ -146,6 +104,9 @@ impl<N: Net> Sockets<N> {
             left: None,
             dirty: Vec::new(),
             dialling: Vec::new(),
+            entrusted: false,
+            wanted: VecDeque::new(),
+            arrivals: VecDeque::new(),
             wait: Some(Instant::EPOCH),
             crowded: false,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
@@ -156,19 +117,29 @@ impl<N: Net> Sockets<N> {
         self.clock
     }
 
-    /// Accepts connections from a non-blocking `listener`.
-    pub(crate) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
+    /// Accepts connections from a listener.
+    pub(crate) fn listen(&mut self, listening: Listening) -> io::Result<()> {
         let number = self.doors.len();
-        let listener = self.net.listen(listener, number)?;
+        let (nameplate, socket) = listening.into_parts();
+        socket.set_nonblocking(true)?;
+        await_a_crowd(&socket)?;
+        let listener = self.net.listen(socket, number)?;
         let waker = self.net.waker(Place::Door(number));
-        self.doors.push(Door { listener, waker, ready: true, until: None });
+        self.doors.push(Door { _nameplate: nameplate, listener, waker, ready: true, until: None });
         self.crowded = true;
         Ok(())
+    }
+
+    /// Has the machine accept a stream that is connected.
+    pub(crate) fn arrive(&mut self, stream: N::Given, peer: String, loopback: bool) {
+        self.arrivals.push_back((stream, peer, loopback));
+        self.crowded = true;
     }
 
     /// Stops listening.
     pub(crate) fn shut_doors(&mut self) {
         self.doors.clear();
+        self.arrivals.clear();
     }
 
     /// A socket may be ready; with `ending` its peer has closed it, which only a read that brings nothing will show.
@@ -191,43 +162,6 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    /// Some host may have been looked up, where nothing tells which.
-    #[cfg(feature = "mio")]
-    pub(crate) fn wake_dialling(&mut self) {
-        for index in &self.dialling {
-            if let Some(Some(slot)) = self.slots.get_mut(*index) {
-                queue(&mut slot.queued, *index, &mut self.ready);
-            }
-        }
-    }
-
-    /// A host has been looked up.
-    pub(crate) fn resolved<M: Machine>(
-        &mut self,
-        machine: &mut M,
-        conn: ConnId,
-        addresses: io::Result<Vec<SocketAddr>>,
-    ) {
-        let index = conn.index();
-        if let Some(slot) = self.slot(conn)
-            && matches!(slot.state, State::Resolving)
-        {
-            match addresses {
-                Ok(addresses) if !addresses.is_empty() => {
-                    let next = Instant::EPOCH;
-                    slot.state = State::Dialling(Dial {
-                        addresses: addresses.into_iter(),
-                        attempts: Vec::new(),
-                        next,
-                        failure: None,
-                    });
-                    self.dial(index, machine);
-                }
-                _ => self.close(index, CloseReason::Unresolved, machine),
-            }
-        }
-    }
-
     /// The next event of `machine`, after doing all that is due. `None`: this turn is over, and all that could be written
     /// has been; the next one is due at [`deadline`](Self::deadline) or when a socket wakes.
     pub(crate) fn next<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
@@ -244,7 +178,7 @@ impl<N: Net> Sockets<N> {
                         self.dirty.push(conn.index());
                     }
                 }
-                Output::Connect { conn, server, within: _ } => self.connect(conn, &server, machine),
+                Output::Connect { conn, server, within: _ } => self.connect(conn, server, machine),
                 Output::Resume(conn) => self.resume(conn, machine),
                 Output::Disconnect(conn) => {
                     if self.slot(conn).is_some() {
@@ -266,14 +200,7 @@ impl<N: Net> Sockets<N> {
         if !self.ready.is_empty() || !self.dirty.is_empty() || self.crowded || self.left.is_some() {
             return Some(Instant::EPOCH);
         }
-        let mut at = self.wait;
-        for index in &self.dialling {
-            if let Some(Some(Slot { state: State::Dialling(dial), .. })) = self.slots.get(*index)
-                && dial.addresses.len() > 0
-            {
-                at = earlier(at, Some(dial.next));
-            }
-        }
+        let at = earlier(self.wait, self.next_dial());
         self.doors.iter().fold(at, |at, door| earlier(at, door.until))
     }
 
@@ -328,9 +255,10 @@ impl<N: Net> Sockets<N> {
                     self.resolved(machine, conn, addresses);
                 }
             }
+            State::Entrusted(_) => self.take_made(index, machine),
             State::Dialling(_) => self.dial(index, machine),
             State::Up(_) => {
-                if !slot.blocked && !slot.dirty && !machine.outgoing(slot.conn).is_empty() {
+                if !slot.blocked && !slot.dirty && (slot.held || !machine.outgoing(slot.conn).is_empty()) {
                     slot.dirty = true;
                     self.dirty.push(index);
                 }
@@ -390,9 +318,19 @@ impl<N: Net> Sockets<N> {
         }
         let mut cx = Context::from_waker(&slot.waker);
         for _ in 0..WRITES_A_TURN {
-            match write_out(machine.outgoing(slot.conn), |chunks| net.write(stream, &mut cx, chunks)) {
-                Ok(_) if machine.outgoing(slot.conn).is_empty() => return,
-                Ok(_) => {}
+            let written = write_out(machine.outgoing(slot.conn), |chunks| net.write(stream, &mut cx, chunks));
+            let all = written.and_then(|_| {
+                if !machine.outgoing(slot.conn).is_empty() {
+                    return Ok(false);
+                }
+                slot.held = true;
+                net.flush(stream, &mut cx)?;
+                slot.held = false;
+                Ok(true)
+            });
+            match all {
+                Ok(true) => return,
+                Ok(false) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     slot.blocked = true;
                     return;
@@ -421,66 +359,17 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    fn connect<M: Machine>(&mut self, conn: ConnId, server: &Address, machine: &mut M) {
-        let waker = self.net.waker(Place::Slot(conn.index()));
-        self.insert(conn, State::Resolving, waker);
-        self.dialling.push(conn.index());
-        let addresses = match server.host().parse::<IpAddr>() {
-            Ok(ip) => Ok(Vec::from([SocketAddr::new(ip, server.port())])),
-            Err(_) => self.net.resolve(conn, server),
-        };
-        match addresses {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            addresses => self.resolved(machine, conn, addresses),
-        }
-    }
-
-    fn dial_overdue<M: Machine>(&mut self, index: usize, machine: &mut M, now: Instant) {
-        if let Some(Some(Slot { state: State::Dialling(dial), .. })) = self.slots.get(index)
-            && dial.next <= now
-            && dial.addresses.len() > 0
-        {
-            self.dial(index, machine);
-        }
-    }
-
-    /// Looks at the attempts of a connection and begins another when none is left or the last one takes long.
-    fn dial<M: Machine>(&mut self, index: usize, machine: &mut M) {
-        let now = self.clock.now();
-        let Some(Some(slot)) = self.slots.get_mut(index) else { return };
-        let State::Dialling(dial) = &mut slot.state else { return };
-        let mut cx = Context::from_waker(&slot.waker);
-        let ended = loop {
-            if let Some(stream) = dial.poll(&mut self.net, &mut cx) {
-                break Ok(stream);
-            }
-            if !dial.attempts.is_empty() && (dial.next > now || dial.addresses.len() == 0) {
-                return;
-            }
-            let Some(address) = dial.addresses.next() else {
-                let failure = dial.failure.as_ref();
-                break Err(failure.map_or(CloseReason::Unresolved, connect_reason));
-            };
-            dial.next = now + STAGGER;
-            match self.net.connect(address, index) {
-                Ok(attempt) => dial.attempts.push(attempt),
-                Err(error) => dial.failure = Some(error),
-            }
-        };
-        match ended {
-            Ok(stream) => {
-                let conn = slot.conn;
-                self.dialling.retain(|other| *other != index);
-                if self.open(conn, stream, machine, false) {
-                    machine.handle(Input::Connected(conn), now);
-                }
-            }
-            Err(reason) => self.close(index, reason, machine),
-        }
-    }
-
     fn accept<M: Machine>(&mut self, machine: &mut M, now: Instant) {
         self.crowded = false;
+        while machine.wants_accept()
+            && let Some((given, name, loopback)) = self.arrivals.pop_front()
+        {
+            let Some(conn) = machine.accept(Peer::new(&name, loopback), now) else { continue };
+            match self.net.adopt(given) {
+                Ok(stream) => drop(self.open(conn, stream, machine, true)),
+                Err(error) => machine.handle(Input::Closed(conn, close_reason(&error)), now),
+            }
+        }
         for number in 0..self.doors.len() {
             for taken in 0.. {
                 let Some(door) = self.doors.get_mut(number) else { break };
@@ -507,7 +396,7 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    fn open<M: Machine>(&mut self, conn: ConnId, mut stream: N::Stream, machine: &mut M, accepted: bool) -> bool {
+    fn open<M: Machine>(&mut self, conn: ConnId, mut stream: N::Wire, machine: &mut M, accepted: bool) -> bool {
         let index = conn.index();
         if let Err(error) = self.net.opened(&mut stream, index, accepted) {
             self.remove(index);
@@ -532,9 +421,9 @@ impl<N: Net> Sockets<N> {
             self.slots.resize_with(index + 1, || None);
         }
         let incoming = Incoming::default();
-        let (queued, dirty, readable, ending, blocked, broken) = (false, false, false, false, false, None);
+        let (queued, dirty, readable, ending, blocked, held, broken) = (false, false, false, false, false, false, None);
         self.slots[index] =
-            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, broken });
+            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, held, broken });
     }
 
     fn slot(&mut self, conn: ConnId) -> Option<&mut Slot<N>> {
@@ -556,54 +445,11 @@ impl<N: Net> Sockets<N> {
     }
 }
 
-impl<N: Net> Dial<N> {
-    /// The first attempt that has become a connection; those that failed are forgotten.
-    fn poll(&mut self, net: &mut N, cx: &mut Context<'_>) -> Option<N::Stream> {
-        let mut up = None;
-        self.attempts.retain_mut(|attempt| {
-            if up.is_some() {
-                return false;
-            }
-            match net.connected(attempt, cx) {
-                Ok(stream) => up = Some(stream),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) => self.failure = Some(error),
-            }
-            false
-        });
-        up
-    }
-}
-
 fn queue(queued: &mut bool, index: usize, ready: &mut VecDeque<usize>) {
     if !*queued {
         *queued = true;
         ready.push_back(index);
     }
-}
-
-/// Lets more connections wait in a listener than the 128 of the standard library: when those are full, each further one
-/// waits a second.
-pub(crate) fn await_a_crowd(listener: &TcpListener) -> io::Result<()> {
-    SockRef::from(listener).listen(BACKLOG)
-}
-
-/// How an accepted connection is set up: answers leave at once, and a peer that has vanished is found out, as a server has
-/// no other way to ask after it.
-#[cfg(unix)]
-pub(crate) fn prepare_accepted(stream: &impl super::std::os::fd::AsFd) -> io::Result<()> {
-    prepare(SockRef::from(stream))
-}
-
-/// How an accepted connection is set up.
-#[cfg(windows)]
-pub(crate) fn prepare_accepted(stream: &impl super::std::os::windows::io::AsSocket) -> io::Result<()> {
-    prepare(SockRef::from(stream))
-}
-
-fn prepare(socket: SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
 }
 
 #[cfg(test)]

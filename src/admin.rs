@@ -336,11 +336,11 @@ impl Machine for Admin {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if let Some(output) = self.links.output() {
-            return output;
+        if self.links.is_unsettled() {
+            let wanted = self.dialling || !self.waiting.is_empty();
+            self.links.settle(self.deadline(), |_| wanted);
         }
-        let wanted = self.dialling || !self.waiting.is_empty();
-        self.links.wait(self.deadline(), |_| wanted)
+        self.links.output()
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -80,7 +80,7 @@ pub enum ConfigError {
     #[error("the job server {0} is given twice")]
     DuplicateServer(Address),
     /// A text that is no address.
-    #[error("{text:?} is no address of a job server: expected HOST, HOST:PORT, [IPV6] or [IPV6]:PORT")]
+    #[error("{text:?} is no address of a job server: expected HOST, HOST:PORT, [IPV6], [IPV6]:PORT or unix:/PATH")]
     BadAddress {
         /// The text.
         text: Box<str>,

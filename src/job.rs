@@ -44,6 +44,7 @@ pub(crate) struct Extra {
     pub(crate) retry: Option<Retry>,
     pub(crate) start: Option<Start>,
     pub(crate) reducer: Option<Bytes>,
+    pub(crate) max_unread: Option<usize>,
 }
 
 /// Not before when a delayed job is run.
@@ -160,6 +161,14 @@ impl Job {
     #[must_use]
     pub fn retry(mut self, retry: Retry) -> Self {
         self.extra_mut().retry = Some(retry);
+        self
+    }
+
+    /// How many bytes of it may wait to be read. Default: the client's
+    /// [`Limits::max_unread`](crate::Limits::max_unread), which says what is counted and what happens beyond.
+    #[must_use]
+    pub fn max_unread(mut self, bytes: usize) -> Self {
+        self.extra_mut().max_unread = Some(bytes);
         self
     }
 
@@ -452,6 +461,18 @@ pub enum Outcome {
         server: Address,
         /// What became of the connection.
         reason: CloseReason,
+        /// How often it was submitted.
+        attempts: u32,
+    },
+    /// More came of it than may wait to be read, and its user did not read. It is given up: the job server is not told, and
+    /// what still comes of it is dropped. See [`Unread`](crate::client::Unread).
+    Overflow {
+        /// The bytes that may wait: [`Limits::max_unread`](crate::Limits::max_unread), or the job's own.
+        limit: usize,
+        /// How far it had come.
+        phase: Phase,
+        /// The job server that has it.
+        server: Address,
         /// How often it was submitted.
         attempts: u32,
     },

@@ -22,7 +22,10 @@ impl Ring {
         let mut points = Vec::new();
         for (place, address) in servers {
             for digest in 0..DIGESTS {
-                let text = format!("{}:{}-{digest}", address.host(), address.port());
+                let text = match address.unix_path() {
+                    Some(_) => format!("{address}-{digest}"),
+                    None => format!("{}:{}-{digest}", address.host(), address.port()),
+                };
                 points.extend(numbers(text.as_bytes()).map(|point| (point, place)));
             }
         }

@@ -79,6 +79,8 @@ mod outbox;
 mod random;
 pub mod server;
 mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod trace;
 
 pub mod wire;
@@ -93,11 +95,11 @@ pub use job::{
     ServerError, ServerId, Unique,
 };
 pub use link::{Connecting, LinkState};
-pub use machine::{CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
+pub use machine::{Batch, CloseReason, ConnId, Input, Limits, Machine, Outgoing, Output, Peer};
 pub use random::Seed;
 pub use time::Instant;
 
-#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tls", feature = "tokio"))]
 #[path = "../runtimes/mod.rs"]
 mod runtimes;
 #[cfg(feature = "blocking")]

@@ -139,6 +139,8 @@ pub(crate) struct Link<R> {
     heard: Instant,
     /// How many bytes were written when a long upload was last seen to move, and when: it is no silence.
     written: (u64, Instant),
+    /// How many reasons there are not to read it.
+    holds: u32,
 }
 
 impl<R> Link<R> {
@@ -156,6 +158,7 @@ impl<R> Link<R> {
             removal: Removal::None,
             heard: Instant::EPOCH,
             written: (0, Instant::EPOCH),
+            holds: 0,
         }
     }
 
@@ -223,8 +226,30 @@ impl<R> Link<R> {
             self.phase = Phase::Up;
             self.heard = now;
             self.written = (0, now);
+            self.holds = 0;
         }
         was_connecting
+    }
+
+    /// Whether it is not to be read: then nothing it has sent can be missed.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.holds > 0
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.holds += 1;
+    }
+
+    /// Says whether it may be read again. Then what is due on it counts from now.
+    pub(crate) fn unhold(&mut self, now: Instant) -> bool {
+        let was_held = self.is_held();
+        self.holds = self.holds.saturating_sub(1);
+        let resumes = was_held && !self.is_held() && self.is_up();
+        if resumes {
+            self.heard = now;
+            self.written.1 = now;
+        }
+        resumes
     }
 
     pub(crate) fn heard(&mut self, now: Instant) {
@@ -242,6 +267,7 @@ impl<R> Link<R> {
         let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
         self.failed = Some(now);
+        self.holds = 0;
         let until = now + random.jitter(doubled.min(settings.retry_most)).max(Duration::from_millis(1));
         self.phase = Phase::Waiting { until };
         until
@@ -250,6 +276,7 @@ impl<R> Link<R> {
     /// Leaves it unconnected, with nothing to wait for.
     pub(crate) fn rest(&mut self) {
         self.phase = Phase::Idle;
+        self.holds = 0;
     }
 
     /// When it must be looked at. `wanted`: whether somebody waits for a connection that is not there.
@@ -261,6 +288,7 @@ impl<R> Link<R> {
                 Some(since + settings.patience.min(settings.connect_timeout))
             }
             Phase::Connecting { since, .. } => Some(since + settings.connect_timeout),
+            Phase::Up if self.is_held() => None,
             Phase::Up => match self.connection.due() {
                 Some((_, since)) => Some((*since).max(self.written.1) + settings.reply_timeout),
                 None => settings.probe_after.map(|quiet| self.heard + quiet),

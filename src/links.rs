@@ -20,12 +20,16 @@ use crate::wire::{Packet, PacketType};
 pub(crate) struct Links<R, E> {
     list: Vec<Link<R>>,
     queue: VecDeque<Output<E>>,
+    /// Connections with something to write that the driver has not been told of.
+    due: VecDeque<ConnId>,
     next_server: u32,
     /// Connections whose packets wait until the queue is shorter.
     paused: Vec<ConnId>,
     /// No link has to be looked at before this, unless they are `stirred`: then it is to be found anew.
     next: Option<Instant>,
     stirred: bool,
+    /// Until when the machine waits, if it has been asked since it was told anything.
+    waits: Option<Option<Instant>>,
     pub(crate) settings: Connecting,
     pub(crate) limits: Limits,
     pub(crate) random: Random,
@@ -46,10 +50,12 @@ impl<R, E: Told> Links<R, E> {
         let mut links = Self {
             list: Vec::with_capacity(servers.len()),
             queue: VecDeque::new(),
+            due: VecDeque::new(),
             next_server: 0,
             paused: Vec::new(),
             next: None,
             stirred: false,
+            waits: None,
             settings,
             limits,
             random: Random::new(seed),
@@ -84,8 +90,9 @@ impl<R, E: Told> Links<R, E> {
         self.list.iter().position(|link| link.id == server && link.removal != Removal::Done)
     }
 
-    /// Time never goes back for a machine, whatever its driver says.
+    /// Something is said to the machine, at this time. Time never goes back for a machine, whatever its driver says.
     pub(crate) fn advance_clock(&mut self, now: Instant) -> Instant {
+        self.waits = None;
         self.now = self.now.max(now);
         self.now
     }
@@ -143,7 +150,7 @@ impl<R, E: Told> Links<R, E> {
         let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
         trace::packet_sent(&link.span, kind);
         if link.connection.send(kind, arguments, payload) {
-            self.queue.push_back(Output::Transmit(link.conn()));
+            self.due.push_back(link.conn());
         }
         if let Some(reply) = reply {
             self.expect(place, reply);
@@ -161,7 +168,7 @@ impl<R, E: Told> Links<R, E> {
     pub(crate) fn send_text(&mut self, place: usize, line: &[u8], reply: R) {
         let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
         if link.connection.out.text(line) {
-            self.queue.push_back(Output::Transmit(link.conn()));
+            self.due.push_back(link.conn());
         }
         self.expect(place, reply);
     }
@@ -170,6 +177,9 @@ impl<R, E: Told> Links<R, E> {
     pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
         let now = self.now;
         let Some(place) = self.place_of(conn) else { return false };
+        if self.get(place).is_some_and(Link::is_held) {
+            return false;
+        }
         if self.queue.len() >= self.limits.max_events {
             if !self.paused.contains(&conn) {
                 self.paused.push(conn);
@@ -271,25 +281,59 @@ impl<R, E: Told> Links<R, E> {
         None
     }
 
-    /// The next output but for `Wait`.
-    pub(crate) fn output(&mut self) -> Option<Output<E>> {
+    /// The next output, once [`settle`](Self::settle) has been called where it must be.
+    pub(crate) fn output(&mut self) -> Output<E> {
         if let Some(output) = self.queue.pop_front() {
-            return Some(output);
+            return output;
+        }
+        if let Some(conn) = self.due.pop_front() {
+            return Output::Transmit(conn);
         }
         while let Some(conn) = self.paused.pop() {
-            if self.place_of(conn).is_some() {
-                return Some(Output::Resume(conn));
+            // One that is held goes on when it no longer is.
+            if self.place_of(conn).is_some_and(|place| !self.get(place).is_some_and(Link::is_held)) {
+                return Output::Resume(conn);
             }
         }
-        None
+        Output::Wait(self.waits.flatten())
     }
 
-    /// When a link must be looked at, or `other`, when the machine itself has something due. `wanted`: whether the machine
-    /// waits for that server.
+    /// Whether there is an output but for `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        !(self.queue.is_empty() && self.due.is_empty() && self.paused.is_empty())
+    }
+
+    /// Reads nothing from a server until each call has been followed by [`unhold`](Self::unhold).
+    pub(crate) fn hold(&mut self, place: usize) {
+        self.stirred = true;
+        self.get_mut(place).into_iter().for_each(Link::hold);
+    }
+
+    pub(crate) fn unhold(&mut self, place: usize) {
+        let now = self.now;
+        if let Some(link) = self.list.get_mut(place)
+            && link.unhold(now)
+        {
+            self.stirred = true;
+            let conn = link.conn();
+            if !self.paused.contains(&conn) {
+                self.paused.push(conn);
+            }
+        }
+    }
+
+    /// Whether [`settle`](Self::settle) is to be called before the next output.
+    pub(crate) const fn is_unsettled(&self) -> bool {
+        self.stirred || self.waits.is_none()
+    }
+
+    /// Finds until when to wait: until a link must be looked at, or `other`, when the machine itself has something due.
+    /// `wanted`: whether the machine waits for that server.
     ///
     /// What comes on a connection that stands only puts off what is due on it: the links are looked at again when the
     /// time has come that was found before, not after each packet.
-    pub(crate) fn wait(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) -> Output<E> {
+    pub(crate) fn settle(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) {
         if self.stirred {
             let settings = &self.settings;
             let deadline = |(place, link): (usize, &Link<R>)| {
@@ -301,7 +345,7 @@ impl<R, E: Told> Links<R, E> {
             // Without probes a quiet connection has nothing due, and shall wake nobody.
             self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
         }
-        Output::Wait(earlier(self.next, other))
+        self.waits = Some(earlier(self.next, other));
     }
 
     pub(crate) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
@@ -311,5 +355,6 @@ impl<R, E: Told> Links<R, E> {
 
     pub(crate) fn wants_read(&self, conn: ConnId) -> bool {
         !self.paused.contains(&conn)
+            && !self.place_of(conn).is_some_and(|place| self.get(place).is_some_and(Link::is_held))
     }
 }

@@ -18,7 +18,7 @@ use bytes::BytesMut;
 
 use crate::address::Address;
 use crate::error::ProtocolError;
-pub use crate::outbox::Outgoing;
+pub use crate::outbox::{Batch, Outgoing};
 use crate::time::Instant;
 
 /// A client, worker, server or admin connection as a pure state machine.
@@ -161,6 +161,8 @@ pub enum CloseReason {
     Silent,
     /// The peer broke the protocol.
     Protocol(ProtocolError),
+    /// TLS (feature `tls`) did not come about or broke off: who is at fault, and what to look at.
+    Tls(Arc<str>),
     /// The peer does not read what is sent to it.
     SlowReader,
     /// We closed it.
@@ -181,6 +183,7 @@ impl fmt::Display for CloseReason {
             Self::Unresolved => f.write_str("the host name has no address"),
             Self::Silent => f.write_str("the peer is silent"),
             Self::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
+            Self::Tls(text) => write!(f, "TLS: {text}"),
             Self::SlowReader => f.write_str("the peer does not read what is sent to it"),
             Self::Forgotten => f.write_str("the job server has forgotten the job"),
             Self::Local => f.write_str("closed on this side"),
@@ -203,10 +206,21 @@ pub struct Limits {
     pub max_jobs: usize,
     /// Outputs queued in a machine beyond which it stops reading until they have been polled. Default 4,096.
     pub max_events: usize,
+    /// Bytes of WORK_DATA and WORK_WARNING of one job that may wait to be read by its user, each event counted as its
+    /// payload and [`EVENT_COST`](crate::client::EVENT_COST) more; one event may always wait. What happens beyond is the
+    /// client's [`Unread`](crate::client::Unread). A job may have its own: [`Job::max_unread`](crate::Job::max_unread).
+    /// Default 64 MiB.
+    pub max_unread: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_packet: 128 << 20, max_outgoing: 64 << 20, max_jobs: 1_000_000, max_events: 4_096 }
+        Self {
+            max_packet: 128 << 20,
+            max_outgoing: 64 << 20,
+            max_jobs: 1_000_000,
+            max_events: 4_096,
+            max_unread: 64 << 20,
+        }
     }
 }

@@ -16,6 +16,8 @@ const KEPT: usize = 4 << 10;
 const KEPT_BUSY: usize = 128 << 10;
 /// More than this cannot be taken for written at once.
 const BULKY: usize = 256 << 10;
+/// Small packets up to this size together are copied into a [`Batch`]: cheaper than to share their buffer.
+const COPIED_TAIL: usize = 64 << 10;
 
 /// Packets as chunks for a vectored write: small ones gathered, large payloads as they came.
 #[derive(Debug, Default)]
@@ -77,6 +79,18 @@ impl Outbox {
         was_empty && !bytes.is_empty()
     }
 
+    /// Appends what `write` puts into `room` bytes; it says how many those are.
+    #[cfg(feature = "tls")]
+    pub(crate) fn fill<E>(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+        let before = self.tail.len();
+        self.tail.resize(before + room, 0);
+        let written = write(self.tail.get_mut(before..).unwrap_or_default());
+        let length = written.as_ref().map_or(0, |length| (*length).min(room));
+        self.tail.truncate(before + length);
+        self.waiting += length;
+        written.map(drop)
+    }
+
     /// Bytes not yet taken.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
@@ -114,6 +128,11 @@ impl Outbox {
         self.waiting -= left;
         self.taken += left as u64;
         self.offered = self.taken;
+        if self.chunks.is_empty() && left == self.tail.len() {
+            self.peak = self.peak.max(left);
+            self.tail.clear();
+            return self.tidy();
+        }
         while let Some(first) = self.chunks.front_mut() {
             if first.len() > left {
                 first.advance(left);
@@ -173,15 +192,20 @@ impl<'a> Outgoing<'a> {
         })
     }
 
-    /// Adds the first `most` chunks to `list` without copying their bytes, for a writer that must not hold the machine.
-    pub fn share(&mut self, most: usize, list: &mut Vec<Bytes>) {
-        if let Some(outbox) = &mut self.0 {
+    /// Puts the first chunks into `batch`, at most `most`, for a writer that must not hold the machine. Large payloads are not
+    /// copied.
+    pub fn share(&mut self, most: usize, batch: &mut Batch) {
+        batch.clear();
+        let Some(outbox) = &mut self.0 else { return };
+        if outbox.tail.len() > COPIED_TAIL {
             outbox.freeze_tail();
-            let before = list.len();
-            list.extend(outbox.chunks.iter().take(most).cloned());
-            let shared: usize = list.iter().skip(before).map(Bytes::len).sum();
-            outbox.offered = outbox.taken + shared as u64;
         }
+        batch.chunks.extend(outbox.chunks.iter().take(most).cloned());
+        if batch.chunks.len() < most {
+            batch.tail.extend_from_slice(&outbox.tail);
+        }
+        let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
+        outbox.offered = outbox.taken + shared as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
@@ -190,5 +214,34 @@ impl<'a> Outgoing<'a> {
         if let Some(outbox) = &mut self.0 {
             outbox.advance(taken);
         }
+    }
+
+    /// For a layer between machine and driver that holds the first `held` bytes in its own form: the driver may have taken
+    /// them by now, though nothing is known of it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn offer(&mut self, held: usize) {
+        if let Some(outbox) = &mut self.0 {
+            outbox.offered = outbox.taken + held.min(outbox.waiting) as u64;
+        }
+    }
+}
+
+/// The bytes that a writer has in hand: see [`Outgoing::share`]. Its room is used again.
+#[derive(Debug, Default)]
+pub struct Batch {
+    chunks: Vec<Bytes>,
+    tail: Vec<u8>,
+}
+
+impl Batch {
+    /// The bytes in order, in chunks none of which is empty.
+    pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.chunks.iter().map(|chunk| &chunk[..]).chain(Some(&self.tail[..])).filter(|chunk| !chunk.is_empty())
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.chunks.clear();
+        self.tail.clear();
     }
 }

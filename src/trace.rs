@@ -36,7 +36,7 @@ impl Span {
     }
 
     /// Does something in the span: what it says to `tracing` belongs there, too.
-    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tls", feature = "tokio"))]
     #[inline]
     pub(crate) fn within<T>(&self, act: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]
@@ -181,6 +181,7 @@ pub(crate) fn done(span: &Span, outcome: &Outcome, took: Duration) {
         }
         Outcome::TimedOut { phase, .. } => event!(span, WARN, ?phase, ?took, "a deadline has passed"),
         Outcome::Lost { phase, server, reason, .. } => event!(span, WARN, ?phase, %server, %reason, "lost"),
+        Outcome::Overflow { limit, .. } => event!(span, WARN, limit, ?took, "more came than may wait unread"),
         Outcome::Cancelled { phase } => event!(span, DEBUG, ?phase, "cancelled"),
     }
 }
@@ -340,7 +341,7 @@ pub(crate) fn accepted(peer: &str, conn: ConnId) -> Span {
 pub(crate) fn peer_gone(span: &Span, reason: &CloseReason) {
     match reason {
         CloseReason::Protocol(error) => event!(span, WARN, %error, "protocol error"),
-        CloseReason::Silent | CloseReason::SlowReader | CloseReason::Failed(_) => {
+        CloseReason::Silent | CloseReason::SlowReader | CloseReason::Tls(_) | CloseReason::Failed(_) => {
             event!(span, WARN, %reason, "disconnected");
         }
         _ => event!(span, DEBUG, %reason, "disconnected"),

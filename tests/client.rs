@@ -884,9 +884,9 @@ fn what_a_writer_has_in_hand_may_have_arrived() {
     let job = submit(&mut rig, Job::new("f", "x"));
     let conn = rig.connect();
     rig.events();
-    let mut in_hand = Vec::new();
+    let mut in_hand = gearwheel::Batch::default();
     rig.machine.outgoing(conn).share(64, &mut in_hand);
-    assert_eq!(in_hand.len(), 1);
+    assert_eq!(in_hand.chunks().count(), 1);
     rig.receive_bytes(conn, b"garbage from the server");
     let ends = outcomes(&mut rig);
     assert!(matches!(&ends[..], [(id, Outcome::Lost { phase: Phase::Sent, .. })] if *id == job), "{ends:?}");

@@ -3,9 +3,9 @@
 #[path = "common/rig.rs"]
 mod rig;
 
-use gearwheel::client::{Client, Config, Event};
+use gearwheel::client::{Client, Config, EVENT_COST, Event, Unread};
 use gearwheel::wire::{Magic, PacketType as T};
-use gearwheel::{CloseReason, ConnId, Input, Job, JobId, Outcome, Phase, ProtocolError, Retry};
+use gearwheel::{CloseReason, ConnId, Input, Job, JobId, Machine, Outcome, Phase, ProtocolError, Retry};
 use rig::{Rig, address, millis, packet, secs};
 
 const RETRIES: [Retry; 3] = [Retry::Unsent, Retry::Never, Retry::Idempotent { attempts: 5 }];
@@ -375,5 +375,49 @@ fn server_dropped() {
         rig.act(|client, now| client.remove_server(server, false, now)).expect("there");
         assert_eq!(rig.disconnects(), [conn]);
         expect(&mut rig, retry, &RETRIES[2..], lost(Phase::Accepted, CloseReason::Local));
+    }
+}
+
+/// A client of one server where so many bytes of a job may wait, and a job that runs there.
+fn unread(unread: Unread, retry: Retry) -> (Rig<Client>, ConnId, JobId) {
+    let mut config = Config::new([9; 32]);
+    config.servers = vec![address("a")];
+    config.exceptions = false;
+    config.unread = unread;
+    config.limits.max_unread = 2 * EVENT_COST;
+    let mut rig = Rig::new(Client::new(config).expect("valid"));
+    let id = submit(&mut rig, job(retry));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    rig.sent(conn);
+    rig.events();
+    (rig, conn, id)
+}
+
+#[test]
+fn unread_overflows() {
+    for retry in RETRIES {
+        let (mut rig, conn, _) = unread(Unread::Overflow, retry);
+        rig.receive(conn, &vec![packet(T::WORK_DATA, "H:x:1|"); 2]);
+        assert_eq!(outcomes(&mut rig), []);
+        rig.receive(conn, &[packet(T::WORK_DATA, "H:x:1|"), packet(T::WORK_COMPLETE, "H:x:1|r")]);
+        let (limit, server) = (2 * EVENT_COST, address("a"));
+        assert_eq!(outcomes(&mut rig), [Outcome::Overflow { limit, phase: Phase::Running, server, attempts: 1 }]);
+        assert_eq!((rig.machine.counters().late, rig.disconnects()), (1, vec![]));
+        assert!(rig.machine.is_empty());
+    }
+}
+
+#[test]
+fn unread_pauses() {
+    for retry in RETRIES {
+        let (mut rig, conn, id) = unread(Unread::Pause, retry);
+        rig.receive(conn, &vec![packet(T::WORK_DATA, "H:x:1|"); 2]);
+        rig.receive(conn, &[packet(T::WORK_COMPLETE, "H:x:1|r")]);
+        rig.pass(secs(600));
+        assert_eq!(outcomes(&mut rig), []);
+        assert!(!rig.machine.wants_read(conn));
+        rig.act(|client, now| client.release(id, 0, now));
+        assert_eq!(outcomes(&mut rig), [Outcome::Complete("r".into())]);
     }
 }

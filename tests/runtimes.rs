@@ -13,6 +13,25 @@ mod peers;
 #[path = "runtimes/scenarios.rs"]
 mod scenarios;
 
+/// What `tests/tls.rs`, which runs the same scenarios, does with TLS.
+mod secured {
+    pub(crate) fn client<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn worker<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn server<B>(builder: B) -> B {
+        builder
+    }
+
+    pub(crate) fn gearmand() -> Option<crate::peers::Gearmand> {
+        crate::peers::Gearmand::start()
+    }
+}
+
 macro_rules! scenarios {
     ($($feature:literal $name:ident $kind:ty { $($scenario:ident)* })*) => { $(
         #[cfg(feature = $feature)]
@@ -51,6 +70,8 @@ on_all_runtimes! {
     the_server_is_killed_and_comes_back
     gearmand_is_killed_and_comes_back
     a_slow_reader_slows_nobody_else
+    a_user_who_does_not_read_loses_only_his_job
+    a_client_that_pauses_reads_as_its_user_does
     an_abandoned_job_leaves_the_others_alone
     a_drain_finishes_what_runs
     a_drain_reports_what_is_not_done_in_time

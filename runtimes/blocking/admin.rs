@@ -7,9 +7,14 @@ use core::fmt;
 
 use bytes::Bytes;
 
-use super::driver::{Driver, Look, Source};
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use super::Stream;
+use super::driver::{Connector, Driver, Look, Source};
+use crate::Address;
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
+use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
 
@@ -31,14 +36,36 @@ use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Reque
 #[derive(Clone)]
 pub struct Admin(Arc<Driver<Machine, Replies>>);
 
+impl Sealed for Admin {}
+
+impl Dials for Admin {
+    type Connector = Connector;
+}
+
 impl AdminBuilder<Admin> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the address of the job server: by way
+    /// of a proxy, with socket options of yours, or as objects of a kind of yours.
+    ///
+    /// It is called on the connection's thread, with nothing locked, and may block, best for no longer than the
+    /// [connect timeout](Self::connect_timeout): then the attempt counts as failed, and what it returns later is dropped.
+    /// When eight attempts hang, further ones fail. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<T: Into<Stream>>(
+        mut self,
+        connect: impl Fn(Address) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Some(Arc::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Makes the handle. It connects at the first command.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there is
     /// no thread to be had.
     pub fn build(self) -> Result<Admin, Error> {
-        let driver = Driver::start(self.machine()?, Replies::default(), Clock::start(), None);
+        let (machine, connector) = self.machine()?;
+        let driver = Driver::start(machine, Replies::default(), Clock::start(), None, connector);
         Ok(Admin(Arc::new(driver.map_err(Error::io("start a thread"))?)))
     }
 
@@ -49,7 +76,7 @@ impl AdminBuilder<Admin> {
     pub fn connect(self) -> Result<Admin, Error> {
         let admin = self.build()?;
         admin.0.call(|machine, _, now| machine.connect(now));
-        let connected = admin.0.wait(None, |machine, replies, waker| match replies.connected(waker) {
+        let connected = admin.0.wait(None, |machine, replies, waker, _| match replies.connected(waker) {
             Some(Ok(())) => Look::Found(Ok(())),
             Some(Err(reason)) => Look::Found(Err(CommandError::Lost { server: machine.server().clone(), reason })),
             None => Look::Missing(Source::Conn(None)),
@@ -84,7 +111,7 @@ impl Admin {
             replies.expect(id);
             Ok::<_, Error>(id)
         })?;
-        let reply = self.0.wait(None, |_, replies, waker| match replies.take(id, waker) {
+        let reply = self.0.wait(None, |_, replies, waker, _| match replies.take(id, waker) {
             Some(reply) => Look::Found(reply),
             None => Look::Missing(Source::Sole),
         });

@@ -8,16 +8,23 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driver, Look, Source};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, JobError, JobEvent, Mailbox, Post, ToAddress};
+use super::Stream;
+use super::driver::{Connector, Driver, Look, Source};
+use crate::client::{self, Counters, Latencies, RequestId, Status};
+use crate::runtimes::handles::{
+    Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
+};
+use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
-use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
 const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Driver<Machine, Post>>;
+
+/// What takes something out of a mailbox.
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -26,15 +33,36 @@ type Shared = Arc<Driver<Machine, Post>>;
 #[derive(Clone)]
 pub struct Client(Shared);
 
+impl Sealed for Client {}
+
+impl Dials for Client {
+    type Connector = Connector;
+}
+
 impl ClientBuilder<Client> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: by way
+    /// of a proxy, with socket options of yours, or as objects of a kind of yours.
+    ///
+    /// It is called on the connection's thread, with nothing locked, and may block, best for no longer than the
+    /// [connect timeout](Self::connect_timeout): then the attempt counts as failed, and what it returns later is dropped.
+    /// When eight attempts at one job server hang, further ones fail. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<T: Into<Stream>>(
+        mut self,
+        connect: impl Fn(Address) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Some(Arc::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Makes the client. It does not connect yet.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there
     /// is no thread to be had.
     pub fn build(self) -> Result<Client, Error> {
-        let (machine, listener) = self.machine()?;
-        let driver = Driver::start(machine, Post::default(), Clock::start(), listener);
+        let (machine, listener, connector) = self.machine()?;
+        let driver = Driver::start(machine, Post::default(), Clock::start(), listener, connector);
         Ok(Client(Arc::new(driver.map_err(Error::io("start a thread"))?)))
     }
 }
@@ -53,7 +81,7 @@ impl Client {
         let (job, mailbox) = self.0.call(|client, post, now| {
             let job = client.submit(job, now)?;
             let mailbox = post.open(false);
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok::<_, Rejected<Job>>((job, mailbox))
         })?;
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
@@ -169,7 +197,7 @@ impl Client {
             post.ask(request);
             Ok::<_, Reason>(request)
         })?;
-        let answer = self.0.wait(None, |client, post, waker| {
+        let answer = self.0.wait(None, |client, post, waker, _| {
             if let Some(answer) = post.answer(request) {
                 return Look::Found(answer);
             }
@@ -254,8 +282,9 @@ impl Pending {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) =
-            self.shared.wait(None, |client, post, waker| look(client, post, waker, job, mailbox, Post::next))?;
+        let (_, event) = self.shared.wait(None, |client, post, waker, now| {
+            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, now))
+        })?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
         }
@@ -270,9 +299,9 @@ impl Pending {
         if self.ended {
             return None;
         }
-        let (_, outcome) = self.shared.wait(deadline, |client, post, waker| {
-            post.want_ends(mailbox);
-            let found = look(client, post, waker, job, mailbox, Post::next_end);
+        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, now| {
+            post.want_end(mailbox, job, client, now);
+            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, now));
             if matches!(found, Look::Found(_)) {
                 post.close(mailbox);
             }
@@ -295,14 +324,14 @@ impl Pending {
 }
 
 fn look<T>(
-    client: &Machine,
+    client: &mut Machine,
     post: &mut Post,
     waker: Option<&Waker>,
     job: JobId,
     mailbox: Mailbox,
-    next: fn(&mut Post, Mailbox) -> Option<T>,
+    next: impl FnOnce(&mut Machine, &mut Post) -> Option<T>,
 ) -> Look<T> {
-    if let Some(found) = next(post, mailbox) {
+    if let Some(found) = next(client, post) {
         return Look::Found(found);
     }
     waker.into_iter().for_each(|waker| post.register(mailbox, waker));
@@ -355,7 +384,7 @@ impl JobSet {
                 ));
             }
             let job = client.submit(job, now)?;
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok(job)
         };
         self.shared.call_lazily(submit, |post| post.waiting(mailbox) > 0)
@@ -389,10 +418,10 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn wait<T>(&self, deadline: Option<Instant>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Option<T> {
+    fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
-        self.shared.wait(deadline, |client, post, waker| {
-            let found = next(post, mailbox);
+        self.shared.wait(deadline, |client, post, waker, now| {
+            let found = next(post, mailbox, client, now);
             if found.is_some() || post.outstanding(mailbox) == 0 {
                 return Look::Found(found);
             }

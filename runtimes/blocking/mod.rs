@@ -26,14 +26,17 @@ mod admin;
 mod client;
 mod driver;
 mod server;
+mod stream;
 mod worker;
 
 pub use self::admin::Admin;
 pub use self::client::{Client, JobSet, Pending};
 pub use self::server::Server;
+pub use self::stream::{Duplex, Stream};
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
+pub use super::listening::Listening;

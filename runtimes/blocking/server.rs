@@ -5,12 +5,15 @@ use core::fmt;
 use core::task::Waker;
 use core::time::Duration;
 
+use super::Stream;
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{self, Gate, ServerBuilder, Sink};
+use crate::runtimes::handles::{Addresses, Gate, Plan, ServerBuilder, ServerMachine as Machine, Sink};
+use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
-use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Event, Latencies, QueuedJob, Server as Machine};
-use crate::{Handle, Instant, Rejected};
+use crate::runtimes::std::path::Path;
+use crate::runtimes::{Clock, Error, word};
+use crate::server::{Counters, Event, Latencies, QueuedJob};
+use crate::{Address, Handle, Instant, Peer, Reason, Rejected};
 
 impl Sink<Event> for Gate {
     fn take(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
@@ -30,23 +33,39 @@ impl Sink<Event> for Gate {
 /// ```
 pub struct Server {
     driver: Driver<Machine, Gate>,
-    address: SocketAddr,
+    addresses: Addresses,
 }
 
 impl ServerBuilder<Server> {
     /// Starts the server on the first of the addresses that can be had; port 0 lets the system choose one.
     ///
     /// # Errors
-    /// [`Error::Config`]: a setting that cannot be. [`Error::Refused`]: a job that cannot be restored. [`Error::Io`]: no
-    /// address can be listened on, or there is no thread to be had.
+    /// As [`build`](Self::build). [`Error::Io`]: none of the addresses can be had.
     pub fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server, Error> {
+        self.listen_on(Listening::tcp(addresses)?).build()
+    }
+
+    /// Starts the server on a Unix socket at `path`: see [`Listening::unix`].
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and as [`Listening::unix`].
+    pub fn bind_unix(self, path: impl AsRef<Path>) -> Result<Server, Error> {
+        self.listen_on(Listening::unix(path)?).build()
+    }
+
+    /// Starts the server on the listeners that it was [given](Self::listen_on), if any: streams may be
+    /// [handed over](Server::serve), too.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Refused`]: a job that cannot be restored. [`Error::Io`]: a
+    /// listener cannot be used, or there is no thread to be had.
+    pub fn build(self) -> Result<Server, Error> {
         let clock = Clock::start();
-        let (machine, listener) = self.machine(clock)?;
-        let (door, address) = handles::bind(addresses)?;
-        door.set_nonblocking(false).map_err(Error::io("listen"))?;
-        let driver = Driver::start(machine, Gate::default(), clock, listener).map_err(Error::io("start a thread"))?;
-        driver.listen(door).map_err(Error::io("start a thread"))?;
-        Ok(Server { driver, address })
+        let Plan { machine, listener, doors, addresses } = self.plan(clock)?;
+        let driver = Driver::start(machine, Gate::default(), clock, listener, None);
+        let driver = driver.map_err(Error::io("start a thread"))?;
+        doors.into_iter().try_for_each(|door| driver.listen(door)).map_err(Error::io("listen"))?;
+        Ok(Server { driver, addresses })
     }
 }
 
@@ -59,15 +78,51 @@ impl Server {
         Self::builder().bind(addresses)
     }
 
+    /// A server on a Unix socket with the default settings: see [`ServerBuilder::bind_unix`].
+    ///
+    /// # Errors
+    /// As [`ServerBuilder::bind_unix`].
+    pub fn bind_unix(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().bind_unix(path)
+    }
+
     /// Describes a job server.
     pub fn builder() -> ServerBuilder<Self> {
         ServerBuilder::new()
     }
 
-    /// Where it listens.
+    /// The first TCP address on which it listens.
+    ///
+    /// # Panics
+    /// It listens on none: [`addresses`](Self::addresses) has Unix sockets, too.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses.socket()
+    }
+
+    /// Where it listens, but for sockets without an address.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses.all
+    }
+
+    /// Serves a stream that is connected, such as one that a listener of yours accepted, or one end of a pair. `peer` is how
+    /// the server is to call whoever is at its other end: one word, for the admin command `workers`.
+    ///
+    /// # Errors
+    /// The stream comes back: the server is closing, or has as many connections as it may.
+    pub fn serve(&self, stream: impl Into<Stream>, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+        let name = word(peer.address);
+        self.driver.welcome(stream.into(), Peer::new(&name, peer.loopback)).map_err(|value| {
+            let (open, limit) =
+                self.driver.call(|server, gate, _| (!gate.closed && !gate.draining, server.counters().connections));
+            let reason = if open && !self.driver.is_shut() {
+                Reason::Full { what: "connections", limit }
+            } else {
+                Reason::Closed
+            };
+            Rejected { reason, value }
+        })
     }
 
     /// Stops in order: it accepts nothing new, lets the jobs that run finish for `within` at most, then closes every
@@ -139,7 +194,7 @@ impl Server {
     }
 
     fn closed_by(&self, deadline: Option<Instant>) -> bool {
-        let closed = self.driver.wait(deadline, |_, gate, waker| {
+        let closed = self.driver.wait(deadline, |_, gate, waker, _| {
             if gate.is_closed(waker) { Look::Found(()) } else { Look::Missing(Source::Any) }
         });
         closed.is_some()
@@ -148,6 +203,6 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Server").field("addresses", &self.addresses.all).finish_non_exhaustive()
     }
 }

@@ -11,23 +11,26 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::driver::{Driver, Look, Source, with_own_waker};
-use crate::runtimes::handles::{Desk, HandlerError, Port, Task, ToAddress, WorkerBuilder, panic_text};
+use super::Stream;
+use super::driver::{Connector, Driver, Look, Source, with_own_waker};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
-use crate::runtimes::std::thread;
+use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
+use crate::worker::{self, Counters, Latencies};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
+    fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
         let may_wait = Cell::new(false);
         let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
         self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
-        self.call_lazily(|_, desk, _| look(desk), |_| true);
+        self.look(|_, desk| look(desk));
     }
 }
 
@@ -49,7 +52,28 @@ struct Inside {
     panics_fail: bool,
 }
 
+impl Sealed for Worker {}
+
+impl Dials for Worker {
+    type Connector = Connector;
+}
+
 impl WorkerBuilder<Worker, Handler> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: by way
+    /// of a proxy, with socket options of yours, or as objects of a kind of yours.
+    ///
+    /// It is called on the connection's thread, with nothing locked, and may block, best for no longer than the
+    /// [connect timeout](Self::connect_timeout): then the attempt counts as failed, and what it returns later is dropped.
+    /// When eight attempts at one job server hang, further ones fail. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<T: Into<Stream>>(
+        mut self,
+        connect: impl Fn(Address) -> io::Result<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.connector = Some(Arc::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Offers `function` (CAN_DO), to be run by `handler`.
     ///
     /// What it returns is the result. An error is sent as WORK_EXCEPTION with its text, but for [`Fail`](super::Fail) and
@@ -80,7 +104,7 @@ impl WorkerBuilder<Worker, Handler> {
     /// setting that cannot be. [`Error::Io`]: there is no thread to be had.
     pub fn build(mut self) -> Result<Worker, Error> {
         let machine = self.machine()?;
-        let driver = Driver::start(machine, Desk::default(), Clock::start(), self.listener);
+        let driver = Driver::start(machine, Desk::default(), Clock::start(), self.listener, self.connector);
         let handlers = self.functions.into_iter().filter_map(|(name, _, handler)| Some((name, handler?)));
         Ok(Worker(Arc::new(Inside {
             driver: Arc::new(driver.map_err(Error::io("start a thread"))?),
@@ -131,23 +155,26 @@ impl Worker {
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
         let driver = &self.0.driver;
-        let found = driver.wait(deadline, |worker, desk, waker| {
+        let (mut task, mut other) = (None, None);
+        driver.wait(deadline, |worker, desk, waker, _| {
             if let Some(waker) = waker {
                 desk.wakers.push(waker.clone());
             } else if !desk.wakers.is_empty() {
                 with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
             }
             match desk.take() {
-                Some(taken) => Look::Found(Some(taken)),
-                None if desk.closed => Look::Found(None),
+                Some((assignment, next)) => {
+                    other = next;
+                    task = Some(Task::new(assignment, driver.clone(), worker.now()));
+                    Look::Found(())
+                }
+                None if desk.closed => Look::Found(()),
                 None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
-        });
-        Some(found?.map(|(assignment, next)| {
-            next.into_iter().for_each(Waker::wake);
-            Task::new(assignment, driver.clone(), driver.now())
-        }))
+        })?;
+        other.into_iter().for_each(Waker::wake);
+        Some(task)
     }
 
     /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks
@@ -244,7 +271,7 @@ impl Worker {
             worker.drain(now);
             Ok(())
         })?;
-        let drained = driver.wait(Some(deadline), |_, desk, waker| {
+        let drained = driver.wait(Some(deadline), |_, desk, waker, _| {
             if desk.closed {
                 return Look::Found(());
             }

@@ -11,10 +11,14 @@ use core::task::Poll;
 
 use bytes::Bytes;
 
-use super::{Driver, Running, Runtime, finish};
-use crate::admin::{Admin as Machine, Error as CommandError, RequestId};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use super::{Connector, Driver, Running, Runtime, connector, finish};
+use crate::Address;
+use crate::admin::{Error as CommandError, RequestId};
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
 use crate::runtimes::hub::{Hub, Owner};
+use crate::runtimes::std::io;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
@@ -32,14 +36,34 @@ pub struct Admin<R> {
     runtime: PhantomData<fn() -> R>,
 }
 
+impl<R: Runtime> Sealed for Admin<R> {}
+
+impl<R: Runtime> Dials for Admin<R> {
+    type Connector = Connector<R>;
+}
+
 impl<R: Runtime> AdminBuilder<Admin<R>> {
+    /// Has the connections made by the futures of `connect`, instead of by TCP and Unix sockets to the address of the job
+    /// server: by way of a proxy, with socket options of yours, or as objects of any kind.
+    ///
+    /// A future is polled in that of `run`, with nothing locked. It is dropped when the
+    /// [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic likewise.
+    pub fn connect_with<S: Into<R::Stream>, F: Future<Output = io::Result<S>> + Send + 'static>(
+        mut self,
+        connect: impl FnMut(Address) -> F + Send + 'static,
+    ) -> Self {
+        self.connector = Some(connector::<R, S, F>(connect));
+        self
+    }
+
     /// Makes the handle. It connects at the first command, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
     pub fn build(self) -> Result<Admin<R>, Error> {
-        let hub = Hub::new(self.machine()?, Replies::default(), Clock::start());
-        let driver = Driver::<R, _, _>::new(hub.clone(), None);
+        let (machine, connector) = self.machine()?;
+        let hub = Hub::new(machine, Replies::default(), Clock::start());
+        let driver = Driver::<R, _, _>::new(hub.clone(), None, connector);
         Ok(Admin {
             shared: Arc::new(Owner(hub)),
             driver: Arc::new(Mutex::new(Some(Box::pin(driver)))),

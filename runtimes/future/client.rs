@@ -15,21 +15,30 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
-use super::{Driver, Runtime};
+use super::{Connector, Driver, Runtime, connector};
 use super::{Running, finish};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::Address;
+use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
-use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "smol", feature = "tokio"))]
-use crate::runtimes::{Clock, handles::ClientBuilder};
+use crate::runtimes::{
+    Clock,
+    handles::{ClientBuilder, Dials, Sealed},
+    std::io,
+};
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
 const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Owner<Machine, Post>>;
+
+/// What takes something out of a mailbox.
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
@@ -47,15 +56,36 @@ pub struct Client<R> {
 }
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> Sealed for Client<R> {}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl<R: Runtime> Dials for Client<R> {
+    type Connector = Connector<R>;
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
 impl<R: Runtime> ClientBuilder<Client<R>> {
+    /// Has the connections made by the futures of `connect`, instead of by TCP and Unix sockets to the addresses of the job
+    /// servers: by way of a proxy, with socket options of yours, or as objects of any kind.
+    ///
+    /// A future is polled in that of `run`, with nothing locked. It is dropped when the
+    /// [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic likewise.
+    pub fn connect_with<S: Into<R::Stream>, F: Future<Output = io::Result<S>> + Send + 'static>(
+        mut self,
+        connect: impl FnMut(Address) -> F + Send + 'static,
+    ) -> Self {
+        self.connector = Some(connector::<R, S, F>(connect));
+        self
+    }
+
     /// Makes the client. It does not connect yet, and does nothing until `run` is polled.
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be.
     pub fn build(self) -> Result<Client<R>, Error> {
-        let (machine, listener) = self.machine()?;
+        let (machine, listener, connector) = self.machine()?;
         let hub = Hub::new(machine, Post::default(), Clock::start());
-        let driver = Driver::<R, _, _>::new(hub.clone(), listener);
+        let driver = Driver::<R, _, _>::new(hub.clone(), listener, connector);
         Ok(Client::new(hub, Some(Box::pin(driver))))
     }
 }
@@ -102,7 +132,7 @@ impl<R> Client<R> {
         let (job, mailbox) = self.shared.call(|client, post, now| {
             let job = client.submit(job, now)?;
             let mailbox = post.open(false);
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok::<_, Rejected<Job>>((job, mailbox))
         })?;
         Ok(Pending { shared: self.shared.clone(), job, mailbox, outcome: None })
@@ -360,9 +390,9 @@ impl Pending {
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.outcome.is_none() {
-            let end = |post: &mut Post, mailbox| {
-                post.want_ends(mailbox);
-                post.next_end(mailbox).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
+            let end = |post: &mut Post, mailbox, client: &mut client::Client, now| {
+                post.want_end(mailbox, self.job, client, now);
+                post.next_end(mailbox, client, now).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
             };
             if let Poll::Ready((_, JobEvent::Done(outcome))) = self.look(cx, end) {
                 self.outcome = Some(outcome);
@@ -374,10 +404,11 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox) -> Option<(JobId, JobEvent)>,
+        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
-        self.shared.look(|_, post| {
-            let Some(found) = next(post, self.mailbox) else {
+        let now = self.shared.clock().now();
+        self.shared.look(|client, post| {
+            let Some(found) = next(post, self.mailbox, client, now) else {
                 post.register(self.mailbox, cx.waker());
                 return Poll::Pending;
             };
@@ -447,7 +478,7 @@ impl JobSet {
                 ));
             }
             let job = client.submit(job, now)?;
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, client, now);
             Ok(job)
         })
     }
@@ -478,9 +509,10 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn poll<T>(&self, cx: &mut Context<'_>, next: fn(&mut Post, Mailbox) -> Option<T>) -> Poll<Option<T>> {
-        self.shared.look(|_, post| {
-            let found = next(post, self.mailbox);
+    fn poll<T>(&self, cx: &mut Context<'_>, next: Next<T>) -> Poll<Option<T>> {
+        let now = self.shared.clock().now();
+        self.shared.look(|client, post| {
+            let found = next(post, self.mailbox, client, now);
             if found.is_some() || post.outstanding(self.mailbox) == 0 {
                 return Poll::Ready(found);
             }

@@ -1,28 +1,50 @@
 //! The driver: a future that moves a machine's bytes. It holds sockets and a timer, no machine and no lock.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::Future;
+use core::future::{Future, ready};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use super::wakes::{Spare, Wakes};
-use crate::Instant;
+use crate::runtimes::guarded;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::hub::Hub;
+use crate::runtimes::inbox::Inbox;
+use crate::runtimes::listening::Listening;
 use crate::runtimes::sockets::{Net, Place, Sockets};
-use crate::runtimes::std::net::TcpListener;
 use crate::runtimes::std::{io, time};
+use crate::{Address, ConnId, Instant};
 
 /// Turns in one poll of the driver; then other tasks have theirs.
 pub(super) const TURNS: usize = 16;
 
 /// Which executor's sockets and timers are used. Sealed.
 #[expect(private_bounds, reason = "it is sealed")]
-pub trait Runtime: Reactor {}
+pub trait Runtime: Reactor + Net<Given: From<Self::Stream>> {
+    /// What its users may give as the bytes of a connection.
+    type Stream: Send + 'static;
+}
+
+/// The user's function that makes connections.
+pub(crate) type Connector<R> = Box<dyn FnMut(Address) -> Making<<R as Runtime>::Stream> + Send>;
+pub(crate) type Making<S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send>>;
+
+/// Boxes what a user gives to `connect_with`.
+pub(crate) fn connector<R: Runtime, S: Into<R::Stream>, F: Future<Output = io::Result<S>> + Send + 'static>(
+    mut connect: impl FnMut(Address) -> F + Send + 'static,
+) -> Connector<R> {
+    Box::new(move |server| {
+        let making = connect(server);
+        Box::pin(async move { making.await.map(Into::into) })
+    })
+}
 
 /// Sockets that wake wakers, and a timer.
-pub(crate) trait Reactor: Net<Stream: Send, Connecting: Send, Listener: Send> + Send + Unpin + 'static {
+pub(crate) trait Reactor:
+    Net<Wire: Send, Connecting: Send, Listener: Send, Given: Send> + Send + Unpin + 'static
+{
     fn new(wakes: Arc<Wakes>) -> Self;
     /// Wakes the waker of [`Place::Clock`] at `at`, instead of when it was told before.
     fn set_alarm(&mut self, at: time::Instant);
@@ -31,9 +53,13 @@ pub(crate) trait Reactor: Net<Stream: Send, Connecting: Send, Listener: Send> + 
 }
 
 /// Moves the bytes of one machine. Ends when the machine has closed; dropped before, it closes it at once.
-pub(crate) struct Driver<R: Reactor, M: Driven, S: Sink<M::Event>> {
+pub(crate) struct Driver<R: Runtime, M: Driven, S: Sink<M::Event>> {
     hub: Arc<Hub<M, S>>,
     sockets: Sockets<R>,
+    connector: Option<Connector<R>>,
+    /// The connections that the user is making.
+    making: Vec<(ConnId, Making<R::Stream>)>,
+    inbox: Option<Arc<Inbox<R::Stream>>>,
     wakes: Arc<Wakes>,
     spare: Spare,
     listener: Option<Listener<M::Event>>,
@@ -43,13 +69,23 @@ pub(crate) struct Driver<R: Reactor, M: Driven, S: Sink<M::Event>> {
     alarm: Option<Instant>,
 }
 
-impl<R: Reactor, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
-    pub(crate) fn new(hub: Arc<Hub<M, S>>, listener: Option<Listener<M::Event>>) -> Self {
+impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
+    pub(crate) fn new(
+        hub: Arc<Hub<M, S>>,
+        listener: Option<Listener<M::Event>>,
+        connector: Option<Connector<R>>,
+    ) -> Self {
         let wakes = Arc::new(Wakes::default());
-        let clock = hub.clock();
+        let mut sockets = Sockets::new(R::new(wakes.clone()), hub.clock());
+        if connector.is_some() {
+            sockets.entrust();
+        }
         Self {
             hub,
-            sockets: Sockets::new(R::new(wakes.clone()), clock),
+            sockets,
+            connector,
+            making: Vec::new(),
+            inbox: None,
             clock_waker: wakes.waker(Place::Clock),
             wakes,
             spare: Spare::default(),
@@ -59,9 +95,14 @@ impl<R: Reactor, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
         }
     }
 
-    /// Accepts connections from a non-blocking `listener`.
-    pub(crate) fn listen(&mut self, listener: TcpListener) -> io::Result<()> {
+    /// Accepts connections from `listener`.
+    pub(crate) fn listen(&mut self, listener: Listening) -> io::Result<()> {
         self.sockets.listen(listener)
+    }
+
+    /// Has the machine accept what comes by the inbox that is returned.
+    pub(crate) fn open_inbox(&mut self) -> Arc<Inbox<R::Stream>> {
+        self.inbox.insert(Inbox::new()).clone()
     }
 
     pub(crate) fn hub(&self) -> &Arc<Hub<M, S>> {
@@ -80,16 +121,50 @@ impl<R: Reactor, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             Place::Job(index) => jobs(index),
             place => self.sockets.wake(place, false),
         });
+        if let Some(inbox) = &self.inbox {
+            inbox.empty_into(&mut self.sockets);
+        }
         let turn = self.hub.turn(&mut self.sockets, &mut self.heard);
+        let made = self.connector.is_some() && self.make_connections();
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
         }
         self.heard.clear();
         match turn.next {
             _ if turn.ended => Poll::Ready(true),
+            _ if made => Poll::Ready(false),
             Some(at) if at == Instant::EPOCH || !self.wait_until(at) => Poll::Ready(false),
             _ => Poll::Pending,
         }
+    }
+
+    /// Polls the user's futures that make connections, with nothing locked; those that nobody waits for any more are
+    /// dropped. Says whether one has ended: then a turn is due.
+    fn make_connections(&mut self) -> bool {
+        let Self { sockets, connector: Some(connector), making, .. } = self else { return false };
+        while let Some((conn, server)) = sockets.wanted() {
+            match guarded(|| Ok(connector(server))) {
+                Ok(future) => making.push((conn, future)),
+                Err(error) => making.push((conn, Box::pin(ready(Err(error))))),
+            }
+        }
+        let mut any = false;
+        making.retain_mut(|(conn, future)| {
+            if !sockets.wants(*conn) {
+                return false;
+            }
+            let waker = sockets.net.waker(Place::Slot(conn.index()));
+            let polled = guarded(|| Ok(future.as_mut().poll(&mut Context::from_waker(&waker))));
+            let result = match polled {
+                Ok(Poll::Pending) => return true,
+                Ok(Poll::Ready(result)) => result,
+                Err(error) => Err(error),
+            };
+            sockets.made(*conn, result.map(Into::into));
+            any = true;
+            false
+        });
+        any
     }
 
     /// Goes to sleep until `task` is woken. False: there is more to do.
@@ -113,9 +188,9 @@ impl<R: Reactor, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
     }
 }
 
-impl<R: Reactor, M: Driven, S: Sink<M::Event>> Unpin for Driver<R, M, S> {}
+impl<R: Runtime, M: Driven, S: Sink<M::Event>> Unpin for Driver<R, M, S> {}
 
-impl<R: Reactor, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
+impl<R: Runtime, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -131,8 +206,9 @@ impl<R: Reactor, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
     }
 }
 
-impl<R: Reactor, M: Driven, S: Sink<M::Event>> Drop for Driver<R, M, S> {
+impl<R: Runtime, M: Driven, S: Sink<M::Event>> Drop for Driver<R, M, S> {
     fn drop(&mut self) {
         self.hub.abandon();
+        self.inbox.iter().for_each(|inbox| inbox.close());
     }
 }

@@ -27,7 +27,7 @@ pub use self::client::{Client, JobSet, Pending};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::driver::Runtime;
 #[cfg(any(feature = "smol", feature = "tokio"))]
-pub(crate) use self::driver::{Driver, Reactor};
+pub(crate) use self::driver::{Connector, Driver, Reactor, connector};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::server::Server;
 #[cfg(any(feature = "smol", feature = "tokio"))]

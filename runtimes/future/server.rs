@@ -5,28 +5,30 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::future::Future;
-use core::marker::PhantomData;
 use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::{Driver, Running, Runtime, ended, finish};
-use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::handles::{Addresses, Plan, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::hub::Hub;
+use crate::runtimes::inbox::Inbox;
+use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::ToSocketAddrs;
+use crate::runtimes::std::path::Path;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
-use crate::{Handle, Rejected};
+use crate::server::{Counters, Latencies, QueuedJob};
+use crate::{Address, Handle, Peer, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.
 ///
 /// Its sockets are moved by the future of [`run`](Self::run), which is to be spawned or awaited. It ends when the server has
 /// been drained or closed; dropped before, it closes every connection at once.
-pub struct Server<R> {
+pub struct Server<R: Runtime> {
     shared: Arc<Hub<Machine, ()>>,
     driver: Arc<Mutex<Option<Running>>>,
-    address: SocketAddr,
-    runtime: PhantomData<fn() -> R>,
+    inbox: Arc<Inbox<R::Stream>>,
+    addresses: Arc<Addresses>,
 }
 
 impl<R: Runtime> ServerBuilder<Server<R>> {
@@ -37,15 +39,39 @@ impl<R: Runtime> ServerBuilder<Server<R>> {
     ///
     /// # Errors
     /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: none of the addresses can be had.
-    #[expect(clippy::unused_async, reason = "it is bound in the runtime's context, and may come to wait")]
     pub async fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server<R>, Error> {
+        self.listen_on(Listening::tcp(addresses)?).build().await
+    }
+
+    /// Listens on a Unix socket at `path`: see [`Listening::unix`]. It serves from when `run` is polled.
+    ///
+    /// Safe to cancel: nothing is waited for.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and as [`Listening::unix`].
+    pub async fn bind_unix(self, path: impl AsRef<Path>) -> Result<Server<R>, Error> {
+        self.listen_on(Listening::unix(path)?).build().await
+    }
+
+    /// Makes the server with the listeners that it was [given](Self::listen_on), if any: streams may be
+    /// [handed over](Server::serve), too. It serves from when `run` is polled.
+    ///
+    /// Safe to cancel: nothing is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: a listener cannot be used.
+    #[expect(clippy::unused_async, reason = "it is made in the runtime's context, and may come to wait")]
+    pub async fn build(self) -> Result<Server<R>, Error> {
         let clock = Clock::start();
-        let (machine, listener) = self.machine(clock)?;
-        let (socket, address) = handles::bind(addresses)?;
+        let Plan { machine, listener, doors, addresses } = self.plan(clock)?;
         let shared = Hub::new(machine, (), clock);
-        let mut driver = Driver::<R, _, _>::new(shared.clone(), listener);
-        driver.listen(socket).map_err(Error::io("listen"))?;
-        Ok(Server { shared, driver: Arc::new(Mutex::new(Some(Box::pin(driver)))), address, runtime: PhantomData })
+        let mut driver = Driver::<R, _, _>::new(shared.clone(), listener, None);
+        for door in doors {
+            driver.listen(door).map_err(Error::io("listen"))?;
+        }
+        let inbox = driver.open_inbox();
+        let driver: Running = Box::pin(driver);
+        Ok(Server { shared, driver: Arc::new(Mutex::new(Some(driver))), inbox, addresses: addresses.into() })
     }
 }
 
@@ -64,9 +90,30 @@ impl<R: Runtime> Server<R> {
     pub async fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
         Self::builder().bind(addresses).await
     }
+
+    /// A server on a Unix socket with the default settings: see [`ServerBuilder::bind_unix`].
+    ///
+    /// Safe to cancel: nothing is waited for.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the path cannot be had.
+    pub async fn bind_unix(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().bind_unix(path).await
+    }
+
+    /// Serves a stream that is connected, such as one that a listener of yours accepted, or one end of a pair. `peer` is how
+    /// the server is to call whoever is at its other end: one word, for the admin command `workers`.
+    ///
+    /// It is taken up in the next turn of [`run`](Self::run), where it is also closed if the server closes before.
+    ///
+    /// # Errors
+    /// The stream comes back: the server is closing, or has as many connections as it may.
+    pub fn serve(&self, stream: impl Into<R::Stream>, peer: Peer<'_>) -> Result<(), Rejected<R::Stream>> {
+        self.inbox.put(stream.into(), peer, &self.shared)
+    }
 }
 
-impl<R> Server<R> {
+impl<R: Runtime> Server<R> {
     /// Serves: to be spawned or awaited. It ends when the server has been drained or closed. A second call gives a future
     /// that waits for that.
     ///
@@ -77,10 +124,19 @@ impl<R> Server<R> {
         finish(driver, self.shared.clone())
     }
 
-    /// Where it listens.
+    /// The first TCP address on which it listens.
+    ///
+    /// # Panics
+    /// It listens on none: [`addresses`](Self::addresses) has Unix sockets, too.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addresses.socket()
+    }
+
+    /// Where it listens, but for sockets without an address.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses.all
     }
 
     /// The background jobs, those that run included, to be kept and given to the
@@ -129,14 +185,19 @@ impl<R> Server<R> {
     }
 }
 
-impl<R> Clone for Server<R> {
+impl<R: Runtime> Clone for Server<R> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), driver: self.driver.clone(), address: self.address, runtime: PhantomData }
+        Self {
+            shared: self.shared.clone(),
+            driver: self.driver.clone(),
+            inbox: self.inbox.clone(),
+            addresses: self.addresses.clone(),
+        }
     }
 }
 
-impl<R> fmt::Debug for Server<R> {
+impl<R: Runtime> fmt::Debug for Server<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.address).field("counters", &self.counters()).finish()
+        f.debug_struct("Server").field("addresses", &self.addresses.all).field("counters", &self.counters()).finish()
     }
 }

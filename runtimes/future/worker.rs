@@ -15,15 +15,18 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::driver::TURNS;
-use super::{Driver, Running, Runtime, Wakes, ended, finish};
-use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
+use super::{Connector, Driver, Running, Runtime, Wakes, connector, ended, finish};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
 use crate::runtimes::sockets::Place;
+use crate::runtimes::std::io;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
+use crate::worker::{Assignment, Counters, Latencies};
 use crate::{Address, LinkState, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
@@ -50,7 +53,26 @@ pub struct Worker<R> {
     runtime: PhantomData<fn() -> R>,
 }
 
+impl<R: Runtime> Sealed for Worker<R> {}
+
+impl<R: Runtime> Dials for Worker<R> {
+    type Connector = Connector<R>;
+}
+
 impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
+    /// Has the connections made by the futures of `connect`, instead of by TCP and Unix sockets to the addresses of the job
+    /// servers: by way of a proxy, with socket options of yours, or as objects of any kind.
+    ///
+    /// A future is polled in that of `run`, with nothing locked. It is dropped when the
+    /// [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic likewise.
+    pub fn connect_with<S: Into<R::Stream>, F: Future<Output = io::Result<S>> + Send + 'static>(
+        mut self,
+        connect: impl FnMut(Address) -> F + Send + 'static,
+    ) -> Self {
+        self.connector = Some(connector::<R, S, F>(connect));
+        self
+    }
+
     /// Offers `function` (CAN_DO), to be run by the future that `handler` returns, polled in that of `run`.
     ///
     /// What it yields is the result. An error is sent as WORK_EXCEPTION with its text, but for `Fail` and `Throw`; a panic
@@ -96,7 +118,7 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
         let shared = Hub::new(machine, Desk::default(), Clock::start());
         let handlers = self.functions.into_iter().filter_map(|(name, _, handler)| Some((name, handler?)));
         let run = Run {
-            driver: Driver::<R, _, _>::new(shared.clone(), self.listener),
+            driver: Driver::<R, _, _>::new(shared.clone(), self.listener, self.connector),
             handlers: handlers.collect(),
             panics_fail: self.panics_fail,
             jobs: Slab::new(),

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::ToAddress;
+use super::{AdminMachine, Dials, ToAddress};
 use crate::admin::{Admin, Config, Error as CommandError, Event, RequestId};
 use crate::runtimes::{Error, seed};
 use crate::wire::admin::Reply;
@@ -15,15 +15,25 @@ use crate::{CloseReason, ConfigError, Limits, Seed};
 
 /// Describes an admin connection. What is wrong with it is said by `build`.
 #[must_use]
-pub struct AdminBuilder<A> {
+pub struct AdminBuilder<A: Dials> {
     config: Config,
+    pub(crate) connector: Option<A::Connector>,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> A>,
 }
 
-impl<A> AdminBuilder<A> {
+impl<A: Dials> AdminBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self { config: Config::new(seed()), error: None, builds: PhantomData }
+        Self {
+            config: Config::new(seed()),
+            connector: None,
+            error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            builds: PhantomData,
+        }
     }
 
     /// The job server that is asked.
@@ -47,6 +57,13 @@ impl<A> AdminBuilder<A> {
         self
     }
 
+    /// Encrypts the connection to the job server.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold: `max_packet` bounds the bytes of a reply, `max_jobs` the commands outstanding.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -66,15 +83,20 @@ impl<A> AdminBuilder<A> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self) -> Result<Admin, Error> {
+    pub(crate) fn machine(self) -> Result<(AdminMachine, Option<A::Connector>), Error> {
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok(Admin::new(self.config)?),
+            None => {
+                let machine = Admin::new(self.config)?;
+                #[cfg(feature = "tls")]
+                let machine = crate::runtimes::tls::dialling(machine, self.tls);
+                Ok((machine, self.connector))
+            }
         }
     }
 }
 
-impl<A> fmt::Debug for AdminBuilder<A> {
+impl<A: Dials> fmt::Debug for AdminBuilder<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AdminBuilder").field("config", &self.config).field("error", &self.error).finish_non_exhaustive()
     }

@@ -17,6 +17,11 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
     /// Jobs that closing now would leave undone.
     fn unfinished(&self) -> usize;
 
+    /// Whether it has something for its driver after a look at what has come.
+    fn has_output(&self) -> bool {
+        false
+    }
+
     /// Whether nothing comes after this event.
     fn is_last(event: &Self::Event) -> bool;
 
@@ -39,6 +44,10 @@ impl Driven for client::Client {
 
     fn unfinished(&self) -> usize {
         self.outstanding()
+    }
+
+    fn has_output(&self) -> bool {
+        Self::has_output(self)
     }
 
     fn is_last(event: &client::Event) -> bool {

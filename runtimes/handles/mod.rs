@@ -22,17 +22,30 @@ pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
 pub use self::server::ServerBuilder;
-pub(crate) use self::server::{Gate, bind};
+pub(crate) use self::server::{Addresses, Gate, Plan};
 pub(crate) use self::task::{Desk, Port, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
+use super::std::path::{Path, PathBuf};
 use super::{Error, seed};
+use crate::client::Unread;
 use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
+
+/// What is driven for a handle: its machine, with TLS around it where that may be.
+#[cfg(feature = "tls")]
+type Guarded<M> = crate::tls::Secured<M>;
+#[cfg(not(feature = "tls"))]
+type Guarded<M> = M;
+pub(crate) type ClientMachine = Guarded<client::Client>;
+pub(crate) type WorkerMachine = Guarded<worker::Worker>;
+pub(crate) type ServerMachine = Guarded<crate::server::Server>;
+pub(crate) type AdminMachine = Guarded<crate::admin::Admin>;
 
 /// The user's function for events that belong to no one job.
 pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
 
-/// What names a job server: an [`Address`], a socket address, or a text as `host`, `host:port` or `[v6]:port`.
+/// What names a job server: an [`Address`], a socket address, a text as `host`, `host:port`, `[v6]:port` or `unix:/path`, or
+/// the path of a Unix socket.
 pub trait ToAddress {
     /// The address.
     ///
@@ -88,6 +101,22 @@ impl ToAddress for (IpAddr, u16) {
     }
 }
 
+/// A Unix socket's.
+impl ToAddress for Path {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        match self.to_str() {
+            Some(path) => Address::unix(path),
+            None => Err(ConfigError::BadAddress { text: alloc::format!("unix:{}", self.display()).into() }),
+        }
+    }
+}
+
+impl ToAddress for PathBuf {
+    fn to_address(&self) -> Result<Address, ConfigError> {
+        self.as_path().to_address()
+    }
+}
+
 /// The job servers that the environment variable `GEARMAN_SERVERS` names, parted by commas or blanks; none when it is unset.
 ///
 /// # Errors
@@ -98,18 +127,39 @@ pub fn servers_from_env() -> Result<Vec<Address>, ConfigError> {
     list.split([',', ' ', '\t', '\n']).filter(|text| !text.is_empty()).map(str::parse).collect()
 }
 
+/// How the connections of a handle are made where the user makes them. Sealed: the handles of the runtimes are all there are.
+#[expect(private_bounds, reason = "it is sealed")]
+pub trait Dials: Sealed {
+    /// The user's function, boxed.
+    #[doc(hidden)]
+    type Connector: Send;
+}
+
+pub(crate) trait Sealed {}
+
 /// Describes a client. What is wrong with it is said by `build`.
 #[must_use]
-pub struct ClientBuilder<C> {
+pub struct ClientBuilder<C: Dials> {
     pub(crate) config: client::Config,
+    pub(crate) connector: Option<C::Connector>,
     pub(crate) listener: Option<Listener<client::Event>>,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> C>,
 }
 
-impl<C> ClientBuilder<C> {
+impl<C: Dials> ClientBuilder<C> {
     pub(crate) fn new() -> Self {
-        Self { config: client::Config::new(seed()), listener: None, error: None, builds: PhantomData }
+        Self {
+            config: client::Config::new(seed()),
+            connector: None,
+            listener: None,
+            error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            builds: PhantomData,
+        }
     }
 
     /// Adds a job server.
@@ -159,6 +209,20 @@ impl<C> ClientBuilder<C> {
         self
     }
 
+    /// What happens when the user of a job does not read what comes of it, and
+    /// [`Limits::max_unread`] bytes of it wait. Default: the job ends as [`Outcome::Overflow`](crate::Outcome::Overflow).
+    pub fn unread(mut self, unread: Unread) -> Self {
+        self.config.unread = unread;
+        self
+    }
+
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -188,15 +252,28 @@ impl<C> ClientBuilder<C> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self) -> Result<(client::Client, Option<Listener<client::Event>>), Error> {
+    #[expect(clippy::type_complexity, reason = "each is what a driver wants")]
+    pub(crate) fn machine(
+        self,
+    ) -> Result<(ClientMachine, Option<Listener<client::Event>>, Option<C::Connector>), Error> {
+        let mut config = self.config;
+        if config.unread == Unread::Polled {
+            // A mailbox polls all at once, so that is no limit to it.
+            config.unread = Unread::Overflow;
+        }
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((client::Client::new(self.config)?, self.listener)),
+            None => {
+                let machine = client::Client::new(config)?;
+                #[cfg(feature = "tls")]
+                let machine = crate::runtimes::tls::dialling(machine, self.tls);
+                Ok((machine, self.listener, self.connector))
+            }
         }
     }
 }
 
-impl<C> fmt::Debug for ClientBuilder<C> {
+impl<C: Dials> fmt::Debug for ClientBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
             .field("config", &self.config)
@@ -209,23 +286,29 @@ impl<C> fmt::Debug for ClientBuilder<C> {
 ///
 /// `H` is the kind of handler that its runtime takes.
 #[must_use]
-pub struct WorkerBuilder<W, H> {
+pub struct WorkerBuilder<W: Dials, H> {
     pub(crate) config: worker::Config,
+    pub(crate) connector: Option<W::Connector>,
     pub(crate) listener: Option<Listener<worker::Event>>,
     pub(crate) functions: Vec<(Bytes, Option<Duration>, Option<H>)>,
     pub(crate) panics_fail: bool,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> W>,
 }
 
-impl<W, H> WorkerBuilder<W, H> {
+impl<W: Dials, H> WorkerBuilder<W, H> {
     pub(crate) fn new() -> Self {
         Self {
             config: worker::Config::new(seed()),
+            connector: None,
             listener: None,
             functions: Vec::new(),
             panics_fail: false,
             error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             builds: PhantomData,
         }
     }
@@ -286,6 +369,13 @@ impl<W, H> WorkerBuilder<W, H> {
         self
     }
 
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -321,7 +411,7 @@ impl<W, H> WorkerBuilder<W, H> {
     }
 
     /// The machine of it all, with its functions registered.
-    pub(crate) fn machine(&mut self) -> Result<worker::Worker, Error> {
+    pub(crate) fn machine(&mut self) -> Result<WorkerMachine, Error> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
         }
@@ -329,11 +419,13 @@ impl<W, H> WorkerBuilder<W, H> {
         for (function, timeout, _) in &self.functions {
             machine.register(function.clone(), *timeout, crate::Instant::EPOCH)?;
         }
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::dialling(machine, self.tls.take());
         Ok(machine)
     }
 }
 
-impl<W, H> fmt::Debug for WorkerBuilder<W, H> {
+impl<W: Dials, H> fmt::Debug for WorkerBuilder<W, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WorkerBuilder")
             .field("config", &self.config)

@@ -1,4 +1,7 @@
 //! Where the events of a client's jobs wait for those who submitted them.
+//!
+//! How much of a job may wait is the machine's to say: it is told of what is read here, and of those who want nothing but an
+//! end. A job has one unread status at most, the last one.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -7,12 +10,13 @@ use core::task::Waker;
 
 use bytes::Bytes;
 
-use crate::client::{Event, RequestError, RequestId, Status};
-use crate::{Address, CloseReason, Handle, JobId, Outcome, Phase, ServerError, ServerId};
+use crate::client::{Client, Event, RequestError, RequestId, Status};
+use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
 
-/// Bytes and events of jobs that may wait in one mailbox, beside how the jobs ended.
-const MAX_BYTES: usize = 64 << 20;
-const MAX_EVENTS: usize = 65_536;
+/// From the place of this event in a mailbox on, payloads up to this many bytes are copied: one may keep alive 64 KiB of
+/// what came beside it, which must not be so for all that waits.
+const SHARING: usize = 64;
+const COPIED: usize = 32 << 10;
 
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,15 +33,13 @@ pub enum JobEvent {
     Data(Bytes),
     /// WORK_WARNING.
     Warning(Bytes),
-    /// WORK_STATUS: how far it is.
+    /// WORK_STATUS: how far it is. One that has not been taken when the next comes is replaced by it.
     Progress {
         /// Done so far.
         numerator: u64,
         /// Of so much.
         denominator: u64,
     },
-    /// So many events were dropped, as 64 MiB or 65,536 events waited and nobody took them.
-    Missed(usize),
     /// It has ended: the last event.
     Done(Outcome),
 }
@@ -77,6 +79,18 @@ pub enum JobError {
         /// How often it was submitted.
         attempts: u32,
     },
+    /// More came of it than may wait to be read, and nobody read it.
+    #[error("the job was given up: nobody read what came of it, and more than {limit} bytes may not wait")]
+    Overflow {
+        /// The bytes that may wait: [`Limits::max_unread`](crate::Limits::max_unread), or the job's own.
+        limit: usize,
+        /// How far it had come.
+        phase: Phase,
+        /// The job server that has it.
+        server: Address,
+        /// How often it was submitted.
+        attempts: u32,
+    },
     /// It was abandoned, or its client closed.
     #[error("the job was given up {}", so_far(*.phase))]
     Cancelled {
@@ -109,6 +123,7 @@ impl JobError {
             Outcome::Rejected(error) => Self::Rejected(error),
             Outcome::TimedOut { phase, server, attempts } => Self::TimedOut { phase, server, attempts },
             Outcome::Lost { phase, server, reason, attempts } => Self::Lost { phase, server, reason, attempts },
+            Outcome::Overflow { limit, phase, server, attempts } => Self::Overflow { limit, phase, server, attempts },
             Outcome::Cancelled { phase } => Self::Cancelled { phase },
         })
     }
@@ -121,19 +136,27 @@ pub(crate) struct Mailbox(u32);
 /// All mailboxes of a client. A mailbox is for one job or for a set of them; its room is used again.
 #[derive(Debug, Default)]
 pub(crate) struct Post {
-    /// Whose mailbox each outstanding job has, by [`JobId::index`].
-    jobs: Vec<Option<(JobId, Mailbox)>>,
+    /// Each outstanding job, by [`JobId::index`].
+    jobs: Vec<Option<Addressee>>,
     boxes: Vec<Contents>,
     free: Vec<Mailbox>,
     requests: BTreeMap<RequestId, Request>,
 }
 
+/// Where the mail of a job goes.
+#[derive(Clone, Copy, Debug)]
+struct Addressee {
+    job: JobId,
+    mailbox: Mailbox,
+    /// The number of its last status, as [`Contents::first`] counts.
+    status: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 struct Contents {
     mail: VecDeque<(JobId, JobEvent)>,
-    /// Events that are no ends, and their bytes.
-    events: usize,
-    bytes: usize,
+    /// The number of the first event in `mail`: of all that have ever been in.
+    first: u64,
     waker: Option<Waker>,
     /// Jobs that have not ended.
     outstanding: usize,
@@ -170,12 +193,15 @@ impl Post {
     }
 
     /// The events of `job` go to `mailbox` from now on. To be called before the machine is polled.
-    pub(crate) fn expect(&mut self, job: JobId, mailbox: Mailbox) {
+    pub(crate) fn expect(&mut self, job: JobId, mailbox: Mailbox, client: &mut Client, now: Instant) {
+        if self.peek(mailbox).is_some_and(|contents| contents.ends_only) {
+            client.want_end(job, now);
+        }
         if self.jobs.len() <= job.index() {
             self.jobs.resize(job.index() + 1, None);
         }
         if let Some(place) = self.jobs.get_mut(job.index()) {
-            *place = Some((job, mailbox));
+            *place = Some(Addressee { job, mailbox, status: None });
         }
         if let Some(contents) = self.contents(mailbox) {
             contents.outstanding += 1;
@@ -185,9 +211,8 @@ impl Post {
     /// Nobody takes anything from `mailbox` any more.
     pub(crate) fn close(&mut self, mailbox: Mailbox) {
         if let Some(contents) = self.contents(mailbox) {
-            contents.left = true;
-            contents.mail.clear();
-            (contents.events, contents.bytes, contents.waker) = (0, 0, None);
+            (contents.left, contents.waker) = (true, None);
+            contents.retain(|_| false);
             if contents.outstanding == 0 {
                 self.free.push(mailbox);
             }
@@ -196,7 +221,7 @@ impl Post {
 
     /// The jobs of `mailbox` that have not ended.
     pub(crate) fn jobs_of(&self, mailbox: Mailbox) -> Vec<JobId> {
-        self.jobs.iter().flatten().filter(|(_, other)| *other == mailbox).map(|(job, _)| *job).collect()
+        self.jobs.iter().flatten().filter(|other| other.mailbox == mailbox).map(|other| other.job).collect()
     }
 
     /// How many jobs of `mailbox` have not ended.
@@ -209,32 +234,32 @@ impl Post {
         self.peek(mailbox).map_or(0, |contents| contents.mail.len())
     }
 
-    /// From now on only how jobs end is wanted in `mailbox`.
-    pub(crate) fn want_ends(&mut self, mailbox: Mailbox) {
+    /// From now on only the end of `job` is wanted, which alone has `mailbox`.
+    pub(crate) fn want_end(&mut self, mailbox: Mailbox, job: JobId, client: &mut Client, now: Instant) {
         if let Some(contents) = self.contents(mailbox)
             && !contents.ends_only
         {
             contents.ends_only = true;
-            contents.mail.retain(|(_, event)| matches!(event, JobEvent::Done(_)));
-            (contents.events, contents.bytes) = (0, 0);
+            contents.retain(|event| matches!(event, JobEvent::Done(_)));
+            client.want_end(job, now);
         }
     }
 
-    /// The next event in `mailbox`.
-    pub(crate) fn next(&mut self, mailbox: Mailbox) -> Option<(JobId, JobEvent)> {
+    /// The next event in `mailbox`. Its job may have more to come then.
+    pub(crate) fn next(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, JobEvent)> {
         let contents = self.contents(mailbox)?;
         let (job, event) = contents.mail.pop_front()?;
-        if !matches!(event, JobEvent::Done(_)) {
-            contents.events -= 1;
-            contents.bytes -= event.size();
+        contents.first += 1;
+        if let JobEvent::Data(payload) | JobEvent::Warning(payload) = &event {
+            client.release(job, payload.len(), now);
         }
         Some((job, event))
     }
 
     /// How the next job of `mailbox` that ended did so; what else waits is dropped.
-    pub(crate) fn next_end(&mut self, mailbox: Mailbox) -> Option<(JobId, Outcome)> {
+    pub(crate) fn next_end(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, Outcome)> {
         loop {
-            if let (job, JobEvent::Done(outcome)) = self.next(mailbox)? {
+            if let (job, JobEvent::Done(outcome)) = self.next(mailbox, client, now)? {
                 return Some((job, outcome));
             }
         }
@@ -295,19 +320,19 @@ impl Post {
 
     fn put(&mut self, job: JobId, event: JobEvent, wake: &mut Vec<Waker>) {
         let Some(place) = self.jobs.get_mut(job.index()) else { return };
-        let Some((_, mailbox)) = place.filter(|(known, _)| *known == job) else { return };
-        let ends = matches!(event, JobEvent::Done(_));
-        if ends {
-            *place = None;
-        }
-        let Some(contents) = self.contents(mailbox) else { return };
+        let Some(Addressee { mailbox, status, .. }) = place.as_mut().filter(|known| known.job == job) else { return };
+        let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
+        let (mailbox, ends) = (*mailbox, matches!(event, JobEvent::Done(_)));
         contents.outstanding -= usize::from(ends);
         if contents.left {
             if contents.outstanding == 0 {
                 self.free.push(mailbox);
             }
-        } else if contents.put(job, event, ends) {
+        } else if contents.put(job, event, status) {
             wake.extend(contents.waker.take());
+        }
+        if ends {
+            *place = None;
         }
     }
 
@@ -329,32 +354,43 @@ impl Post {
 
 impl Contents {
     /// Says whether there is something new to be taken.
-    fn put(&mut self, job: JobId, event: JobEvent, ends: bool) -> bool {
-        if ends {
-            self.mail.push_back((job, event));
-        } else if self.ends_only {
+    fn put(&mut self, job: JobId, mut event: JobEvent, status: &mut Option<u64>) -> bool {
+        if self.ends_only && !matches!(event, JobEvent::Done(_)) {
             return false;
-        } else if self.events < MAX_EVENTS && self.bytes < MAX_BYTES {
-            self.events += 1;
-            self.bytes += event.size();
-            self.mail.push_back((job, event));
-        } else if let Some((last, JobEvent::Missed(missed))) = self.mail.back_mut()
-            && *last == job
-        {
-            *missed += 1;
-        } else {
-            self.events += 1;
-            self.mail.push_back((job, JobEvent::Missed(1)));
         }
+        if matches!(event, JobEvent::Progress { .. }) {
+            let unread = status.and_then(|number| number.checked_sub(self.first));
+            let unread = unread.and_then(|place| self.mail.get_mut(usize::try_from(place).ok()?));
+            if let Some((_, old)) = unread {
+                *old = event;
+                return false;
+            }
+            *status = Some(self.first + self.mail.len() as u64);
+        }
+        if self.mail.len() >= SHARING {
+            event.stand_alone();
+        }
+        self.mail.push_back((job, event));
         true
+    }
+
+    /// Drops what waits, but for what is `wanted`.
+    fn retain(&mut self, wanted: impl Fn(&JobEvent) -> bool) {
+        // No number that was given names another event from now on.
+        self.first += self.mail.len() as u64;
+        self.mail.retain(|(_, event)| wanted(event));
     }
 }
 
 impl JobEvent {
-    fn size(&self) -> usize {
-        match self {
-            Self::Data(payload) | Self::Warning(payload) => payload.len(),
-            _ => 0,
+    /// Lets it keep nothing alive but itself.
+    fn stand_alone(&mut self) {
+        if let Self::Data(payload)
+        | Self::Warning(payload)
+        | Self::Done(Outcome::Complete(payload) | Outcome::Exception(payload)) = self
+            && payload.len() <= COPIED
+        {
+            *payload = Bytes::copy_from_slice(payload);
         }
     }
 }
@@ -369,26 +405,88 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Job;
+    use crate::client::Config;
+
+    const NOW: Instant = Instant::EPOCH;
+
+    fn client() -> Client {
+        let mut config = Config::new([7; 32]);
+        config.servers = alloc::vec!["a".parse().expect("an address")];
+        Client::new(config).expect("a client")
+    }
 
     fn data(job: JobId, size: usize) -> Event {
         Event::Data { job, payload: alloc::vec![0; size].into() }
     }
 
+    fn events(post: &mut Post, mailbox: Mailbox) -> Vec<JobEvent> {
+        let mut client = client();
+        core::iter::from_fn(|| post.next(mailbox, &mut client, NOW)).map(|(_, event)| event).collect()
+    }
+
     #[test]
-    fn a_mailbox_that_nobody_empties_stays_bounded_and_says_what_is_missing() {
+    fn an_unread_status_is_replaced_by_the_next_and_nothing_else_is() {
         let (mut post, mut wake) = (Post::default(), Vec::new());
-        let job = JobId::new(3, 0);
+        let (job, other) = (JobId::new(3, 0), JobId::new(4, 0));
         let mailbox = post.open(false);
-        post.expect(job, mailbox);
-        for _ in 0..70 {
-            assert_eq!(post.deliver(data(job, 1 << 20), &mut wake), None);
+        post.expect(job, mailbox, &mut client(), NOW);
+        post.expect(other, mailbox, &mut client(), NOW);
+        let progress = |job, numerator| Event::Progress { job, numerator, denominator: 9 };
+        post.deliver(data(job, 1), &mut wake);
+        for numerator in 0..100_000 {
+            post.deliver(progress(job, numerator), &mut wake);
+            post.deliver(progress(other, numerator + 1), &mut wake);
         }
-        let outcome = Outcome::Failed;
-        post.deliver(Event::Done { job, outcome: outcome.clone() }, &mut wake);
-        assert_eq!(post.waiting(mailbox), 66);
-        let events: Vec<_> = core::iter::from_fn(|| post.next(mailbox)).map(|(_, event)| event).collect();
-        assert_eq!(events.get(64..), Some(&[JobEvent::Missed(6), JobEvent::Done(outcome)][..]));
-        assert_eq!(post.outstanding(mailbox), 0);
+        post.deliver(data(job, 1), &mut wake);
+        let part = JobEvent::Data(alloc::vec![0].into());
+        let status = |numerator| JobEvent::Progress { numerator, denominator: 9 };
+        assert_eq!(events(&mut post, mailbox), [part.clone(), status(99_999), status(100_000), part.clone()]);
+        post.deliver(progress(job, 1), &mut wake);
+        post.deliver(Event::Done { job, outcome: Outcome::Failed }, &mut wake);
+        assert_eq!(events(&mut post, mailbox), [status(1), JobEvent::Done(Outcome::Failed)]);
+        assert_eq!(post.outstanding(mailbox), 1);
+    }
+
+    #[test]
+    fn a_status_is_not_taken_for_what_was_dropped_before_it() {
+        let (mut post, mut wake) = (Post::default(), Vec::new());
+        let job = JobId::new(0, 0);
+        let mailbox = post.open(false);
+        post.expect(job, mailbox, &mut client(), NOW);
+        post.deliver(Event::Progress { job, numerator: 1, denominator: 2 }, &mut wake);
+        post.deliver(Event::Done { job, outcome: Outcome::Failed }, &mut wake);
+        post.close(mailbox);
+        let job = JobId::new(0, 1);
+        assert_eq!(post.open(false), mailbox);
+        post.expect(job, mailbox, &mut client(), NOW);
+        post.deliver(data(job, 1), &mut wake);
+        post.deliver(Event::Progress { job, numerator: 2, denominator: 2 }, &mut wake);
+        assert_eq!(events(&mut post, mailbox).len(), 2);
+    }
+
+    #[test]
+    fn what_waits_keeps_no_more_than_itself_alive() {
+        let (mut post, mut wake) = (Post::default(), Vec::new());
+        let job = JobId::new(0, 0);
+        let mailbox = post.open(false);
+        post.expect(job, mailbox, &mut client(), NOW);
+        let buffers: Vec<Bytes> = (0..100).map(|_| alloc::vec![0; 64 << 10].into()).collect();
+        for buffer in &buffers {
+            post.deliver(Event::Data { job, payload: buffer.slice(..1) }, &mut wake);
+        }
+        let free = buffers.into_iter().filter(Bytes::is_unique).count();
+        assert_eq!(free, 100 - SHARING);
+    }
+
+    #[test]
+    fn whoever_wants_only_ends_is_sent_nothing_else() {
+        let (mut post, mut client) = (Post::default(), client());
+        let mailbox = post.open(true);
+        let job = client.submit(Job::new("f", ""), NOW).expect("taken");
+        post.expect(job, mailbox, &mut client, NOW);
+        post.deliver(data(job, 1), &mut Vec::new());
+        assert_eq!(post.waiting(mailbox), 0);
     }
 
     #[test]
@@ -398,7 +496,7 @@ mod tests {
             let job = JobId::new(0, generation);
             let mailbox = post.open(false);
             assert_eq!(mailbox, Mailbox(0));
-            post.expect(job, mailbox);
+            post.expect(job, mailbox, &mut client(), NOW);
             post.deliver(data(job, 1), &mut wake);
             post.close(mailbox);
             assert_eq!((post.waiting(mailbox), post.outstanding(mailbox)), (0, 1));

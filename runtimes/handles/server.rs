@@ -8,19 +8,22 @@ use core::marker::PhantomData;
 use core::net::SocketAddr;
 use core::task::Waker;
 
-use super::Listener;
-use crate::runtimes::std::net::{TcpListener, ToSocketAddrs};
-use crate::runtimes::std::{fs, io, process};
+use super::{Listener, ServerMachine};
+use crate::runtimes::listening::Listening;
+use crate::runtimes::std::{fs, process};
 use crate::runtimes::{Clock, Error, seed, unix_now};
 use crate::server::{Config, Event, QueuedJob, Server};
-use crate::{Limits, Seed};
+use crate::{Address, Limits, Seed};
 
-/// Describes a server. What is wrong with it is said by `bind`.
+/// Describes a server. What is wrong with it is said by `bind` or `build`.
 #[must_use]
 pub struct ServerBuilder<S> {
     config: Config,
     jobs: Vec<QueuedJob>,
     listener: Option<Listener<Event>>,
+    doors: Vec<Listening>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
     binds: PhantomData<fn() -> S>,
 }
 
@@ -31,7 +34,22 @@ impl<S> ServerBuilder<S> {
         if let Some(host) = host_name() {
             config.handle_prefix = alloc::format!("H:{host}");
         }
-        Self { config, jobs: Vec::new(), listener: None, binds: PhantomData }
+        Self {
+            config,
+            jobs: Vec::new(),
+            listener: None,
+            doors: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            binds: PhantomData,
+        }
+    }
+
+    /// Encrypts its connections from the first byte: whoever does not speak TLS is refused.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
     }
 
     /// What it may hold, beside the limits in its configuration.
@@ -58,6 +76,13 @@ impl<S> ServerBuilder<S> {
         self
     }
 
+    /// Accepts connections from a socket that is bound, too: as often as there are sockets. With [`Listening::bind`] and
+    /// [`Listening::unix`] the server listens in several places; a std listener may come from a service manager.
+    pub fn listen_on(mut self, listener: impl Into<Listening>) -> Self {
+        self.doors.push(listener.into());
+        self
+    }
+
     /// Calls `listener` for each event: [`Connected`](Event::Connected), [`Disconnected`](Event::Disconnected),
     /// [`Shutdown`](Event::Shutdown), [`Closed`](Event::Closed). It should not block.
     pub fn on_event(mut self, listener: impl FnMut(Event) + Send + 'static) -> Self {
@@ -66,12 +91,15 @@ impl<S> ServerBuilder<S> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self, clock: Clock) -> Result<(Server, Option<Listener<Event>>), Error> {
+    pub(crate) fn plan(self, clock: Clock) -> Result<Plan, Error> {
         let mut machine = Server::new(self.config, clock.now(), unix_now())?;
         for job in self.jobs {
             machine.restore(job).map_err(|rejected| Error::Refused(rejected.reason))?;
         }
-        Ok((machine, self.listener))
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::accepting(machine, self.tls);
+        let addresses = Addresses::of(&self.doors);
+        Ok(Plan { machine, listener: self.listener, doors: self.doors, addresses })
     }
 }
 
@@ -81,18 +109,33 @@ impl<S> fmt::Debug for ServerBuilder<S> {
     }
 }
 
-/// Binds the first of the addresses that can be had; its listener does not block.
-pub(crate) fn bind(addresses: impl ToSocketAddrs) -> Result<(TcpListener, SocketAddr), Error> {
-    let bind = || {
-        let addresses: Vec<SocketAddr> = addresses.to_socket_addrs()?.collect();
-        let listener = TcpListener::bind(&addresses[..])?;
-        listener.set_nonblocking(true)?;
-        #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-        super::super::sockets::await_a_crowd(&listener)?;
-        let address = listener.local_addr()?;
-        Ok::<_, io::Error>((listener, address))
-    };
-    bind().map_err(Error::io("listen"))
+/// A server that is described whole.
+pub(crate) struct Plan {
+    pub(crate) machine: ServerMachine,
+    pub(crate) listener: Option<Listener<Event>>,
+    pub(crate) doors: Vec<Listening>,
+    pub(crate) addresses: Addresses,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) all: Vec<Address>,
+    first: Option<SocketAddr>,
+}
+
+impl Addresses {
+    fn of(doors: &[Listening]) -> Self {
+        Self {
+            all: doors.iter().filter_map(Listening::address).collect(),
+            first: doors.iter().find_map(Listening::socket_address),
+        }
+    }
+
+    /// The first that is TCP's.
+    pub(crate) fn socket(&self) -> SocketAddr {
+        self.first.expect("local_addr() of a server that listens on no TCP address: ask for addresses()")
+    }
 }
 
 /// As gearmand names its handles, where the system tells.

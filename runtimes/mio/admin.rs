@@ -1,5 +1,6 @@
 //! The admin handle.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -8,11 +9,16 @@ use core::task::Poll;
 
 use bytes::Bytes;
 
+use super::Stream;
+use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Replies, ToAddress, commands, unpack};
+use crate::Address;
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
 use crate::runtimes::hub::Owner;
-use crate::runtimes::std::thread;
+use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};
 
@@ -24,7 +30,27 @@ use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Reque
 #[derive(Clone)]
 pub struct Admin(Arc<Owner<Machine, Replies>>);
 
+impl Sealed for Admin {}
+
+impl Dials for Admin {
+    type Connector = Connector;
+}
+
 impl AdminBuilder<Admin> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the address of the job server: with
+    /// socket options of yours, or as objects of any kind that a poll can watch.
+    ///
+    /// It is called by the loop, with nothing locked, and must not block: a `mio::net::TcpStream` may be connecting still,
+    /// until the [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<S: Into<Stream>>(
+        mut self,
+        mut connect: impl FnMut(Address) -> io::Result<S> + Send + 'static,
+    ) -> Self {
+        self.connector = Some(Box::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Makes the handle and its loop, on a thread that ends when the last handle is dropped. It connects at the first
     /// command.
     ///
@@ -32,7 +58,8 @@ impl AdminBuilder<Admin> {
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there is
     /// no descriptor or no thread to be had.
     pub fn build(self) -> Result<Admin, Error> {
-        let seat = Seat::new(self.machine()?, Replies::default(), Clock::start(), None)?;
+        let (machine, connector) = self.machine()?;
+        let seat = Seat::new(machine, Replies::default(), Clock::start(), None, connector)?;
         let admin = Admin(Arc::new(Owner(Arc::clone(&seat))));
         let thread = thread::Builder::new().name("gearwheel-admin".into());
         thread.spawn(move || seat.run(|| false)).map_err(Error::io("start a thread"))?;

@@ -1,5 +1,6 @@
 //! The client's handles: those of the futures, for callers who wait on threads.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -10,12 +11,16 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::Stream;
+use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::client::{Client as Machine, Counters, Latencies, Status};
-use crate::runtimes::handles::{ClientBuilder, JobError, JobEvent, Post, ToAddress};
-use crate::runtimes::std::thread;
+use crate::client::{Counters, Latencies, Status};
+use crate::runtimes::handles::{
+    ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress,
+};
+use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
-use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};
+use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};
 
 /// A client with a loop of its own. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -27,15 +32,35 @@ pub struct Client {
     seat: Arc<Seat<Machine, Post>>,
 }
 
+impl Sealed for Client {}
+
+impl Dials for Client {
+    type Connector = Connector;
+}
+
 impl ClientBuilder<Client> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: with
+    /// socket options of yours, or as objects of any kind that a poll can watch.
+    ///
+    /// It is called by the loop, with nothing locked, and must not block: a `mio::net::TcpStream` may be connecting still,
+    /// until the [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<S: Into<Stream>>(
+        mut self,
+        mut connect: impl FnMut(Address) -> io::Result<S> + Send + 'static,
+    ) -> Self {
+        self.connector = Some(Box::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Makes the client. It does not connect yet, and does nothing until it [runs](Client::run).
     ///
     /// # Errors
     /// [`Error::Config`]: no job server, an address that is none, or another setting that cannot be. [`Error::Io`]: there
     /// is no descriptor to be had.
     pub fn build(self) -> Result<Client, Error> {
-        let (machine, listener) = self.machine()?;
-        let seat = Seat::new(machine, Post::default(), Clock::start(), listener)?;
+        let (machine, listener, connector) = self.machine()?;
+        let seat = Seat::new(machine, Post::default(), Clock::start(), listener, connector)?;
         Ok(Client { client: future::Client::new(Arc::clone(&seat), None), seat: Arc::new(seat) })
     }
 

@@ -10,14 +10,23 @@ use core::time::Duration;
 
 use ::mio::event::Event;
 use ::mio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use ::mio::net::{UnixListener, UnixStream};
 use ::mio::{Interest, Registry, Token};
 
+use super::stream::{Stream, Wire};
+use crate::runtimes::listening::{Bound, Listening};
+
+#[cfg(unix)]
+use crate::runtimes::at_path;
+#[cfg(not(unix))]
+use crate::runtimes::no_unix_sockets;
 use crate::runtimes::resolver::Resolver;
-use crate::runtimes::sockets::{Net, Place, Sockets, await_a_crowd, prepare_accepted};
-use crate::runtimes::std::io::{self, ErrorKind, IoSlice, Read, Write};
+use crate::runtimes::sockets::{Net, Place, Sockets, Target};
+use crate::runtimes::std::io::{self, ErrorKind, IoSlice};
 use crate::runtimes::std::net;
-use crate::runtimes::{Clock, Error};
-use crate::{Address, ConnId, Instant, Machine};
+use crate::runtimes::{Clock, Error, guarded};
+use crate::{Address, ConnId, Instant, Machine, Peer};
 
 /// Where a read that brings less than was asked for has brought all: elsewhere a socket is only watched again after
 /// [`ErrorKind::WouldBlock`].
@@ -46,6 +55,7 @@ const SHORT_READ_IS_ALL: bool = cfg!(any(
 pub struct Driver {
     sockets: Sockets<Mio>,
     tokens: Range<usize>,
+    connector: Option<Connector>,
 }
 
 impl Driver {
@@ -62,7 +72,7 @@ impl Driver {
         let registry = registry.try_clone().map_err(Error::io("refer to the poll"))?;
         let lookup = Lookup::Yours(Box::new(|_, _| Some(Vec::new())));
         let net = Mio { registry, tokens: tokens.clone(), doors: 0, lookup };
-        Ok(Self { sockets: Sockets::new(net, clock), tokens })
+        Ok(Self { sockets: Sockets::new(net, clock), tokens, connector: None })
     }
 
     /// Has host names looked up by `resolver`; without it, only IP addresses can be connected to.
@@ -92,22 +102,53 @@ impl Driver {
     /// # Errors
     /// [`Error::Io`]: the address cannot be had, or no token is left.
     pub fn listen(&mut self, address: SocketAddr) -> Result<SocketAddr, Error> {
-        self.listen_on(net::TcpListener::bind(address).map_err(Error::io("listen"))?)
+        let listener = net::TcpListener::bind(address).map_err(Error::io("listen"))?;
+        let address = listener.local_addr().map_err(Error::io("listen"))?;
+        self.listen_on(listener)?;
+        Ok(address)
     }
 
-    /// Like [`listen`](Self::listen), with a listener that you have bound.
+    /// Like [`listen`](Self::listen), with a socket that is bound: [`Listening::unix`] binds a Unix socket.
     ///
     /// # Errors
     /// [`Error::Io`]: it cannot be used, or no token is left.
-    pub fn listen_on(&mut self, listener: net::TcpListener) -> Result<SocketAddr, Error> {
-        let listen = || {
-            listener.set_nonblocking(true)?;
-            await_a_crowd(&listener)?;
-            let address = listener.local_addr()?;
-            self.sockets.listen(listener)?;
-            Ok(address)
-        };
-        listen().map_err(Error::io("listen"))
+    pub fn listen_on(&mut self, listener: impl Into<Listening>) -> Result<(), Error> {
+        self.sockets.listen(listener.into()).map_err(Error::io("listen"))
+    }
+
+    /// Has the machine accept a stream that is connected, such as one that a listener of yours accepted. Where the machine
+    /// has no room, the stream waits for it. To be followed by [`next_event`](Self::next_event).
+    pub fn accept(&mut self, stream: impl Into<Stream>, peer: Peer<'_>) {
+        self.sockets.arrive(stream.into(), peer.address.into(), peer.loopback);
+    }
+
+    /// Has the machine's connections made by `connect`, instead of by TCP and Unix sockets to the addresses of its job
+    /// servers. It must not block: a `mio::net::TcpStream` may be connecting still. It is called from within
+    /// [`next_event`](Self::next_event).
+    ///
+    /// What it returns as an error ends the attempt with its text, as [`CloseReason::Failed`](crate::CloseReason::Failed)
+    /// or the reason of its kind.
+    pub fn connect_with<S: Into<Stream>>(
+        &mut self,
+        mut connect: impl FnMut(Address) -> io::Result<S> + Send + 'static,
+    ) {
+        self.set_connector(Box::new(move |server| connect(server).map(Into::into)));
+    }
+
+    pub(super) fn set_connector(&mut self, connector: Connector) {
+        self.connector = Some(connector);
+        self.sockets.entrust();
+    }
+
+    /// Makes the connections that are wanted. Says whether there were any: then a turn is due.
+    pub(super) fn connect_wanted(&mut self) -> bool {
+        let Some(connector) = &mut self.connector else { return false };
+        let mut any = false;
+        while let Some((conn, server)) = self.sockets.wanted() {
+            any = true;
+            self.sockets.made(conn, guarded(|| connector(server)));
+        }
+        any
     }
 
     /// Stops listening. The connections that there are stay.
@@ -135,7 +176,12 @@ impl Driver {
     /// The next event of `machine`, which must always be the same, after doing all that is due. `None`: this turn is over,
     /// and what could be written has been.
     pub fn next_event<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
-        self.sockets.next(machine)
+        loop {
+            let event = self.sockets.next(machine);
+            if event.is_some() || !self.connect_wanted() {
+                return event;
+            }
+        }
     }
 
     /// How long the loop may wait for events. `None`: for ever.
@@ -162,6 +208,9 @@ impl fmt::Debug for Driver {
     }
 }
 
+/// The user's function that makes connections.
+pub(super) type Connector = Box<dyn FnMut(Address) -> io::Result<Stream> + Send>;
+
 type Resolve = Box<dyn FnMut(ConnId, &Address) -> Option<Vec<SocketAddr>> + Send>;
 
 /// Connections take tokens from the front of the range, listeners from its end.
@@ -184,34 +233,54 @@ impl Mio {
         }
         Err(io::Error::other("no token is left for another connection"))
     }
+}
 
-    fn register(&self, stream: &mut TcpStream, slot: usize) -> io::Result<()> {
-        self.registry.register(stream, self.token(slot)?, Interest::READABLE | Interest::WRITABLE)
-    }
+/// A listener that is registered.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
 }
 
 impl Net for Mio {
-    type Stream = TcpStream;
-    type Connecting = Option<TcpStream>;
-    type Listener = TcpListener;
+    type Wire = Wire;
+    type Connecting = Option<Wire>;
+    type Listener = Listener;
+    type Given = Stream;
 
     /// The poll tells by tokens what is ready.
     fn waker(&mut self, _: Place) -> Waker {
         Waker::noop().clone()
     }
 
-    fn listen(&mut self, listener: net::TcpListener, door: usize) -> io::Result<TcpListener> {
-        let mut listener = TcpListener::from_std(listener);
+    fn listen(&mut self, listener: Bound, door: usize) -> io::Result<Listener> {
         if door >= self.tokens.len() {
             return Err(io::Error::other("no token is left for another listener"));
         }
-        self.registry.register(&mut listener, Token(self.tokens.end - 1 - door), Interest::READABLE)?;
+        let token = Token(self.tokens.end - 1 - door);
+        let listener = match listener {
+            Bound::Tcp(listener) => {
+                let mut listener = TcpListener::from_std(listener);
+                self.registry.register(&mut listener, token, Interest::READABLE)?;
+                Listener::Tcp(listener)
+            }
+            #[cfg(unix)]
+            Bound::Unix(listener) => {
+                let mut listener = UnixListener::from_std(listener);
+                self.registry.register(&mut listener, token, Interest::READABLE)?;
+                Listener::Unix(listener)
+            }
+        };
         self.doors = door + 1;
         Ok(listener)
     }
 
-    fn accept(&mut self, listener: &TcpListener, _: &mut Context<'_>) -> io::Result<(TcpStream, SocketAddr)> {
-        listener.accept()
+    fn accept(&mut self, listener: &Listener, _: &mut Context<'_>) -> io::Result<(Wire, Option<SocketAddr>)> {
+        match listener {
+            Listener::Tcp(listener) => listener.accept().map(|(stream, from)| (Wire::Tcp(stream), Some(from))),
+            #[cfg(unix)]
+            Listener::Unix(listener) => listener.accept().map(|(stream, _)| (Wire::Unix(stream), None)),
+        }
     }
 
     fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>> {
@@ -232,46 +301,53 @@ impl Net for Mio {
         }
     }
 
-    fn connect(&mut self, address: SocketAddr, slot: usize) -> io::Result<Option<TcpStream>> {
-        let mut stream = TcpStream::connect(address)?;
-        self.register(&mut stream, slot)?;
+    fn connect(&mut self, target: &Target, slot: usize) -> io::Result<Option<Wire>> {
+        let stream = match target {
+            Target::Tcp(address) => Wire::Tcp(TcpStream::connect(*address)?),
+            #[cfg(unix)]
+            Target::Unix(server) => Wire::Unix(at_path(server.host(), |path| UnixStream::connect(path))?),
+            #[cfg(not(unix))]
+            Target::Unix(_) => return Err(no_unix_sockets()),
+        };
+        self.attempt(stream, slot)
+    }
+
+    fn connected(&mut self, attempt: &mut Option<Wire>, _: &mut Context<'_>) -> io::Result<Wire> {
+        let pending = || io::Error::from(ErrorKind::WouldBlock);
+        attempt.as_ref().ok_or_else(pending)?.check_connected()?;
+        attempt.take().ok_or_else(pending)
+    }
+
+    fn adopt(&mut self, given: Stream) -> io::Result<Wire> {
+        given.adopt()
+    }
+
+    fn attempt(&mut self, mut stream: Wire, slot: usize) -> io::Result<Option<Wire>> {
+        stream.register(&self.registry, self.token(slot)?)?;
         Ok(Some(stream))
     }
 
-    fn connected(&mut self, attempt: &mut Option<TcpStream>, _: &mut Context<'_>) -> io::Result<TcpStream> {
-        let pending = || io::Error::from(ErrorKind::WouldBlock);
-        let stream = attempt.as_ref().ok_or_else(pending)?;
-        if let Some(error) = stream.take_error()? {
-            return Err(error);
-        }
-        match stream.peer_addr() {
-            Ok(_) => attempt.take().ok_or_else(pending),
-            Err(error) if error.kind() == ErrorKind::NotConnected => Err(pending()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn opened(&mut self, stream: &mut TcpStream, slot: usize, accepted: bool) -> io::Result<()> {
+    fn opened(&mut self, stream: &mut Wire, slot: usize, accepted: bool) -> io::Result<()> {
         if accepted {
-            self.register(stream, slot)?;
-            return prepare_accepted(stream);
+            stream.register(&self.registry, self.token(slot)?)?;
         }
-        stream.set_nodelay(true)
+        stream.prepare(accepted)
     }
 
     /// An edge will tell, where a short read is known to be all there is.
-    fn readable(&mut self, _: &TcpStream, _: &mut Context<'_>) -> bool {
-        !SHORT_READ_IS_ALL
+    fn readable(&mut self, stream: &Wire, _: &mut Context<'_>) -> bool {
+        !(SHORT_READ_IS_ALL && stream.is_socket())
     }
 
-    fn read(&mut self, stream: &mut TcpStream, _: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
+    fn read(&mut self, stream: &mut Wire, _: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
         stream.read(into)
     }
 
-    fn write(&mut self, stream: &mut TcpStream, _: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        match chunks {
-            [only] => stream.write(only),
-            _ => stream.write_vectored(chunks),
-        }
+    fn write(&mut self, stream: &mut Wire, _: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        stream.write(chunks)
+    }
+
+    fn flush(&mut self, stream: &mut Wire, _: &mut Context<'_>) -> io::Result<()> {
+        stream.flush()
     }
 }

@@ -45,6 +45,7 @@ mod admin;
 mod client;
 mod driver;
 mod server;
+mod stream;
 mod turnkey;
 mod worker;
 
@@ -52,9 +53,11 @@ pub use self::admin::Admin;
 pub use self::client::{Client, JobSet, Pending};
 pub use self::driver::Driver;
 pub use self::server::Server;
+pub use self::stream::{Object, Stream};
 pub use self::worker::Worker;
 pub use super::Error;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
+pub use super::listening::Listening;

@@ -6,13 +6,20 @@ use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use super::Stream;
 use super::turnkey::Seat;
-use crate::runtimes::handles::{self, ServerBuilder};
+use crate::runtimes::handles::{Addresses, Plan, ServerBuilder, ServerMachine as Machine};
+use crate::runtimes::inbox::Inbox;
+use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::ToSocketAddrs;
+use crate::runtimes::std::path::Path;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
-use crate::{Handle, Rejected};
+use crate::server::{Counters, Latencies, QueuedJob};
+use crate::{Address, Handle, Peer, Rejected};
+
+/// The least that a poll can wait.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
 /// from elsewhere, say.
@@ -21,7 +28,8 @@ pub struct Server(Arc<Inside>);
 
 struct Inside {
     seat: Seat<Machine, ()>,
-    address: SocketAddr,
+    inbox: Arc<Inbox<Stream>>,
+    addresses: Addresses,
 }
 
 impl ServerBuilder<Server> {
@@ -31,19 +39,35 @@ impl ServerBuilder<Server> {
     /// # Errors
     /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: none of the addresses can be had, or no descriptor.
     pub fn bind(self, addresses: impl ToSocketAddrs) -> Result<Server, Error> {
+        self.listen_on(Listening::tcp(addresses)?).build()
+    }
+
+    /// Listens on a Unix socket at `path`: see [`Listening::unix`].
+    ///
+    /// # Errors
+    /// As [`build`](Self::build), and as [`Listening::unix`].
+    pub fn bind_unix(self, path: impl AsRef<Path>) -> Result<Server, Error> {
+        self.listen_on(Listening::unix(path)?).build()
+    }
+
+    /// Makes the server with the listeners that it was [given](Self::listen_on), if any: streams may be
+    /// [handed over](Server::serve), too. It serves from [`Server::run`] or [`Server::spawn`] on.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: a listener cannot be used, or no descriptor is left.
+    pub fn build(self) -> Result<Server, Error> {
         let clock = Clock::start();
-        let (machine, listener) = self.machine(clock)?;
-        let (socket, address) = handles::bind(addresses)?;
-        let seat = Seat::new(machine, (), clock, listener)?;
-        seat.listen(socket)?;
-        Ok(Server(Arc::new(Inside { seat, address })))
+        let Plan { machine, listener, doors, addresses } = self.plan(clock)?;
+        let seat = Seat::new(machine, (), clock, listener, None)?;
+        let inbox = seat.open(doors)?;
+        Ok(Server(Arc::new(Inside { seat, inbox, addresses })))
     }
 }
 
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new()
+        ServerBuilder::new().configure(|config| config.patience = PATIENCE)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].
@@ -52,6 +76,25 @@ impl Server {
     /// [`Error::Io`]: none of the addresses can be had, or no descriptor.
     pub fn bind(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
         Self::builder().bind(addresses)
+    }
+
+    /// A server on a Unix socket with the default settings: see [`ServerBuilder::bind_unix`].
+    ///
+    /// # Errors
+    /// As [`ServerBuilder::bind_unix`].
+    pub fn bind_unix(path: impl AsRef<Path>) -> Result<Self, Error> {
+        Self::builder().bind_unix(path)
+    }
+
+    /// Serves a stream that is connected, such as one that a listener of yours accepted, or one end of a pair. `peer` is how
+    /// the server is to call whoever is at its other end: one word, for the admin command `workers`.
+    ///
+    /// It is taken up in the loop's next turn, where it is also closed if the server closes before.
+    ///
+    /// # Errors
+    /// The stream comes back: the server is closing, or has as many connections as it may.
+    pub fn serve(&self, stream: impl Into<Stream>, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+        self.0.inbox.put(stream.into(), peer, &self.0.seat)
     }
 
     /// Serves on this thread until the server has been drained or closed; where it runs already, waits for that.
@@ -72,10 +115,19 @@ impl Server {
         thread.spawn(move || server.run()).map_err(Error::io("start a thread"))
     }
 
-    /// Where it listens.
+    /// The first TCP address on which it listens.
+    ///
+    /// # Panics
+    /// It listens on none: [`addresses`](Self::addresses) has Unix sockets, too.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.0.address
+        self.0.addresses.socket()
+    }
+
+    /// Where it listens, but for sockets without an address.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.0.addresses.all
     }
 
     /// The background jobs, those that run included, to be kept and given to the
@@ -122,6 +174,6 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("address", &self.0.address).field("counters", &self.counters()).finish()
+        f.debug_struct("Server").field("addresses", &self.0.addresses.all).field("counters", &self.counters()).finish()
     }
 }

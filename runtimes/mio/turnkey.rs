@@ -9,13 +9,16 @@ use core::time::Duration;
 
 use ::mio::{Events, Token};
 
-use super::Driver;
+use super::driver::Connector;
+use super::{Driver, Stream};
 use crate::Instant;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::hub::Hub;
+use crate::runtimes::inbox::Inbox;
+use crate::runtimes::listening::Listening;
 use crate::runtimes::std::io::ErrorKind;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
-use crate::runtimes::std::{net, thread};
+use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
 
 /// Events taken from the poll at once.
@@ -31,15 +34,25 @@ pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
 }
 
 impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
-    pub(super) fn new(machine: M, sink: S, clock: Clock, listener: Option<Listener<M::Event>>) -> Result<Self, Error> {
+    pub(super) fn new(
+        machine: M,
+        sink: S,
+        clock: Clock,
+        listener: Option<Listener<M::Event>>,
+        connector: Option<Connector>,
+    ) -> Result<Self, Error> {
         let hub = Hub::new(machine, sink, clock);
-        let turnkey = Loop::new(hub.clone(), listener)?;
+        let turnkey = Loop::new(hub.clone(), listener, connector)?;
         Ok(Self { hub, turnkey: Mutex::new(Some(turnkey)) })
     }
 
-    pub(super) fn listen(&self, listener: net::TcpListener) -> Result<(), Error> {
+    /// Has the machine accept connections from `doors`, and by the inbox that is returned. To be called before it runs.
+    pub(super) fn open(&self, doors: Vec<Listening>) -> Result<Arc<Inbox<Stream>>, Error> {
         match &mut *self.turnkey.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(turnkey) => turnkey.driver.listen_on(listener).map(drop),
+            Some(turnkey) => {
+                doors.into_iter().try_for_each(|door| turnkey.driver.listen_on(door))?;
+                Ok(turnkey.inbox.insert(Inbox::new()).clone())
+            }
             None => Err(Error::Closed),
         }
     }
@@ -83,22 +96,31 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     driver: Driver,
     waker: Waker,
     listener: Option<Listener<M::Event>>,
+    inbox: Option<Arc<Inbox<Stream>>>,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
-    fn new(hub: Arc<Hub<M, S>>, listener: Option<Listener<M::Event>>) -> Result<Self, Error> {
+    fn new(
+        hub: Arc<Hub<M, S>>,
+        listener: Option<Listener<M::Event>>,
+        connector: Option<Connector>,
+    ) -> Result<Self, Error> {
         let poll = ::mio::Poll::new().map_err(Error::io("make a poll"))?;
         let waker = ::mio::Waker::new(poll.registry(), WAKER).map_err(Error::io("make a waker"))?;
         let waker = Waker::from(Arc::new(Awake(waker)));
         let mut driver = Driver::with_clock(poll.registry(), WAKER.0 + 1..usize::MAX, hub.clock())?;
         driver.look_up_on_threads(waker.clone());
-        Ok(Self { hub, poll, driver, waker, listener })
+        connector.into_iter().for_each(|connector| driver.set_connector(connector));
+        Ok(Self { hub, poll, driver, waker, listener, inbox: None })
     }
 
     fn run(mut self, mut each: impl FnMut() -> bool) -> Result<(), Error> {
         let mut events = Events::with_capacity(EVENTS);
         let mut heard = Vec::new();
         loop {
+            if let Some(inbox) = &self.inbox {
+                inbox.empty_into(self.driver.sockets());
+            }
             let turn = self.hub.turn(self.driver.sockets(), &mut heard);
             if let Some(listener) = &mut self.listener {
                 heard.drain(..).for_each(listener);
@@ -107,7 +129,7 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
             if turn.ended {
                 return Ok(());
             }
-            let busy = each();
+            let busy = self.driver.connect_wanted() | each();
             let timeout = match turn.next {
                 Some(at) if at == Instant::EPOCH => Some(Duration::ZERO),
                 _ if busy || !self.hub.rest(&self.waker) => continue,
@@ -129,6 +151,7 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
 impl<M: Driven, S: Sink<M::Event>> Drop for Loop<M, S> {
     fn drop(&mut self) {
         self.hub.abandon();
+        self.inbox.iter().for_each(|inbox| inbox.close());
     }
 }
 

@@ -9,13 +9,17 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::Stream;
+use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::runtimes::handles::{Desk, HandlerError, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
-use crate::runtimes::std::thread;
+use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
+use crate::worker::{Counters, Latencies};
 use crate::{Address, Instant, LinkState, Rejected, ServerId};
 
 /// What runs the jobs of one function.
@@ -35,7 +39,27 @@ struct Inside {
     panics_fail: bool,
 }
 
+impl Sealed for Worker {}
+
+impl Dials for Worker {
+    type Connector = Connector;
+}
+
 impl WorkerBuilder<Worker, Handler> {
+    /// Has the connections made by `connect`, instead of by TCP and Unix sockets to the addresses of the job servers: with
+    /// socket options of yours, or as objects of any kind that a poll can watch.
+    ///
+    /// It is called by the loop, with nothing locked, and must not block: a `mio::net::TcpStream` may be connecting still,
+    /// until the [connect timeout](Self::connect_timeout) has passed. An error ends the attempt with its text; a panic
+    /// likewise.
+    pub fn connect_with<S: Into<Stream>>(
+        mut self,
+        mut connect: impl FnMut(Address) -> io::Result<S> + Send + 'static,
+    ) -> Self {
+        self.connector = Some(Box::new(move |server| connect(server).map(Into::into)));
+        self
+    }
+
     /// Offers `function` (CAN_DO), to be run by `handler`.
     ///
     /// What it returns is the result. An error is sent as WORK_EXCEPTION with its text, but for [`Fail`](super::Fail) and
@@ -66,7 +90,7 @@ impl WorkerBuilder<Worker, Handler> {
     /// setting that cannot be. [`Error::Io`]: there is no descriptor to be had.
     pub fn build(mut self) -> Result<Worker, Error> {
         let machine = self.machine()?;
-        let seat = Seat::new(machine, Desk::default(), Clock::start(), self.listener)?;
+        let seat = Seat::new(machine, Desk::default(), Clock::start(), self.listener, self.connector)?;
         let handlers = self.functions.into_iter().filter_map(|(name, _, handler)| Some((name, handler?)));
         Ok(Worker(Arc::new(Inside { seat, handlers: handlers.collect(), panics_fail: self.panics_fail })))
     }

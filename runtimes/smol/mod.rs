@@ -31,28 +31,42 @@
 //! `smol::unblock`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own:
 //! `.spawn_with(|job| smol::spawn(job).detach())`.
 
+mod stream;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::Future;
+use core::future::{Future, ready};
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
 use ::async_io::{Async, Timer};
 
+pub use self::stream::{Object, Stream};
+use self::stream::{Wire, poll};
 pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
+use super::listening::Bound;
+pub use super::listening::Listening;
+#[cfg(not(unix))]
+use super::no_unix_sockets;
 use super::resolver::Resolver;
-use super::sockets::{Net, Place, prepare_accepted};
-use super::std::io::{self, ErrorKind, IoSlice, Read, Write};
+use super::sockets::{Net, Place, Target};
+use super::std::io::{self, ErrorKind, IoSlice};
 use super::std::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use super::std::os::unix::net::{UnixListener, UnixStream};
+#[cfg(unix)]
+use super::std::path::Path;
 use super::std::time;
+#[cfg(unix)]
+use super::unix_failure;
 use crate::{Address, ConnId};
 
 /// The admin commands of one job server.
@@ -71,7 +85,9 @@ pub struct Smol {
     alarm: Timer,
 }
 
-impl Runtime for Smol {}
+impl Runtime for Smol {
+    type Stream = Stream;
+}
 
 impl Reactor for Smol {
     fn new(wakes: Arc<Wakes>) -> Self {
@@ -87,35 +103,43 @@ impl Reactor for Smol {
     }
 }
 
-/// Calls `io` until it does not block, or until its turn is over: then `ready` has seen to the wake.
-fn poll<T>(mut io: impl FnMut() -> io::Result<T>, mut ready: impl FnMut() -> Poll<io::Result<()>>) -> io::Result<T> {
-    loop {
-        match io() {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => match ready() {
-                Poll::Pending => return Err(error),
-                Poll::Ready(result) => result?,
-            },
-            result => return result,
-        }
-    }
+/// A listener that async-io watches.
+pub(crate) enum Listener {
+    Tcp(Async<TcpListener>),
+    #[cfg(unix)]
+    Unix(Async<UnixListener>),
 }
 
 impl Net for Smol {
-    type Stream = Async<TcpStream>;
-    type Connecting = Pin<Box<dyn Future<Output = io::Result<Async<TcpStream>>> + Send>>;
-    type Listener = Async<TcpListener>;
+    type Wire = Wire;
+    type Connecting = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
+    type Listener = Listener;
+    type Given = Stream;
 
     fn waker(&mut self, place: Place) -> Waker {
         self.wakes.waker(place)
     }
 
-    fn listen(&mut self, listener: TcpListener, _: usize) -> io::Result<Self::Listener> {
-        Async::new_nonblocking(listener)
+    fn listen(&mut self, listener: Bound, _: usize) -> io::Result<Listener> {
+        match listener {
+            Bound::Tcp(listener) => Async::new_nonblocking(listener).map(Listener::Tcp),
+            #[cfg(unix)]
+            Bound::Unix(listener) => Async::new_nonblocking(listener).map(Listener::Unix),
+        }
     }
 
-    fn accept(&mut self, listener: &Self::Listener, cx: &mut Context<'_>) -> io::Result<(Self::Stream, SocketAddr)> {
-        let (stream, from) = poll(|| listener.get_ref().accept(), || listener.poll_readable(cx))?;
-        Ok((Async::new(stream)?, from))
+    fn accept(&mut self, listener: &Listener, cx: &mut Context<'_>) -> io::Result<(Wire, Option<SocketAddr>)> {
+        match listener {
+            Listener::Tcp(listener) => {
+                let (stream, from) = poll(|| listener.get_ref().accept(), || listener.poll_readable(cx))?;
+                Ok((Wire::Tcp(Async::new(stream)?), Some(from)))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => {
+                let (stream, _) = poll(|| listener.get_ref().accept(), || listener.poll_readable(cx))?;
+                Ok((Wire::Unix(Async::new(stream)?), None))
+            }
+        }
     }
 
     fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>> {
@@ -127,37 +151,54 @@ impl Net for Smol {
         self.resolver.take()
     }
 
-    fn connect(&mut self, address: SocketAddr, _: usize) -> io::Result<Self::Connecting> {
-        Ok(Box::pin(Async::<TcpStream>::connect(address)))
+    fn connect(&mut self, target: &Target, _: usize) -> io::Result<Self::Connecting> {
+        match target.clone() {
+            Target::Tcp(address) => {
+                Ok(Box::pin(async move { Async::<TcpStream>::connect(address).await.map(Wire::Tcp) }))
+            }
+            #[cfg(unix)]
+            Target::Unix(server) => Ok(Box::pin(async move {
+                let path = Path::new(server.host());
+                let stream = Async::<UnixStream>::connect(path).await.map_err(|error| unix_failure(path, error))?;
+                Ok(Wire::Unix(stream))
+            })),
+            #[cfg(not(unix))]
+            Target::Unix(_) => Err(no_unix_sockets()),
+        }
     }
 
-    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Self::Stream> {
+    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Wire> {
         match attempt.as_mut().poll(cx) {
             Poll::Ready(result) => result,
             Poll::Pending => Err(ErrorKind::WouldBlock.into()),
         }
     }
 
-    fn opened(&mut self, stream: &mut Self::Stream, _: usize, accepted: bool) -> io::Result<()> {
-        if accepted { prepare_accepted(stream) } else { stream.get_ref().set_nodelay(true) }
+    fn adopt(&mut self, given: Stream) -> io::Result<Wire> {
+        given.adopt()
     }
 
-    fn readable(&mut self, stream: &Self::Stream, cx: &mut Context<'_>) -> bool {
-        // The first answer may be that of the wake which led to this read: only the next one asks anew.
-        stream.poll_readable(cx).is_ready() && stream.poll_readable(cx).is_ready()
+    fn attempt(&mut self, stream: Wire, _: usize) -> io::Result<Self::Connecting> {
+        Ok(Box::pin(ready(Ok(stream))))
     }
 
-    fn read(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
-        poll(|| stream.get_ref().read(into), || stream.poll_readable(cx))
+    fn opened(&mut self, stream: &mut Wire, _: usize, accepted: bool) -> io::Result<()> {
+        stream.prepare(accepted)
     }
 
-    fn write(&mut self, stream: &mut Self::Stream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        poll(
-            || match chunks {
-                [only] => stream.get_ref().write(only),
-                _ => stream.get_ref().write_vectored(chunks),
-            },
-            || stream.poll_writable(cx),
-        )
+    fn readable(&mut self, stream: &Wire, cx: &mut Context<'_>) -> bool {
+        stream.readable(cx)
+    }
+
+    fn read(&mut self, stream: &mut Wire, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
+        stream.read(cx, into)
+    }
+
+    fn write(&mut self, stream: &mut Wire, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        stream.write(cx, chunks)
+    }
+
+    fn flush(&mut self, stream: &mut Wire, cx: &mut Context<'_>) -> io::Result<()> {
+        stream.flush(cx)
     }
 }

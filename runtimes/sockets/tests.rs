@@ -3,9 +3,15 @@
 use alloc::collections::BTreeMap;
 use alloc::rc::Rc;
 use core::cell::RefCell;
+use core::net::SocketAddr;
+use core::time::Duration;
 
+use super::dial::STAGGER;
 use super::*;
 use crate::outbox::Outbox;
+use crate::runtimes::listening::Bound;
+use crate::runtimes::std::io::IoSlice;
+use crate::runtimes::std::net::TcpListener;
 use crate::{Outgoing, ProtocolError};
 
 /// What a socket does next.
@@ -15,6 +21,11 @@ struct Wire {
     reads: VecDeque<io::Result<usize>>,
     /// How much writes take, one by one; then all of it.
     writes: VecDeque<io::Result<usize>>,
+    /// What flushes say, one by one; then that all is sent.
+    flushes: VecDeque<io::Result<()>>,
+    flush_calls: usize,
+    /// It cannot be taken up.
+    unfit: bool,
     asked: usize,
     written: Vec<u8>,
     write_calls: usize,
@@ -39,21 +50,22 @@ fn address(last: u8) -> SocketAddr {
 }
 
 impl Net for Fake {
-    type Stream = Shared;
+    type Wire = Shared;
     type Connecting = Option<io::Result<Shared>>;
     type Listener = ();
+    type Given = Shared;
 
     fn waker(&mut self, _: Place) -> Waker {
         Waker::noop().clone()
     }
 
-    fn listen(&mut self, _: TcpListener, _: usize) -> io::Result<()> {
+    fn listen(&mut self, _: Bound, _: usize) -> io::Result<()> {
         Ok(())
     }
 
-    fn accept(&mut self, (): &(), _: &mut Context<'_>) -> io::Result<(Shared, SocketAddr)> {
+    fn accept(&mut self, (): &(), _: &mut Context<'_>) -> io::Result<(Shared, Option<SocketAddr>)> {
         self.accept_calls += 1;
-        Ok((self.accepts.pop_front().unwrap_or_else(would_block)?, address(9)))
+        Ok((self.accepts.pop_front().unwrap_or_else(would_block)?, Some(address(9))))
     }
 
     fn resolve(&mut self, _: ConnId, _: &Address) -> io::Result<Vec<SocketAddr>> {
@@ -64,7 +76,7 @@ impl Net for Fake {
         core::mem::take(&mut self.lookups)
     }
 
-    fn connect(&mut self, _: SocketAddr, _: usize) -> io::Result<Self::Connecting> {
+    fn connect(&mut self, _: &Target, _: usize) -> io::Result<Self::Connecting> {
         Ok(Some(self.connects.pop_front().unwrap_or_else(would_block)))
     }
 
@@ -76,6 +88,14 @@ impl Net for Fake {
             }
             ended => ended.unwrap_or_else(would_block),
         }
+    }
+
+    fn adopt(&mut self, given: Shared) -> io::Result<Shared> {
+        if given.borrow().unfit { Err(ErrorKind::ConnectionReset.into()) } else { Ok(given) }
+    }
+
+    fn attempt(&mut self, stream: Shared, _: usize) -> io::Result<Self::Connecting> {
+        Ok(Some(Ok(stream)))
     }
 
     fn opened(&mut self, _: &mut Shared, _: usize, _: bool) -> io::Result<()> {
@@ -101,6 +121,12 @@ impl Net for Fake {
         let count = wire.writes.pop_front().unwrap_or(Ok(all.len()))?.min(all.len());
         wire.written.extend_from_slice(&all[..count]);
         Ok(count)
+    }
+
+    fn flush(&mut self, stream: &mut Shared, _: &mut Context<'_>) -> io::Result<()> {
+        let mut wire = stream.borrow_mut();
+        wire.flush_calls += 1;
+        wire.flushes.pop_front().unwrap_or(Ok(()))
     }
 }
 
@@ -188,7 +214,7 @@ fn with_connections(count: u32) -> (Sockets<Fake>, Toy, Vec<Shared>) {
     let wires: Vec<Shared> = (0..count).map(|_| Shared::default()).collect();
     let mut sockets = Sockets::new(Fake::default(), Clock::start());
     sockets.net.accepts = wires.iter().cloned().map(Ok).collect();
-    sockets.listen(TcpListener::bind("127.0.0.1:0").expect("a port")).expect("it is a fake");
+    sockets.listen(TcpListener::bind("127.0.0.1:0").expect("a port").into()).expect("it is a fake");
     let mut toy = Toy::default();
     assert_eq!(sockets.next(&mut toy), None);
     assert_eq!(toy.accepted, count);
@@ -443,4 +469,64 @@ fn a_machine_may_close_a_connection_for_what_came() {
     toy.outputs.extend([Output::Event(Told::Down(conn(0), reason.clone())), Output::Disconnect(conn(0))]);
     assert_eq!(turn(&mut sockets, &mut toy), [Told::Down(conn(0), reason)]);
     assert_eq!(Rc::strong_count(&wires[0]), 1, "the socket is closed");
+}
+
+#[test]
+fn what_an_object_holds_back_is_flushed_until_it_is_sent() {
+    let (mut sockets, mut toy, wires) = with_connections(1);
+    wires[0].borrow_mut().flushes.extend([would_block(), would_block()]);
+    toy.say(conn(0), b"0123456789");
+    turn(&mut sockets, &mut toy);
+    assert_eq!((wires[0].borrow().written.len(), wires[0].borrow().flush_calls), (10, 1));
+    assert!(!sockets.is_flushed());
+    turn(&mut sockets, &mut toy);
+    assert_eq!((wires[0].borrow().flush_calls, sockets.deadline()), (1, None), "nobody tries before the wake");
+    for calls in [2, 3, 3] {
+        wake(&mut sockets, 0);
+        turn(&mut sockets, &mut toy);
+        assert_eq!(wires[0].borrow().flush_calls, calls);
+    }
+    assert_eq!((wires[0].borrow().write_calls, sockets.is_flushed()), (1, true));
+}
+
+#[test]
+fn a_connection_that_the_user_makes_is_asked_for_once() {
+    let (mut sockets, mut toy) = (Sockets::new(Fake::default(), Clock::start()), Toy::default());
+    sockets.entrust();
+    toy.dial(conn(0), "host");
+    toy.dial(conn(1), "host");
+    toy.dial(conn(2), "host");
+    assert!(turn(&mut sockets, &mut toy).is_empty());
+    toy.outputs.push_back(Output::Disconnect(conn(2)));
+    assert!(turn(&mut sockets, &mut toy).is_empty());
+    let wanted: Vec<_> = core::iter::from_fn(|| sockets.wanted()).map(|(conn, _)| conn).collect();
+    assert_eq!(wanted, [conn(0), conn(1)], "one was given up");
+    assert_eq!(sockets.deadline(), None);
+    sockets.made(conn(0), Ok(Shared::default()));
+    sockets.made(conn(1), Err(io::Error::other("no way through the proxy")));
+    sockets.made(conn(2), Ok(Shared::default()));
+    let reason = CloseReason::Failed("no way through the proxy".into());
+    assert_eq!(turn(&mut sockets, &mut toy), [Told::Up(conn(0)), Told::Down(conn(1), reason)]);
+    sockets.made(conn(0), Err(ErrorKind::Other.into()));
+    assert!(turn(&mut sockets, &mut toy).is_empty(), "what is made is made");
+}
+
+#[test]
+fn a_stream_that_is_handed_over_waits_for_room() {
+    let (mut sockets, mut toy, _wires) = with_connections(0);
+    toy.full = true;
+    sockets.arrive(Shared::default(), "there".into(), false);
+    assert!(turn(&mut sockets, &mut toy).is_empty());
+    assert_eq!((toy.accepted, sockets.deadline()), (0, None), "no spinning meanwhile");
+    toy.full = false;
+    let unfit = Shared::default();
+    unfit.borrow_mut().unfit = true;
+    sockets.arrive(unfit, "there".into(), false);
+    assert_eq!(turn(&mut sockets, &mut toy), [Told::Down(conn(1), CloseReason::Reset)]);
+    assert_eq!(toy.accepted, 2);
+    let late = Shared::default();
+    sockets.arrive(late.clone(), "there".into(), false);
+    sockets.shut_doors();
+    assert!(turn(&mut sockets, &mut toy).is_empty());
+    assert_eq!((toy.accepted, Rc::strong_count(&late)), (2, 1), "it is closed");
 }

@@ -40,29 +40,42 @@
 //!     .spawn_with(|job| drop(tokio::spawn(job)));
 //! ```
 
+mod stream;
+
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::future::Future;
+use core::future::{Future, ready};
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use ::tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use ::tokio::net::{TcpListener, TcpStream};
+#[cfg(unix)]
+use ::tokio::net::{UnixListener, UnixStream};
 use ::tokio::time::{Sleep, sleep_until};
 
+use self::stream::Wire;
+pub use self::stream::{Object, Stream};
 pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
+use super::listening::Bound;
+pub use super::listening::Listening;
+#[cfg(not(unix))]
+use super::no_unix_sockets;
 use super::resolver::Resolver;
-use super::sockets::{Net, Place, prepare_accepted};
+use super::sockets::{Net, Place, Target};
 use super::std::io::{self, ErrorKind, IoSlice};
-use super::std::{net, time};
+#[cfg(unix)]
+use super::std::path::Path;
+use super::std::time;
+#[cfg(unix)]
+use super::unix_failure;
 use crate::{Address, ConnId};
 
 /// The admin commands of one job server.
@@ -81,7 +94,9 @@ pub struct Tokio {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl Runtime for Tokio {}
+impl Runtime for Tokio {
+    type Stream = Stream;
+}
 
 impl Reactor for Tokio {
     fn new(wakes: Arc<Wakes>) -> Self {
@@ -112,22 +127,40 @@ fn inside() -> io::Result<()> {
     ::tokio::runtime::Handle::try_current().map(drop).map_err(io::Error::other)
 }
 
+/// A listener that tokio watches.
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    #[cfg(unix)]
+    Unix(UnixListener),
+}
+
 impl Net for Tokio {
-    type Stream = TcpStream;
-    type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
-    type Listener = TcpListener;
+    type Wire = Wire;
+    type Connecting = Pin<Box<dyn Future<Output = io::Result<Wire>> + Send>>;
+    type Listener = Listener;
+    type Given = Stream;
 
     fn waker(&mut self, place: Place) -> Waker {
         self.wakes.waker(place)
     }
 
-    fn listen(&mut self, listener: net::TcpListener, _: usize) -> io::Result<TcpListener> {
+    fn listen(&mut self, listener: Bound, _: usize) -> io::Result<Listener> {
         inside()?;
-        TcpListener::from_std(listener)
+        match listener {
+            Bound::Tcp(listener) => TcpListener::from_std(listener).map(Listener::Tcp),
+            #[cfg(unix)]
+            Bound::Unix(listener) => UnixListener::from_std(listener).map(Listener::Unix),
+        }
     }
 
-    fn accept(&mut self, listener: &TcpListener, cx: &mut Context<'_>) -> io::Result<(TcpStream, SocketAddr)> {
-        now(listener.poll_accept(cx))
+    fn accept(&mut self, listener: &Listener, cx: &mut Context<'_>) -> io::Result<(Wire, Option<SocketAddr>)> {
+        match listener {
+            Listener::Tcp(listener) => {
+                now(listener.poll_accept(cx)).map(|(stream, from)| (Wire::Tcp(stream), Some(from)))
+            }
+            #[cfg(unix)]
+            Listener::Unix(listener) => now(listener.poll_accept(cx)).map(|(stream, _)| (Wire::Unix(stream), None)),
+        }
     }
 
     fn resolve(&mut self, conn: ConnId, server: &Address) -> io::Result<Vec<SocketAddr>> {
@@ -139,33 +172,50 @@ impl Net for Tokio {
         self.resolver.take()
     }
 
-    fn connect(&mut self, address: SocketAddr, _: usize) -> io::Result<Self::Connecting> {
+    fn connect(&mut self, target: &Target, _: usize) -> io::Result<Self::Connecting> {
         inside()?;
-        Ok(Box::pin(TcpStream::connect(address)))
+        match target.clone() {
+            Target::Tcp(address) => Ok(Box::pin(async move { TcpStream::connect(address).await.map(Wire::Tcp) })),
+            #[cfg(unix)]
+            Target::Unix(server) => Ok(Box::pin(async move {
+                let path = Path::new(server.host());
+                let stream = UnixStream::connect(path).await.map_err(|error| unix_failure(path, error))?;
+                Ok(Wire::Unix(stream))
+            })),
+            #[cfg(not(unix))]
+            Target::Unix(_) => Err(no_unix_sockets()),
+        }
     }
 
-    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<TcpStream> {
+    fn connected(&mut self, attempt: &mut Self::Connecting, cx: &mut Context<'_>) -> io::Result<Wire> {
         now(attempt.as_mut().poll(cx))
     }
 
-    fn opened(&mut self, stream: &mut TcpStream, _: usize, accepted: bool) -> io::Result<()> {
-        if accepted { prepare_accepted(stream) } else { stream.set_nodelay(true) }
+    fn adopt(&mut self, given: Stream) -> io::Result<Wire> {
+        given.adopt()
     }
 
-    fn readable(&mut self, stream: &TcpStream, cx: &mut Context<'_>) -> bool {
-        stream.poll_read_ready(cx).is_ready()
+    fn attempt(&mut self, stream: Wire, _: usize) -> io::Result<Self::Connecting> {
+        Ok(Box::pin(ready(Ok(stream))))
     }
 
-    fn read(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
-        let mut buffer = ReadBuf::new(into);
-        now(Pin::new(stream).poll_read(cx, &mut buffer))?;
-        Ok(buffer.filled().len())
+    fn opened(&mut self, stream: &mut Wire, _: usize, accepted: bool) -> io::Result<()> {
+        stream.prepare(accepted)
     }
 
-    fn write(&mut self, stream: &mut TcpStream, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        now(match chunks {
-            [only] => Pin::new(stream).poll_write(cx, only),
-            _ => Pin::new(stream).poll_write_vectored(cx, chunks),
-        })
+    fn readable(&mut self, stream: &Wire, cx: &mut Context<'_>) -> bool {
+        stream.readable(cx)
+    }
+
+    fn read(&mut self, stream: &mut Wire, cx: &mut Context<'_>, into: &mut [u8]) -> io::Result<usize> {
+        stream.read(cx, into)
+    }
+
+    fn write(&mut self, stream: &mut Wire, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        stream.write(cx, chunks)
+    }
+
+    fn flush(&mut self, stream: &mut Wire, cx: &mut Context<'_>) -> io::Result<()> {
+        stream.flush(cx)
     }
 }

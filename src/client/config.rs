@@ -33,6 +33,9 @@ pub struct Config {
     pub namespace: Option<Box<str>>,
     /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
     pub client_id: Option<Box<str>>,
+    /// What happens when the user of a job does not read what comes of it. Default of a machine [`Unread::Polled`], of all
+    /// handles [`Unread::Overflow`].
+    pub unread: Unread,
     /// What it may hold.
     pub limits: Limits,
     /// Where its randomness comes from: jitter, generated uniques, the hash of its tables.
@@ -52,10 +55,33 @@ impl Config {
             exceptions: true,
             namespace: None,
             client_id: None,
+            unread: Unread::Polled,
             limits: Limits::default(),
             seed,
         }
     }
+}
+
+/// What happens when the user of a job does not read its WORK_DATA and WORK_WARNING, and
+/// [`Limits::max_unread`] bytes of them wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unread {
+    /// An event counts as read as soon as it is polled: whoever polls the machine bounds what he keeps. For handles the same
+    /// as [`Overflow`](Self::Overflow).
+    #[default]
+    Polled,
+    /// The job ends as [`Outcome::Overflow`](crate::Outcome::Overflow); its other events so far can still be read, and
+    /// nobody else is touched.
+    Overflow,
+    /// Its connection is no longer read until half of it has been read by the user: the job server has to wait, and in the
+    /// end the worker.
+    ///
+    /// This is head-of-line blocking: **all** jobs and requests of that connection wait for the one user who does not read,
+    /// and so does one who waits for one job before he reads another. Meanwhile nobody can see whether the server lives; it
+    /// is not probed, and no reply is missed. The deadlines of the jobs go on, and a job that ends by one, or is abandoned,
+    /// holds nothing up any more.
+    Pause,
 }
 
 /// How long the jobs of a client took, since it was made.
@@ -81,4 +107,6 @@ pub struct Counters {
     pub retried: u64,
     /// Packets for jobs that had ended or were never known.
     pub late: u64,
+    /// Jobs that ended as [`Outcome::Overflow`](crate::Outcome::Overflow).
+    pub overflowed: u64,
 }

@@ -54,6 +54,12 @@ pub(super) struct Entry {
     dealt: u32,
     /// Of its handle, once it has one.
     hash: u64,
+    /// What of it waits to be read, as [`Limits::max_unread`](crate::Limits::max_unread) counts.
+    pub(super) unread: usize,
+    /// That is too much, and its connection is paused.
+    pub(super) holds: bool,
+    /// Only its end is wanted.
+    pub(super) muted: bool,
 }
 
 impl Entry {
@@ -80,6 +86,11 @@ impl Entry {
 
     pub(super) fn retry(&self, default: Retry) -> Retry {
         self.job.extra.as_ref().and_then(|extra| extra.retry).unwrap_or(default)
+    }
+
+    /// How much of it may wait to be read.
+    pub(super) fn max_unread(&self, default: usize) -> usize {
+        self.job.extra.as_ref().and_then(|extra| extra.max_unread).unwrap_or(default)
     }
 
     /// When one of its deadlines passes.
@@ -145,6 +156,9 @@ impl Jobs {
             sequence,
             dealt: 0,
             hash: 0,
+            unread: 0,
+            holds: false,
+            muted: false,
         };
         JobId::new(u32::try_from(self.slab.insert(entry)).unwrap_or(u32::MAX), generation)
     }

@@ -9,6 +9,7 @@ mod jobs;
 mod packet;
 mod requests;
 mod servers;
+mod unread;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -18,11 +19,12 @@ use core::time::Duration;
 
 use bytes::BytesMut;
 
-pub use self::config::{Config, Counters, Latencies};
+pub use self::config::{Config, Counters, Latencies, Unread};
 pub use self::event::{Event, RequestError, RequestId, Status};
 use self::jobs::{Jobs, Stage};
 use self::requests::Ask;
 use self::servers::candidate;
+pub use self::unread::EVENT_COST;
 use crate::address::Address;
 use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
@@ -81,6 +83,7 @@ struct Settings {
     deadlines: Deadlines,
     retry: Retry,
     exceptions: bool,
+    unread: Unread,
     client_id: Option<Box<str>>,
     namespace: Option<Box<str>>,
 }
@@ -115,6 +118,7 @@ impl Client {
                 deadlines: config.deadlines,
                 retry: config.retry,
                 exceptions: config.exceptions,
+                unread: config.unread,
                 client_id: config.client_id,
                 namespace: config.namespace,
             },
@@ -220,6 +224,12 @@ impl Client {
             && self.open_requests == 0
             && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
             && self.asks.iter().all(VecDeque::is_empty)
+    }
+
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.links.has_output()
     }
 
     /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
@@ -347,6 +357,9 @@ impl Client {
         self.latencies.total.record_between(entry.submitted, self.links.now);
         trace::done(&entry.span, &outcome, self.links.now.saturating_since(entry.submitted));
         self.links.event(Event::Done { job: id, outcome });
+        if entry.holds {
+            self.links.unhold(entry.link);
+        }
         if entry.is_placed() {
             self.leave(entry.link, finished);
         }
@@ -379,6 +392,9 @@ impl Client {
         let (phase, place, attempts) = (entry.phase(taken), entry.link, entry.attempts);
         if phase >= Phase::Accepted {
             entry.since = self.links.now;
+        }
+        if core::mem::take(&mut entry.holds) {
+            self.links.unhold(place);
         }
         let stage = match entry.retry(self.config.retry) {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
@@ -507,12 +523,12 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if let Some(output) = self.links.output() {
-            return output;
+        if self.links.is_unsettled() {
+            let parked = self.jobs.has_parked();
+            let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+            self.links.settle(self.jobs.first_timer(), |place| parked || asked(place));
         }
-        let parked = self.jobs.has_parked();
-        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
-        self.links.wait(self.jobs.first_timer(), |place| parked || asked(place))
+        self.links.output()
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

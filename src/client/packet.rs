@@ -31,17 +31,22 @@ impl Client {
                 self.ended(place, handle, Outcome::Exception(packet.into_payload()));
             }
             Packet::WorkData(packet) => {
-                if let Some(job) = self.alive(place, packet.handle()) {
-                    self.links.event(Event::Data { job, payload: packet.into_payload() });
+                let job = self.alive(place, packet.handle());
+                let payload = packet.into_payload();
+                if let Some(job) = job.filter(|&job| self.may_wait(place, job, payload.len())) {
+                    self.links.event(Event::Data { job, payload });
                 }
             }
             Packet::WorkWarning(packet) => {
-                if let Some(job) = self.alive(place, packet.handle()) {
-                    self.links.event(Event::Warning { job, payload: packet.into_payload() });
+                let job = self.alive(place, packet.handle());
+                let payload = packet.into_payload();
+                if let Some(job) = job.filter(|&job| self.may_wait(place, job, payload.len())) {
+                    self.links.event(Event::Warning { job, payload });
                 }
             }
             Packet::WorkStatus(packet) => {
-                if let Some(job) = self.alive(place, packet.handle()) {
+                let job = self.alive(place, packet.handle());
+                if let Some(job) = job.filter(|&job| !self.is_muted(job)) {
                     let (numerator, denominator) = (number(packet.numerator()), number(packet.denominator()));
                     self.links.event(Event::Progress { job, numerator, denominator });
                 }
@@ -128,6 +133,9 @@ impl Client {
         }
         let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        if self.is_muted(id) {
+            return;
+        }
         let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
         self.links.event(Event::Created { job: id, handle, server });
     }

@@ -15,28 +15,9 @@
 //! that has submitted one job twice gets each twice, as from gearmand. A job is in the background as soon as one of its
 //! submissions was.
 //!
-//! # Where it differs from gearmand 1.1.20
-//! | there | here |
-//! | --- | --- |
-//! | packet type 0xffffffff and `create function` without a name crash it | the connection is closed; the name is empty |
-//! | too few arguments: waits, and takes the next packet for the missing ones | ERROR `INVALID_ARGUMENTS` at once, in step |
-//! | packets of any size | [`Limits::max_packet`](crate::Limits::max_packet): ERROR `ARGUMENT_TOO_LARGE`, then closed |
-//! | a foreground job whose client has left joins new submissions and is never run | it is dropped at once, with its unique |
-//! | a background job is dropped when a foreground client that joined it leaves | it stays |
-//! | NOOP, then PRE_SLEEP without a GRAB_JOB: never woken again | NOOP again while a job waits |
-//! | CAN_DO while asleep does not wake | NOOP if a job waits |
-//! | the timer of CAN_DO_TIMEOUT is one a connection and fires on finished jobs | one a job, gone when it ends |
-//! | CAN_DO twice counts twice | once; the last one's time limit holds |
-//! | `cancel job` of a running job: WORK_FAIL, and later WORK_COMPLETE too | WORK_FAIL, and the worker's results are for nobody |
-//! | `cancel job` of a queued job: stays listed until a worker looks | gone at once |
-//! | a job of SUBMIT_JOB_EPOCH that falls due wakes nobody | NOOP |
-//! | WORK_FAIL for WORK_EXCEPTION ends with a NUL | it does not |
-//! | a unique of 64 bytes loses one and shifts the payload | it is kept whole |
-//! | a handle of 64 bytes in GET_STATUS gets no answer | unknown: four zeros |
-//! | `create function` with LF cuts a letter | it does not |
-//! | `drop function` with queued jobs | refused, as with running ones |
-//! | a client that does not read is buffered for without end | see [`Config::slow_reader`] |
-//! | a body of 3 NULs in SUBMIT_REDUCE_JOB, as PROTOCOL has it, hangs | ERROR `INVALID_ARGUMENTS` |
+//! # Where it differs from gearmand
+//! All that is meant to be otherwise than in gearmand 1.1.20 is in [one table](crate::guide::differences), with the reasons.
+//! What a peer may hold here has [limits](Config) that gearmand does not have.
 //!
 //! As in gearmand: CANT_DO and RESET_ABILITIES requeue the jobs of those functions that the worker runs, and its results
 //! for them get ERROR `JOB_NOT_FOUND`; CAN_DO_TIMEOUT is in milliseconds, and at expiry the job is requeued in silence;
@@ -46,6 +27,7 @@
 mod config;
 mod jobs;
 mod packets;
+mod patience;
 mod peer;
 mod queue;
 mod stored;
@@ -70,7 +52,8 @@ use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output, Peer
 use crate::random::Random;
 use crate::time::{Instant, earlier};
 use crate::trace;
-use crate::wire::{PacketType, admin, split};
+use crate::wire::frame::{FrameError, packet_type};
+use crate::wire::{DecodeError, PacketType, admin, split};
 
 /// What a server tells whoever embeds it. Jobs come and go without events: [`Server::counters`] counts them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -310,6 +293,7 @@ impl Server {
                 Timer::Peer(peer) => self.look_at(peer),
             }
         }
+        self.lose_patience();
         self.settle();
     }
 
@@ -328,8 +312,12 @@ impl Server {
                 stream.clear();
                 break;
             };
+            let waits = this.grab.is_some();
             if this.congested.is_some() && self.peers.hold_up(peer, peer) {
                 break;
+            }
+            if waits {
+                self.give_up(peer);
             }
             if self.peers.outputs.len() >= self.config.limits.max_events {
                 self.peers.pause(peer);
@@ -359,9 +347,11 @@ impl Server {
     fn binary(&mut self, peer: u32, stream: &mut BytesMut) -> Result<(), ProtocolError> {
         match split(stream, self.config.limits.max_packet) {
             Ok(Some(frame)) => self.packet(peer, frame),
-            Ok(None) => Ok(()),
+            Ok(None) => unknown_type(stream),
             Err(fault) => {
-                if let crate::wire::frame::FrameError::TooLarge { .. } = fault {
+                if let FrameError::TooLarge { kind, .. } = fault
+                    && kind.info().is_some()
+                {
                     self.refuse(peer, "ARGUMENT_TOO_LARGE", "Packet is larger than this server takes");
                 }
                 Err(fault.into())
@@ -390,6 +380,7 @@ impl Server {
 
     /// Drops all that a connection is for jobs: its own ones are abandoned, those it runs are given to others.
     fn retire(&mut self, peer: u32) {
+        self.queue.await_no_job(peer);
         self.queue.abandon(peer);
         self.reset(peer);
     }
@@ -441,6 +432,7 @@ impl Server {
         }
         let is_quiet = this.outbox.waiting() == 0;
         this.closing = Some(reason);
+        self.peers.announce(peer);
         self.retire(peer);
         if is_quiet {
             self.leave(peer);
@@ -548,7 +540,9 @@ impl Server {
     fn send_wake_ups(&mut self) {
         let mut woken = core::mem::take(&mut self.queue.woken);
         for peer in woken.drain(..) {
-            self.peers.send(peer, PacketType::NOOP, &[], None);
+            if !self.end_wait(peer) {
+                self.peers.send(peer, PacketType::NOOP, &[], None);
+            }
         }
         self.queue.woken = woken;
     }
@@ -580,6 +574,14 @@ impl Server {
             this.congested = None;
             self.release_held_up(peer);
         }
+    }
+}
+
+/// A packet of an unknown type closes its connection as soon as its header has come: its body is not waited for.
+fn unknown_type(stream: &[u8]) -> Result<(), ProtocolError> {
+    match packet_type(stream) {
+        Some(kind) if kind.info().is_none() => Err(DecodeError::UnknownType(kind.number()).into()),
+        _ => Ok(()),
     }
 }
 
@@ -631,7 +633,10 @@ impl Machine for Server {
                     self.life = Life::Closed;
                     return Output::Event(Event::Closed);
                 }
-                None => return Output::Wait(self.queue.timers.next()),
+                None => {
+                    let patience = earlier(self.queue.next_tired(), self.peers.next_announcement());
+                    return Output::Wait(earlier(self.queue.timers.next(), patience));
+                }
             }
         }
     }

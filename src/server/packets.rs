@@ -1,6 +1,7 @@
 //! What each packet does.
 
 use bytes::Bytes;
+use memchr::memchr;
 
 use super::Server;
 use super::jobs::{NewJob, write_decimal};
@@ -11,7 +12,7 @@ use crate::time::Instant;
 use crate::trace;
 use crate::wire::table::{
     CanDo, CanDoTimeout, CantDo, EchoReq, GetStatus, GetStatusUnique, OptionReq, SetClientId, SubmitJob,
-    SubmitJobEpoch, SubmitReduceJob, WorkComplete, WorkFail, WorkStatus,
+    SubmitJobEpoch, SubmitReduceJob, WorkFail, WorkStatus,
 };
 use crate::wire::{DecodeError, Frame, Magic, PacketType};
 use core::time::Duration;
@@ -95,8 +96,8 @@ impl core::ops::Deref for Decimal {
 }
 
 /// The form of a GRAB_JOB.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Grab {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grab {
     Plain,
     Unique,
     All,
@@ -155,21 +156,23 @@ impl Server {
             | PacketType::WORK_EXCEPTION => self.work(peer, kind, body)?,
             PacketType::WORK_STATUS => self.work_status(peer, body)?,
             PacketType::WORK_FAIL => self.work_fail(peer, body)?,
-            PacketType::CAN_DO => self.can_do(peer, CanDo::decode(body)?.function(), 0)?,
+            PacketType::CAN_DO => self.can_do(peer, up_to_nul(CanDo::decode(body)?.function()), 0)?,
             PacketType::CAN_DO_TIMEOUT => {
                 let packet = CanDoTimeout::decode(body)?;
                 self.can_do(peer, packet.function(), timeout(packet.timeout()))?;
             }
-            PacketType::CANT_DO => self.cant_do(peer, CantDo::decode(body)?.function()),
+            PacketType::CANT_DO => self.cant_do(peer, up_to_nul(CantDo::decode(body)?.function())),
             PacketType::RESET_ABILITIES => self.reset(peer),
-            PacketType::GET_STATUS => self.status(peer, GetStatus::decode(body)?.handle()),
-            PacketType::GET_STATUS_UNIQUE => self.status_unique(peer, GetStatusUnique::decode(body)?.unique()),
+            PacketType::GET_STATUS => self.status(peer, up_to_nul(GetStatus::decode(body)?.handle())),
+            PacketType::GET_STATUS_UNIQUE => {
+                self.status_unique(peer, up_to_nul(GetStatusUnique::decode(body)?.unique()));
+            }
             PacketType::ECHO_REQ => {
                 let payload = EchoReq::decode(body)?.into_payload();
                 self.peers.send(peer, PacketType::ECHO_RES, &[], Some(&payload));
             }
             PacketType::OPTION_REQ => self.option(peer, OptionReq::decode(body)?.option())?,
-            PacketType::SET_CLIENT_ID => self.name(peer, SetClientId::decode(body)?.id()),
+            PacketType::SET_CLIENT_ID => self.name(peer, up_to_nul(SetClientId::decode(body)?.id())),
             kind if kind.info().is_some() => return Err(Refuse("INVALID_COMMAND", "Command not expected")),
             kind => return Err(Fault::Close(DecodeError::UnknownType(kind.number()).into())),
         }
@@ -191,7 +194,7 @@ impl Server {
         let packet = SubmitJobEpoch::decode(body)?;
         let unique = Name::new(packet.unique())?;
         let function = self.function(peer, packet.function())?;
-        let due = self.when(Duration::from_secs(leading_digits(packet.epoch())));
+        let due = self.when(Duration::from_secs(natural(packet.epoch())));
         let payload = packet.into_payload();
         let (priority, background) = (Priority::Normal, true);
         self.submit(peer, NewJob { function, unique: &unique, reducer: None, payload, priority, background }, due)
@@ -202,7 +205,8 @@ impl Server {
         let (unique, reducer) = (Name::new(packet.unique())?, Name::new(packet.reducer())?);
         let function = self.function(peer, packet.function())?;
         let payload = packet.into_payload();
-        let (priority, reducer) = (Priority::Normal, Some(&*reducer));
+        // Without a name it is an ordinary job.
+        let (priority, reducer) = (Priority::Normal, Some(&*reducer).filter(|reducer| !reducer.is_empty()));
         self.submit(peer, NewJob { function, unique: &unique, reducer, payload, priority, background }, None)
     }
 
@@ -250,7 +254,6 @@ impl Server {
     }
 
     fn status(&mut self, peer: u32, handle: &[u8]) {
-        let handle = handle.strip_suffix(&[0]).unwrap_or(handle);
         let job = self.handles.parse(handle).and_then(|number| self.queue.jobs.with_number(number));
         let [known, running, numerator, denominator, _] = self.status_of(job);
         let arguments: [&[u8]; 5] = [handle, &known, &running, &numerator, &denominator];
@@ -275,7 +278,7 @@ impl Server {
     }
 
     fn option(&mut self, peer: u32, option: &[u8]) -> Done {
-        if !option.strip_suffix(&[0]).unwrap_or(option).eq_ignore_ascii_case(b"exceptions") {
+        if !up_to_nul(option).eq_ignore_ascii_case(b"exceptions") {
             return Err(Refuse("UNKNOWN_OPTION", "Server does not recognize given option"));
         }
         if let Some(this) = self.peers.get_mut(peer) {
@@ -308,9 +311,11 @@ impl Server {
         }
     }
 
-    fn grab(&mut self, peer: u32, form: Grab) {
+    pub(super) fn grab(&mut self, peer: u32, form: Grab) {
         let Some(job) = self.queue.grab(peer, self.now) else {
-            self.peers.send(peer, PacketType::NO_JOB, &[], None);
+            if !self.waits(peer, form) {
+                self.peers.send(peer, PacketType::NO_JOB, &[], None);
+            }
             return;
         };
         self.counters.assigned += 1;
@@ -344,18 +349,22 @@ impl Server {
     }
 
     fn work(&mut self, peer: u32, kind: PacketType, body: Bytes) -> Done {
-        let packet = WorkComplete::decode(body)?;
         let otherwise = match kind {
             PacketType::WORK_COMPLETE => "Job given in work result not found",
             PacketType::WORK_EXCEPTION => "An exception was received for a job that does not exist",
             _ => "Job does not exist on server",
         };
-        let job = self.held(peer, packet.handle(), otherwise)?;
+        let (job, payload) = match memchr(0, &body) {
+            Some(end) => (self.held(peer, body.get(..end).unwrap_or_default(), otherwise)?, body.slice(end + 1..)),
+            // Perl's worker leaves the NUL out where the payload is empty.
+            None => (self.held(peer, &body, otherwise).map_err(|_| Fault::Incomplete)?, Bytes::new()),
+        };
         let handle = self.handles.write(self.queue.jobs.table[job].number);
-        let payload = packet.into_payload();
         for waiter in self.queue.waiting_for(job) {
             let takes = kind != PacketType::WORK_EXCEPTION || self.peers.get(waiter).is_some_and(|w| w.exceptions);
-            if takes {
+            if kind == PacketType::WORK_COMPLETE {
+                self.peers.result(waiter, &handle, &payload, self.delay(waiter));
+            } else if takes {
                 self.peers.send(waiter, kind, &[&handle], Some(&payload));
             } else {
                 self.peers.send(waiter, PacketType::WORK_FAIL, &[&handle], None);
@@ -366,8 +375,7 @@ impl Server {
             PacketType::WORK_EXCEPTION => self.counters.failed += 1,
             _ => return Ok(()),
         }
-        self.queue.count_run(job);
-        self.queue.finish(job);
+        self.end(peer, job);
         Ok(())
     }
 
@@ -391,32 +399,57 @@ impl Server {
             let text = "Error occurred due to GEARMAND_JOB_HANDLE_SIZE being too small from snprintf";
             return Err(Refuse("ARGUMENT_TOO_LARGE", text));
         }
-        let job = self.held(peer, packet.handle(), "Job given in work result not found")?;
-        self.queue.count_run(job);
-        self.fail(job);
+        let job = self.held(peer, up_to_nul(packet.handle()), "Job given in work result not found")?;
+        self.tell_failed(job);
+        self.end(peer, job);
         Ok(())
+    }
+
+    /// The worker of a job has ended it.
+    fn end(&mut self, peer: u32, job: u32) {
+        if self.queue.jobs.table[job].waiting > 0
+            && let Some(this) = self.peers.get_mut(peer)
+        {
+            this.told = true;
+        }
+        self.queue.count_run(job);
+        self.queue.finish(job);
     }
 }
 
-/// The number that the digits at the start of a text make: zero where there are none, the most there is where it is more.
-fn leading_digits(text: &[u8]) -> u64 {
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit - b'0')))
+/// A text as gearmand reads it where it is the only argument of a packet: clients that send C strings end it with a NUL.
+fn up_to_nul(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// The number of CAN_DO_TIMEOUT in milliseconds. What is no number, or a negative one, is no limit.
-fn timeout(text: &[u8]) -> u32 {
-    u32::try_from(leading_digits(text)).unwrap_or(u32::MAX)
-}
-
-/// The number in a WORK_STATUS as gearmand keeps it: in 32 bits, with what is over cut off.
-fn wrapped(text: &[u8]) -> u32 {
-    let (negative, digits) = match text {
+/// The number at the start of a text, behind white space and a sign: zero where there is none, the most there is where it
+/// is more. Says also whether it is negative.
+fn leading_number(text: &[u8]) -> (bool, u64) {
+    let (negative, digits) = match text.trim_ascii_start() {
         [b'-', digits @ ..] => (true, digits),
         [b'+', digits @ ..] => (false, digits),
         digits => (false, digits),
     };
-    let number = leading_digits(digits);
+    let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
+    let number = digits
+        .fold(0_u64, |number, digit| number.saturating_mul(10).saturating_add(u64::from(digit.wrapping_sub(b'0'))));
+    (negative, number)
+}
+
+/// The number of SUBMIT_JOB_EPOCH or CAN_DO_TIMEOUT, of which a negative one counts as zero.
+fn natural(text: &[u8]) -> u64 {
+    let (negative, number) = leading_number(text);
+    if negative { 0 } else { number }
+}
+
+/// The number of CAN_DO_TIMEOUT in milliseconds. What is no number, or a negative one, is no limit.
+fn timeout(text: &[u8]) -> u32 {
+    u32::try_from(natural(text)).unwrap_or(u32::MAX)
+}
+
+/// The number in a WORK_STATUS as gearmand keeps it: in 32 bits, with what is over cut off.
+fn wrapped(text: &[u8]) -> u32 {
+    let (negative, number) = leading_number(text);
     let number = if negative { number.wrapping_neg() } else { number };
     u32::try_from(number & u64::from(u32::MAX)).unwrap_or(0)
 }
@@ -427,12 +460,21 @@ mod tests {
 
     #[test]
     fn numbers_in_texts_are_read_as_gearmand_does() {
-        let numbers: [(&[u8], u64); 6] =
-            [(b"", 0), (b"abc", 0), (b"-1", 0), (b"12x", 12), (b"0.5", 0), (b"99999999999999999999999", u64::MAX)];
-        numbers.iter().for_each(|(text, number)| assert_eq!(leading_digits(text), *number));
+        let numbers: [(&[u8], u64); 8] = [
+            (b"", 0),
+            (b"abc", 0),
+            (b"-1", 0),
+            (b"12x", 12),
+            (b" \t+12", 12),
+            (b"0.5", 0),
+            (b"+-5", 0),
+            (b"99999999999999999999999", u64::MAX),
+        ];
+        numbers.iter().for_each(|(text, number)| assert_eq!(natural(text), *number));
         assert_eq!(wrapped(b"-1"), u32::MAX);
         assert_eq!(wrapped(b"+7"), 7);
         assert_eq!(wrapped(b"-"), 0);
+        assert_eq!(wrapped(b" 5"), 5);
         assert_eq!(wrapped(b"0.5"), 0);
         assert_eq!(wrapped(b"4294967297"), 1);
         assert_eq!(timeout(b"4294967297"), u32::MAX);

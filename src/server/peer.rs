@@ -7,12 +7,16 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::Event;
+use super::packets::Grab;
 use super::table::NONE;
 use crate::machine::{CloseReason, ConnId, Output, Peer as Knocking};
 use crate::outbox::Outbox;
 use crate::time::Instant;
 use crate::trace::{self, Span};
 use crate::wire::{Magic, PacketType};
+
+/// More bytes than this are not delayed.
+const MOST_DELAYED: usize = 16 << 10;
 
 /// A connection.
 #[derive(Debug)]
@@ -45,6 +49,23 @@ pub(super) struct Peer {
     pub(super) paused: bool,
     /// Whether it is to be looked at in the next poll.
     noticed: bool,
+    /// Its grab, which waits for a job.
+    pub(super) grab: Option<Grab>,
+    /// Whether somebody waited for the job that it has ended since its last grab.
+    pub(super) told: bool,
+    /// How often its grab has waited in vain, and how many grabs do not wait therefore.
+    pub(super) doubt: u8,
+    pub(super) in_doubt: u8,
+    /// Results in its outbox that the driver has not been told of.
+    delayed: u32,
+}
+
+/// How long a result may wait for others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delay {
+    /// Until there are so many.
+    pub(super) most: u32,
+    pub(super) until: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +89,8 @@ pub(super) struct Peers {
     pub(super) overfull: Vec<u32>,
     /// One that has too much to read and was sent something.
     pub(super) hit: Option<u32>,
+    /// When the driver is told of delayed results at the latest, in order. It may have been told before.
+    announcements: VecDeque<(Instant, ConnId)>,
 }
 
 impl Peers {
@@ -82,6 +105,7 @@ impl Peers {
             paused: Vec::new(),
             overfull: Vec::new(),
             hit: None,
+            announcements: VecDeque::new(),
         }
     }
 
@@ -121,6 +145,11 @@ impl Peers {
             holding_up: Vec::new(),
             paused: false,
             noticed: false,
+            grab: None,
+            told: false,
+            doubt: 0,
+            in_doubt: 0,
+            delayed: 0,
         }));
         conn
     }
@@ -161,27 +190,79 @@ impl Peers {
     /// Queues a packet for a connection, unless it is closing.
     #[inline]
     pub(super) fn send(&mut self, index: u32, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) {
-        self.write(index, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+        self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+    }
+
+    /// Queues a WORK_COMPLETE, of which the driver may be told later.
+    pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, delay: Option<Delay>) {
+        let kind = PacketType::WORK_COMPLETE;
+        self.write(index, delay, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
     }
 
     /// Queues a text for a connection, unless it is closing.
     pub(super) fn text(&mut self, index: u32, bytes: &[u8]) {
-        self.write(index, |outbox| outbox.text(bytes));
+        self.write(index, None, |outbox| outbox.text(bytes));
     }
 
     #[inline]
-    fn write(&mut self, index: u32, write: impl FnOnce(&mut Outbox) -> bool) {
+    fn write(&mut self, index: u32, delay: Option<Delay>, write: impl FnOnce(&mut Outbox) -> bool) {
         let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
         if peer.closing.is_some() {
             return;
         }
-        if write(&mut peer.outbox) {
-            self.outputs.push_back(Output::Transmit(peer.conn));
+        let was_empty = write(&mut peer.outbox);
+        if was_empty || peer.delayed > 0 {
+            let delayed = if was_empty { 0 } else { peer.delayed } + 1;
+            match delay {
+                Some(delay) if delayed < delay.most && peer.outbox.waiting() < MOST_DELAYED => {
+                    peer.delayed = delayed;
+                    if was_empty {
+                        self.announcements.push_back((delay.until, peer.conn));
+                    }
+                }
+                _ => {
+                    peer.delayed = 0;
+                    self.outputs.push_back(Output::Transmit(peer.conn));
+                }
+            }
         }
         if peer.outbox.waiting() > self.max_outgoing {
             self.hit = Some(index);
             self.overfull.push(index);
         }
+    }
+
+    /// Tells the driver of delayed results.
+    pub(super) fn announce(&mut self, index: u32) {
+        if let Some(peer) = self.get_mut(index)
+            && core::mem::take(&mut peer.delayed) > 0
+        {
+            let conn = peer.conn;
+            self.outputs.push_back(Output::Transmit(conn));
+        }
+    }
+
+    /// Tells the driver of the results that have been delayed for long enough.
+    pub(super) fn announce_due(&mut self, now: Instant) {
+        while let Some(&(until, conn)) = self.announcements.front()
+            && until <= now
+        {
+            self.announcements.pop_front();
+            if let Some(index) = self.find(conn) {
+                self.announce(index);
+            }
+        }
+    }
+
+    /// When there is to be told of delayed results.
+    pub(super) fn next_announcement(&mut self) -> Option<Instant> {
+        while let Some(&(until, conn)) = self.announcements.front() {
+            if self.find(conn).and_then(|index| self.get(index)).is_some_and(|peer| peer.delayed > 0) {
+                return Some(until);
+            }
+            self.announcements.pop_front();
+        }
+        None
     }
 
     /// The driver looks at the outgoing bytes of a connection.

@@ -11,7 +11,7 @@ mod abilities;
 mod audit;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -72,6 +72,8 @@ pub(super) struct Party {
     running: List,
     pub(super) running_count: u32,
     waiters: List,
+    /// Foreground submissions that it waits for.
+    pub(super) waiting: u32,
     asleep: bool,
     /// Whether it was woken and has not grabbed since.
     woken: bool,
@@ -87,6 +89,7 @@ impl Party {
         running: List::EMPTY,
         running_count: 0,
         waiters: List::EMPTY,
+        waiting: 0,
         asleep: false,
         woken: false,
     };
@@ -119,6 +122,13 @@ pub(super) struct Rules {
     pub(super) max_abilities: usize,
 }
 
+impl Rules {
+    /// How many sleeping workers a new job wakes at most.
+    const fn to_wake(&self) -> u32 {
+        if self.worker_wakeup == 0 { u32::MAX } else { self.worker_wakeup }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Queue {
     rules: Rules,
@@ -133,8 +143,10 @@ pub(super) struct Queue {
     /// By the index of the connection.
     parties: Vec<Party>,
     pub(super) timers: Timers,
-    /// The connections to be sent a NOOP.
+    /// The connections to be sent a NOOP, or what their grab waits for.
     pub(super) woken: Vec<u32>,
+    /// The connections whose grab waits for a job, and until when, in order.
+    awaiting: VecDeque<(Instant, u32)>,
     pub(super) running: u32,
     pub(super) now: Instant,
     pub(super) latencies: Latencies,
@@ -158,6 +170,7 @@ impl Queue {
             parties: Vec::new(),
             timers: Timers::default(),
             woken: Vec::new(),
+            awaiting: VecDeque::new(),
             running: 0,
             now: Instant::EPOCH,
             latencies: Latencies::default(),
@@ -308,7 +321,9 @@ impl Queue {
         let job = &mut jobs.table[job];
         job.waiters.push_back(waiters, waiter, |waiter| &mut waiter.in_job);
         job.waiting += 1;
-        parties[peer as usize].waiters.push_back(waiters, waiter, |waiter| &mut waiter.in_peer);
+        let party = &mut parties[peer as usize];
+        party.waiting += 1;
+        party.waiters.push_back(waiters, waiter, |waiter| &mut waiter.in_peer);
     }
 
     /// The connections that wait for the job, one as often as it has submitted it.
@@ -323,7 +338,9 @@ impl Queue {
         let job = &mut jobs.table[job];
         job.waiters.remove(waiters, index, |waiter| &mut waiter.in_job);
         job.waiting -= 1;
-        parties[peer as usize].waiters.remove(waiters, index, |waiter| &mut waiter.in_peer);
+        let party = &mut parties[peer as usize];
+        party.waiting -= 1;
+        party.waiters.remove(waiters, index, |waiter| &mut waiter.in_peer);
         waiters.remove(index);
     }
 
@@ -339,7 +356,14 @@ impl Queue {
         let (function, priority) = (job.function, job.priority);
         let queue = &mut self.functions[function].queues[priority as usize];
         queue.push_back(&mut self.jobs.table, index, |job| &mut job.link);
-        self.announce(function, priority);
+        match self.taker(function) {
+            // It gets the job at once: there is nobody to wake for it.
+            Some(peer) => {
+                self.announce(function, priority, 0);
+                self.woken.push(peer);
+            }
+            None => self.announce(function, priority, self.rules.to_wake()),
+        }
     }
 
     /// The timer of a job has fired. A delayed job is due now; says whether it was another, to be taken from its worker.

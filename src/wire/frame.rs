@@ -89,12 +89,19 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
         make_room(stream, size);
         return Ok(None);
     }
-    let mut body = stream.split_to(HEADER + size).freeze();
-    body.advance(HEADER);
+    stream.advance(HEADER);
+    // A packet without a body shares nothing.
+    let body = if size == 0 { Bytes::new() } else { stream.split_to(size).freeze() };
     if size > LARGE {
         detach(stream, size);
     }
     Ok(Some(Frame { magic, kind, body }))
+}
+
+/// The type that a packet at the start of `stream` announces, once its header is there.
+pub(crate) fn packet_type(stream: &[u8]) -> Option<PacketType> {
+    let [_, kind, _] = fields(stream.first_chunk::<HEADER>()?);
+    Some(PacketType::new(u32::from_be_bytes(kind)))
 }
 
 /// What came behind a large packet moves out of its buffer, which a small packet would keep alive otherwise. Where nothing

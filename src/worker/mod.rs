@@ -356,6 +356,12 @@ impl Worker {
         &self.latencies
     }
 
+    /// When it was told something last.
+    #[cfg(feature = "blocking")]
+    pub(crate) const fn now(&self) -> Instant {
+        self.links.now
+    }
+
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {
@@ -671,11 +677,11 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if let Some(output) = self.links.output() {
-            return output;
+        if self.links.is_unsettled() {
+            let wanted = self.stop == Stop::No && !self.functions.is_empty();
+            self.links.settle(self.own_deadline(), |_| wanted);
         }
-        let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.wait(self.own_deadline(), |_| wanted)
+        self.links.output()
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -13,7 +13,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gearwheel::{CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
+use gearwheel::{Batch, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
 
 use super::net::Dice;
 
@@ -149,9 +149,9 @@ impl<M: Machine<Event: Debug + Clone>> Session<M> {
         let shared = self.style.partial && self.dice.chance(500);
         let mut outgoing = self.machine.outgoing(conn);
         let mut bytes: Vec<u8> = if shared {
-            let mut list = Vec::new();
-            outgoing.share(3, &mut list);
-            list.iter().flatten().copied().collect()
+            let mut batch = Batch::default();
+            outgoing.share(3, &mut batch);
+            batch.chunks().flatten().copied().collect()
         } else {
             outgoing.chunks().flatten().copied().collect()
         };

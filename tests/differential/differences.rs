@@ -74,6 +74,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "WORK_COMPLETE and its kin without payload and NUL",
+        there: "As above: the job does not end, and its worker is cut off.",
+        here: "From the worker of the job, the payload is empty.",
+        why: "Perl's worker leaves the NUL out where a result is empty or `0`.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a SUBMIT_JOB f|u|x; b CAN_DO f; b GRAB_JOB; b WORK_DATA H:t:1; b WORK_COMPLETE H:t:1",
+            there: &["a JOB_CREATED H:t:1", "b JOB_ASSIGN H:t:1|f|x", "b (closed)"],
+            here: &["a JOB_CREATED H:t:1", "b JOB_ASSIGN H:t:1|f|x", "a WORK_DATA H:t:1|", "a WORK_COMPLETE H:t:1|"],
+        },
+    },
+    Difference {
         name: "Abandoned foreground job",
         there: "Stays until a worker looks, is counted all the while, and swallows new submissions of its unique: they get \
                 JOB_CREATED and never a result.",
@@ -338,9 +351,9 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
-        name: "WORK_FAIL for an exception",
-        there: "The handle ends with a NUL when the client has not set the option `exceptions`.",
-        here: "It is the handle.",
+        name: "A NUL behind the handle of WORK_FAIL",
+        there: "Is there for an exception when the client has not set the option `exceptions`, and when the worker sent one.",
+        here: "Is not there.",
         why: "Clients that compare handles, libgearman's among them, never see the end of such a job.",
         excuse: Excuse::Alike(|replies| {
             for reply in replies {

@@ -49,6 +49,21 @@ fn too_few_arguments_get_an_error_at_once_and_the_stream_stays_in_step() {
 }
 
 #[test]
+fn a_result_without_a_nul_is_empty_as_perls_worker_means_it() {
+    let mut net = Net::new();
+    let client = net.peer(&["OPTION_REQ exceptions", "SUBMIT_JOB f||x", "SUBMIT_JOB f||y"]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "GRAB_JOB"]);
+    net.take(client);
+    net.take(worker);
+    let lines = ["WORK_DATA H:lap:1", "WORK_WARNING H:lap:1", "WORK_COMPLETE H:lap:1", "WORK_EXCEPTION H:lap:2"];
+    assert_eq!(net.ask(worker, &[&lines[..], &["ECHO_REQ x"]].concat()), ["ECHO_RES x"]);
+    assert_eq!(net.take(client), lines.map(|line| format!("{line}|")));
+    // It has ended: this is not its worker's any more.
+    let answer = net.ask(worker, &["WORK_COMPLETE H:lap:1"]);
+    assert!(answer[0].starts_with("ERROR INVALID_ARGUMENTS|"), "{answer:?}");
+}
+
+#[test]
 fn the_form_of_submit_reduce_job_in_protocol_gets_an_answer() {
     let mut net = Net::new();
     let conn = net.connect();
@@ -70,6 +85,21 @@ fn a_packet_over_the_limit_is_refused_from_its_header() {
     net.send_bytes(conn, &header);
     assert_eq!(net.take(conn), ["ERROR ARGUMENT_TOO_LARGE|Packet is larger than this server takes"]);
     assert_eq!(net.disconnected, [conn]);
+}
+
+#[test]
+fn a_packet_of_an_unknown_type_is_refused_from_its_header_without_a_reply() {
+    for size in [1, u32::MAX] {
+        let mut net = Net::new();
+        let conn = net.connect();
+        let mut header = raw(43, b"");
+        header[8..12].copy_from_slice(&size.to_be_bytes());
+        net.send_bytes(conn, &header[..11]);
+        assert!(net.disconnected.is_empty());
+        net.send_bytes(conn, &header[11..]);
+        assert_eq!(net.disconnected, [conn]);
+        assert!(net.take(conn).is_empty());
+    }
 }
 
 #[test]

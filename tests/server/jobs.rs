@@ -468,6 +468,32 @@ fn options_and_echo_are_answered_and_an_echo_of_zero_too() {
 }
 
 #[test]
+fn an_only_argument_ends_at_its_first_nul_as_a_c_string() {
+    let mut net = Net::new();
+    let worker = net.peer(&["CAN_DO f|", "SET_CLIENT_ID me|rest"]);
+    let client = net.peer(&["SUBMIT_JOB f|u|x"]);
+    let asker = net.connect();
+    assert_eq!(net.text(asker, "status\n"), "f\t1\t0\t1\n.\n");
+    assert!(net.text(asker, "workers\n").contains(" me : f\n"));
+    assert_eq!(
+        net.ask(asker, &["GET_STATUS H:lap:1|rest", "GET_STATUS_UNIQUE u|rest", "OPTION_REQ exceptions|rest"]),
+        ["STATUS_RES H:lap:1|1|0|0|0", "STATUS_RES_UNIQUE u|1|0|0|0|1", "OPTION_RES exceptions|rest"]
+    );
+    net.send(worker, &["GRAB_JOB", "WORK_FAIL H:lap:1|rest"]);
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:1", "WORK_FAIL H:lap:1"]);
+    net.send(worker, &["CANT_DO f|"]);
+    assert_eq!(net.text(asker, "status\n"), "f\t0\t0\t0\n.\n");
+}
+
+#[test]
+fn a_reduce_job_without_a_reducer_is_an_ordinary_one() {
+    let mut net = Net::new();
+    net.peer(&["SUBMIT_REDUCE_JOB_BACKGROUND f|u||aggregator|x"]);
+    let worker = net.peer(&["CAN_DO f"]);
+    assert_eq!(net.ask(worker, &["GRAB_JOB_ALL"]), ["JOB_ASSIGN_UNIQ H:lap:1|f|u|x"]);
+}
+
+#[test]
 fn any_split_of_the_stream_gives_the_same_answers() {
     let lines =
         ["CAN_DO f", "SUBMIT_JOB f|u|payload", "GRAB_JOB_ALL", "ECHO_REQ x", "WORK_COMPLETE H:lap:1|r", "GET_STATUS y"];

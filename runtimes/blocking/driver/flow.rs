@@ -3,16 +3,14 @@
 use alloc::sync::Arc;
 use core::task::Waker;
 
-use bytes::Bytes;
-
+use super::super::stream::Stream;
 use super::state::{Core, Reading, find, is_timeout};
 use super::{Driven, Guard, MAX_NOTICES, PARKED, Shared, Sink};
-use crate::runtimes::std::io::Write;
-use crate::runtimes::std::net::TcpStream;
+use crate::runtimes::std::io;
 use crate::runtimes::std::sync::PoisonError;
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
-use crate::{CloseReason, ConnId, Input, Instant, Output};
+use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn lock(&self) -> Guard<'_, M, S> {
@@ -123,42 +121,26 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<TcpStream>,
+        socket: &Arc<Stream>,
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
-            let mut chunks = core::mem::take(&mut core.chunks);
-            core.machine.outgoing(conn).share(CHUNKS, &mut chunks);
-            let empty = chunks.is_empty();
-            let mut result = Ok(0);
-            if !empty {
-                drop(core);
-                result = match &chunks[..] {
-                    [only] => uninterrupted(|| (&**socket).write(only)),
-                    chunks => {
-                        write_chunks(chunks.iter().map(Bytes::as_ref), |slices| (&**socket).write_vectored(slices))
-                    }
-                };
-                chunks.clear();
-                core = self.lock();
+            if core.machine.outgoing(conn).is_empty() {
+                return self.all_written(core, conn);
             }
-            core.chunks = chunks;
+            let mut batch = core::mem::take(&mut core.batch);
+            core.machine.outgoing(conn).share(CHUNKS, &mut batch);
+            drop(core);
+            let result = write_batch(socket, &batch);
+            batch.clear();
+            core = self.lock();
+            core.batch = batch;
             if result.is_err() {
                 // Nothing of what was in hand has left.
                 core.machine.outgoing(conn).advance(0);
             }
             let Some(link) = core.link(conn) else { return core };
             match result {
-                _ if empty => {
-                    link.writing = false;
-                    if let Some(reason) = link.ended.take() {
-                        return self.ended_after_writing(core, conn, reason);
-                    }
-                    if core.ending {
-                        self.ended.notify_all();
-                    }
-                    return core;
-                }
                 Ok(taken) => {
                     let ended = link.ended.take();
                     core.machine.outgoing(conn).advance(taken);
@@ -186,6 +168,19 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
+    /// Gives the role of the writer back.
+    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
+        let Some(link) = core.link(conn) else { return core };
+        link.writing = false;
+        if let Some(reason) = link.ended.take() {
+            return self.ended_after_writing(core, conn, reason);
+        }
+        if core.ending {
+            self.ended.notify_all();
+        }
+        core
+    }
+
     /// The reader has found the end of a connection while it was being written.
     fn ended_after_writing<'a>(
         self: &'a Arc<Self>,
@@ -204,7 +199,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn read<'a>(
         self: &'a Arc<Self>,
         conn: ConnId,
-        socket: &TcpStream,
+        socket: &Stream,
         mut reading: Reading,
         patience: Option<u64>,
     ) -> (Guard<'a, M, S>, bool, Instant) {
@@ -266,5 +261,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             list.into_iter().for_each(|list| list.retain(|other| !other.will_wake(waker)));
             core
         })
+    }
+}
+
+fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
+    let mut chunks = batch.chunks();
+    match (chunks.next(), chunks.next()) {
+        (Some(only), None) => uninterrupted(|| socket.write(only)),
+        _ => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
     }
 }

@@ -11,6 +11,7 @@
 //! that no thread has to wake another; while callers do, the connection's own thread only looks in now and then ([`NAP`]),
 //! and takes the role back when they have gone.
 
+mod doors;
 mod flow;
 mod state;
 mod threads;
@@ -22,14 +23,16 @@ use core::cell::Cell;
 use core::task::Waker;
 use core::time::Duration;
 
+use self::doors::Bell;
 use self::state::Core;
+use super::stream::Stream;
 use crate::runtimes::Clock;
 use crate::runtimes::handles::{Driven, Listener, Sink};
-use crate::runtimes::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::time::earlier;
-use crate::{ConnId, Input, Instant, Machine};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -39,6 +42,8 @@ const READ_PATIENCE: u64 = 1024;
 const NAP: Duration = Duration::from_millis(10);
 /// How long the last handle waits when it is dropped: for what is to be written, then for the threads.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Attempts to connect to one job server that may hang at once.
+const MAX_DIALS: usize = 8;
 /// Events that wait for a listener which is slow or stuck; later ones are dropped.
 const MAX_NOTICES: usize = 4096;
 
@@ -59,11 +64,16 @@ pub(crate) enum Source {
     Any,
 }
 
+/// The user's function that makes connections.
+pub(crate) type Connector = Arc<dyn Fn(Address) -> io::Result<Stream> + Send + Sync>;
+
 /// A machine and its driver. Dropping it flushes for a bounded time, closes the machine and ends all threads.
 pub(crate) struct Driver<M: Driven, S: Sink<M::Event>>(Arc<Shared<M, S>>);
 
 struct Shared<M: Machine, S> {
     clock: Clock,
+    /// What makes the connections instead of this driver.
+    connector: Option<Connector>,
     core: Mutex<Core<M, S>>,
     /// There is an earlier time to wake at, or it is the end.
     alarm: Condvar,
@@ -91,14 +101,20 @@ impl alloc::task::Wake for Parked {
 }
 
 impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
-    pub(crate) fn start(machine: M, sink: S, clock: Clock, listener: Option<Listener<M::Event>>) -> io::Result<Self> {
+    pub(crate) fn start(
+        machine: M,
+        sink: S,
+        clock: Clock,
+        listener: Option<Listener<M::Event>>,
+        connector: Option<Connector>,
+    ) -> io::Result<Self> {
         let core = Core {
             machine,
             sink,
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
-            chunks: Vec::new(),
+            batch: Batch::default(),
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
@@ -108,12 +124,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             alarm: None,
             doors: Vec::new(),
             shut: false,
+            dials: Vec::new(),
             threads: 0,
             ending: false,
             stopped: false,
         };
         let (alarm, ended) = (Condvar::new(), Condvar::new());
-        let driver = Self(Arc::new(Shared { clock, core: Mutex::new(core), alarm, ended }));
+        let driver = Self(Arc::new(Shared { clock, connector, core: Mutex::new(core), alarm, ended }));
         driver.0.spawn("gearwheel-clock", Shared::keep_time)?;
         driver.call(|_, _, _| ());
         Ok(driver)
@@ -154,12 +171,18 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         result
     }
 
+    /// Looks at what there is.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&M, &S) -> T) -> T {
+        let core = self.0.lock();
+        look(&core.machine, &core.sink)
+    }
+
     /// Waits until `look` finds something, reading the connection itself where it may. `look` is given a waker when that one
     /// is to be woken for what is missing. `None`: the deadline has passed.
     pub(crate) fn wait<T>(
         &self,
         deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>) -> Look<T>,
+        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, Instant) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
         let mut core = shared.lock();
@@ -167,13 +190,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let mut read_at = None;
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
-            from = match look(machine, sink, None) {
+            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
+            from = match look(machine, sink, None, now) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
             if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
@@ -197,7 +220,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 continue;
             }
             let Core { machine, sink, .. } = &mut *core;
-            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker))) {
+            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker), now)) {
                 break Some(found);
             }
             core = shared.park(core, from, may_read, deadline);
@@ -205,17 +228,40 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         if let Some(conn) = from {
             core.pass_on(conn, false);
         }
+        if core.machine.has_output() {
+            shared.poll(&mut core);
+            core = shared.flush(core);
+        }
         drop(shared.notify(shared.wake(core)));
         found
     }
 
-    /// Accepts connections from `listener`.
-    pub(crate) fn listen(&self, listener: TcpListener) -> io::Result<SocketAddr> {
-        let address = listener.local_addr()?;
+    /// Accepts connections from `listening`.
+    pub(crate) fn listen(&self, listening: Listening) -> io::Result<()> {
+        match listening.socket() {
+            Bound::Tcp(listener) => listener.set_nonblocking(false)?,
+            #[cfg(unix)]
+            Bound::Unix(listener) => listener.set_nonblocking(false)?,
+        }
+        let bell = Arc::new(Bell::of(&listening)?);
         let mut core = self.0.lock();
-        self.0.spawn("gearwheel-listen", move |shared| shared.accept(listener))?;
-        core.doors.push(address);
-        Ok(address)
+        core.doors.push(Arc::clone(&bell));
+        let own = Arc::clone(&bell);
+        let spawned = self.0.spawn("gearwheel-listen", move |shared| shared.accept(listening, &own));
+        if spawned.is_err() {
+            core.doors.retain(|other| !Arc::ptr_eq(other, &bell));
+        }
+        spawned
+    }
+
+    /// Has the machine accept a stream that is connected, or gives it back.
+    pub(crate) fn welcome(&self, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
+        self.0.welcome(stream, peer)
+    }
+
+    /// Whether no connection is accepted any more.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.0.lock().shut
     }
 
     /// Stops listening. The connections that there are stay.
@@ -224,15 +270,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         core.shut = true;
         let doors = core.doors.clone();
         drop(core);
-        for mut door in doors {
-            // Nothing else wakes a thread in `accept`.
-            match door.ip() {
-                IpAddr::V4(ip) if ip.is_unspecified() => door.set_ip(Ipv4Addr::LOCALHOST.into()),
-                IpAddr::V6(ip) if ip.is_unspecified() => door.set_ip(Ipv6Addr::LOCALHOST.into()),
-                _ => {}
-            }
-            drop(TcpStream::connect_timeout(&door, LAST_WORDS));
-        }
+        // Nothing else wakes a thread in `accept`.
+        doors.iter().for_each(|bell| bell.ring());
+        drop(doors);
         drop(self.last_words(self.0.lock(), |core| core.doors.is_empty()));
     }
 

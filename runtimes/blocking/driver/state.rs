@@ -8,15 +8,14 @@ use core::cell::RefCell;
 use core::task::Waker;
 use core::time::Duration;
 
-use bytes::Bytes;
-
+use super::super::stream::Stream;
+use super::doors::Bell;
 use crate::runtimes::handles::Listener;
-use crate::runtimes::std::io::{self, ErrorKind, Read};
-use crate::runtimes::std::net::{Shutdown, SocketAddr, TcpStream};
+use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::std::thread_local;
 use crate::runtimes::{Incoming, SCRATCH};
-use crate::{CloseReason, ConnId, Input, Instant, Machine};
+use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
 pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
@@ -27,7 +26,7 @@ pub(super) struct Core<M: Machine, S> {
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
     /// Spare room for a writer.
-    pub(super) chunks: Vec<Bytes>,
+    pub(super) batch: Batch,
     pub(super) wakers: Vec<Waker>,
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,
@@ -38,9 +37,11 @@ pub(super) struct Core<M: Machine, S> {
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
     pub(super) wait: Option<Instant>,
     pub(super) alarm: Option<Instant>,
-    /// Where listeners listen, and whether they are to end.
-    pub(super) doors: Vec<SocketAddr>,
+    /// What wakes each listener's thread, and whether they are to end.
+    pub(super) doors: Vec<Arc<Bell>>,
     pub(super) shut: bool,
+    /// Where threads are connecting to.
+    pub(super) dials: Vec<Address>,
     /// Threads that will end soon when they are told to: all but those that connect.
     pub(super) threads: usize,
     /// The last handle is gone, and soon the threads will be.
@@ -51,7 +52,7 @@ pub(super) struct Core<M: Machine, S> {
 /// One connection, made or being made.
 pub(super) struct Link {
     pub(super) id: ConnId,
-    pub(super) socket: Option<Arc<TcpStream>>,
+    pub(super) socket: Option<Arc<Stream>>,
     /// Why nothing can be written any more. What the peer has sent before is still read.
     pub(super) broken: Option<CloseReason>,
     /// It has ended while somebody wrote, who will say so.
@@ -87,7 +88,7 @@ impl<M: Machine, S> Core<M, S> {
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
     }
 
-    pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<TcpStream>, Reading)> {
+    pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<Stream>, Reading)> {
         let wants_read = self.machine.wants_read(conn);
         let link = self.link(conn).filter(|link| wants_read || link.broken.is_some())?;
         let socket = link.socket.clone()?;
@@ -109,7 +110,7 @@ impl<M: Machine, S> Core<M, S> {
         }
     }
 
-    pub(super) fn admit(&mut self, conn: ConnId, socket: Option<Arc<TcpStream>>) {
+    pub(super) fn admit(&mut self, conn: ConnId, socket: Option<Arc<Stream>>) {
         let index = conn.index();
         if self.links.len() <= index {
             self.links.resize_with(index + 1, || None);
@@ -146,7 +147,7 @@ impl<M: Machine, S> Core<M, S> {
             link.broken = Some(reason);
             link.writing = false;
             link.rouse.notify_one();
-            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            link.socket.iter().for_each(|socket| socket.shutdown());
         }
     }
 
@@ -157,7 +158,7 @@ impl<M: Machine, S> Core<M, S> {
         if link.writing {
             // What is being written must be known as taken before the machine hears of the end.
             link.ended = Some(reason);
-            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            link.socket.iter().for_each(|socket| socket.shutdown());
             return;
         }
         self.remove(conn);
@@ -169,7 +170,7 @@ impl<M: Machine, S> Core<M, S> {
         if let Some(place) = self.links.get_mut(conn.index())
             && let Some(link) = place.take_if(|link| link.id == conn)
         {
-            link.socket.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            link.socket.iter().for_each(|socket| socket.shutdown());
             link.rouse.notify_all();
             self.wakers.extend(link.callers);
         }
@@ -177,7 +178,7 @@ impl<M: Machine, S> Core<M, S> {
 }
 
 impl Reading {
-    pub(super) fn read(&mut self, socket: &TcpStream, patience: Option<u64>) -> io::Result<usize> {
+    pub(super) fn read(&mut self, socket: &Stream, patience: Option<u64>) -> io::Result<usize> {
         let fits = match patience {
             None => self.patience == 0,
             Some(patience) => (patience.div_ceil(4)..=patience).contains(&self.patience),
@@ -190,7 +191,7 @@ impl Reading {
             if scratch.is_empty() {
                 *scratch = vec![0; SCRATCH];
             }
-            self.incoming.read(scratch, |into| (&*socket).read(into))
+            self.incoming.read(scratch, |into| socket.read(into))
         })
     }
 }

@@ -3,14 +3,21 @@
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use super::{Driven, LAST_WORDS, NAP, OURS, Shared, Sink, WRITE_PATIENCE};
+use super::super::stream::Stream;
+use super::{Driven, LAST_WORDS, MAX_DIALS, NAP, OURS, Shared, Sink, WRITE_PATIENCE};
+#[cfg(unix)]
+use crate::runtimes::at_path;
+#[cfg(not(unix))]
+use crate::runtimes::no_unix_sockets;
 use crate::runtimes::std::io;
-use crate::runtimes::std::net::{TcpListener, TcpStream};
+use crate::runtimes::std::net::TcpStream;
+#[cfg(unix)]
+use crate::runtimes::std::os::unix::net::UnixStream;
 use crate::runtimes::std::sync::{Condvar, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
-use crate::runtimes::{ACCEPT_PAUSE, accept_goes_on, close_reason, connect_reason, peer_name, prepare, resolve};
+use crate::runtimes::{connect_reason, guarded, resolve};
 use crate::time::earlier;
-use crate::{Address, CloseReason, ConnId, Input, Peer};
+use crate::{Address, CloseReason, ConnId, Input};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn spawn(
@@ -27,7 +34,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Counts the thread that calls it until the value is dropped.
-    fn counted(self: &Arc<Self>) -> Counted<M, S> {
+    pub(super) fn counted(self: &Arc<Self>) -> Counted<M, S> {
         self.lock().threads += 1;
         Counted(Arc::clone(self))
     }
@@ -81,7 +88,22 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self.serve(conn);
     }
 
-    fn connect(&self, conn: ConnId, server: &Address, within: Duration) -> Result<TcpStream, CloseReason> {
+    fn connect(&self, conn: ConnId, server: &Address, within: Duration) -> Result<Stream, CloseReason> {
+        let _dialling = Dialling::begin(self, server)?;
+        let stream = match &self.connector {
+            Some(connector) => guarded(|| connector(server.clone())),
+            #[cfg(unix)]
+            None if server.unix_path().is_some() => {
+                at_path(server.host(), |path| UnixStream::connect(path)).map(Into::into)
+            }
+            #[cfg(not(unix))]
+            None if server.unix_path().is_some() => Err(no_unix_sockets()),
+            None => return self.connect_tcp(conn, server, within),
+        };
+        stream.and_then(open).map_err(|error| connect_reason(&error))
+    }
+
+    fn connect_tcp(&self, conn: ConnId, server: &Address, within: Duration) -> Result<Stream, CloseReason> {
         let until = self.clock.now() + within;
         let addresses = resolve(server)?;
         let mut reason = CloseReason::ConnectTimeout;
@@ -91,7 +113,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             if share.is_zero() || self.lock().link(conn).is_none() {
                 break;
             }
-            match TcpStream::connect_timeout(address, share).and_then(open) {
+            match TcpStream::connect_timeout(address, share).and_then(|stream| open(stream.into())) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => reason = connect_reason(&error),
             }
@@ -123,39 +145,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
-    /// The thread of a listener.
-    pub(super) fn accept(self: &Arc<Self>, listener: TcpListener) {
-        let _counted = self.counted();
-        loop {
-            let accepted = listener.accept();
-            let mut core = self.lock();
-            if core.shut {
-                drop(listener);
-                core.doors.pop();
-                self.ended.notify_all();
-                return;
-            }
-            match accepted.and_then(|(socket, from)| Ok((open(socket)?, from))) {
-                Ok((socket, from)) => {
-                    let (name, loopback) = peer_name(from);
-                    let now = self.clock.now();
-                    if let Some(conn) = core.machine.accept(Peer::new(&name, loopback), now) {
-                        core.admit(conn, Some(Arc::new(socket)));
-                        if let Err(error) = self.spawn("gearwheel-conn", move |shared| shared.serve(conn)) {
-                            core.end(conn, close_reason(&error), now);
-                        }
-                    }
-                    drop(self.settle(core));
-                }
-                Err(error) if accept_goes_on(&error) => {}
-                // No descriptor is free. This condition is told of every connection that ends.
-                Err(_) => drop(sleep(&self.ended, core, ACCEPT_PAUSE)),
-            }
-        }
-    }
-
     /// The thread that has the role of a blocked writer.
-    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: &Arc<TcpStream>) {
+    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: &Arc<Stream>) {
         let _counted = self.counted();
         // Where that fails it is only woken more often.
         let _ = socket.set_write_timeout(Some(LAST_WORDS));
@@ -165,7 +156,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 }
 
-struct Counted<M: Driven, S: Sink<M::Event>>(Arc<Shared<M, S>>);
+pub(super) struct Counted<M: Driven, S: Sink<M::Event>>(Arc<Shared<M, S>>);
 
 impl<M: Driven, S: Sink<M::Event>> Drop for Counted<M, S> {
     fn drop(&mut self) {
@@ -173,12 +164,37 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Counted<M, S> {
         self.0.ended.notify_all();
     }
 }
-fn sleep<'a, T>(on: &Condvar, guard: MutexGuard<'a, T>, most: Duration) -> MutexGuard<'a, T> {
+pub(super) fn sleep<'a, T>(on: &Condvar, guard: MutexGuard<'a, T>, most: Duration) -> MutexGuard<'a, T> {
     on.wait_timeout(guard, most).unwrap_or_else(PoisonError::into_inner).0
 }
 
-fn open(socket: TcpStream) -> io::Result<TcpStream> {
-    prepare(&socket)?;
-    socket.set_write_timeout(Some(WRITE_PATIENCE))?;
-    Ok(socket)
+/// How a stream is set up, whoever made it.
+pub(super) fn open(stream: Stream) -> io::Result<Stream> {
+    stream.prepare()?;
+    stream.set_write_timeout(Some(WRITE_PATIENCE))?;
+    Ok(stream)
+}
+
+/// A thread that connects, and may hang: in the user's function, or at a Unix socket whose server accepts nobody. The
+/// machine gives such an attempt up, the thread cannot; so they are counted, or each attempt would leave another.
+struct Dialling<'a, M: Driven, S: Sink<M::Event>>(&'a Shared<M, S>, &'a Address);
+
+impl<'a, M: Driven, S: Sink<M::Event>> Dialling<'a, M, S> {
+    fn begin(shared: &'a Shared<M, S>, server: &'a Address) -> Result<Self, CloseReason> {
+        let mut core = shared.lock();
+        if core.dials.iter().filter(|other| *other == server).count() >= MAX_DIALS {
+            return Err(CloseReason::Failed("earlier attempts to connect have not come to an end".into()));
+        }
+        core.dials.push(server.clone());
+        Ok(Self(shared, server))
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Dialling<'_, M, S> {
+    fn drop(&mut self) {
+        let mut core = self.0.lock();
+        if let Some(at) = core.dials.iter().position(|other| other == self.1) {
+            core.dials.swap_remove(at);
+        }
+    }
 }

@@ -5,6 +5,10 @@ use alloc::vec::Vec;
 use super::{Full, Function, Queue};
 use crate::job::Priority;
 use crate::server::table::Link;
+use crate::time::Instant;
+
+/// Grabs that may wait at once: each new job looks at all of them.
+const MOST_AWAITING: usize = 16;
 
 /// That a connection can run a function.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Queue {
             // It was woken for a job that it now will not take: somebody else must be.
             for priority in [Priority::High, Priority::Normal, Priority::Low] {
                 if !self.functions[function].queues[priority as usize].is_empty() {
-                    self.announce(function, priority);
+                    self.announce(function, priority, self.rules.to_wake());
                 }
             }
         }
@@ -145,6 +149,38 @@ impl Queue {
         }
     }
 
+    // Grabs that wait.
+
+    /// The grab of a connection waits for a job, until then at the longest. False: too many do.
+    pub(in crate::server) fn await_job(&mut self, peer: u32, until: Instant) -> bool {
+        let has_room = self.awaiting.len() < MOST_AWAITING;
+        if has_room {
+            self.awaiting.push_back((until, peer));
+        }
+        has_room
+    }
+
+    /// The grab of a connection does not wait any more.
+    pub(in crate::server) fn await_no_job(&mut self, peer: u32) {
+        self.awaiting.retain(|&(_, other)| other != peer);
+    }
+
+    /// A connection whose grab has waited until `now`.
+    pub(in crate::server) fn tired(&self, now: Instant) -> Option<u32> {
+        self.awaiting.front().filter(|(until, _)| *until <= now).map(|&(_, peer)| peer)
+    }
+
+    /// When the first of them has waited for long enough.
+    pub(in crate::server) fn next_tired(&self) -> Option<Instant> {
+        self.awaiting.front().map(|&(until, _)| until)
+    }
+
+    /// The first whose grab waits for such a job. It waits no more.
+    pub(super) fn taker(&mut self, function: u32) -> Option<u32> {
+        let at = self.awaiting.iter().position(|&(_, peer)| self.ability(peer, function).is_some())?;
+        self.awaiting.remove(at).map(|(_, peer)| peer)
+    }
+
     pub(super) fn wake(&mut self, peer: u32) {
         let party = self.party_mut(peer);
         party.asleep = false;
@@ -152,10 +188,9 @@ impl Queue {
         self.woken.push(peer);
     }
 
-    /// Tells all who can run `function` that it has a job, and wakes as many as the rules say of those who sleep.
-    pub(super) fn announce(&mut self, function: u32, priority: Priority) {
+    /// Tells all who can run `function` that it has a job, and wakes `to_wake` of those who sleep.
+    pub(super) fn announce(&mut self, function: u32, priority: Priority, mut to_wake: u32) {
         let priority = priority as usize;
-        let mut to_wake = if self.rules.worker_wakeup == 0 { u32::MAX } else { self.rules.worker_wakeup };
         while to_wake > 0 {
             let list = &mut self.functions[function].passed_over;
             let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.passed_over) else { break };

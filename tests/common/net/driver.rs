@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gearwheel::{CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
+use gearwheel::{Batch, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
 
 use super::{EndId, Fault, HostId, Net, Occurrence};
 
@@ -232,9 +232,9 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                     bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
                 }
             } else {
-                let mut list = Vec::new();
-                outgoing.share(4, &mut list);
-                for chunk in list {
+                let mut batch = Batch::default();
+                outgoing.share(4, &mut batch);
+                for chunk in batch.chunks() {
                     bytes.extend_from_slice(&chunk[..chunk.len().min(most - bytes.len())]);
                 }
             }

@@ -9,6 +9,7 @@ use gearwheel::wire::{Packet, split};
 use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry, ServerId};
 
 use super::super::net::{Dice, Driver, EndId, HostId, MILLISECOND, SECOND};
+use super::readers::Reading;
 use super::record::{Record, judge_phase, parts, reversed};
 use super::{FUNCTIONS, UNIX, World};
 
@@ -22,6 +23,7 @@ pub(super) struct ClientSlot {
     pub(super) leaving: BTreeSet<ServerId>,
     /// What it has written on each connection and was not a whole packet.
     pub(super) written: BTreeMap<EndId, BytesMut>,
+    pub(super) reading: Reading,
     pub(super) closed: bool,
     pub(super) closing: bool,
 }
@@ -52,6 +54,8 @@ impl World {
         if self.dice.chance(500) {
             config.deadlines.accept = None;
         }
+        let reading = Reading::new(&mut self.dice);
+        reading.configure(&mut config);
         config.client_id = self.dice.chance(300).then(|| format!("client-{place}").into());
         let slot = &mut self.clients[place];
         if slot.incarnation > 0 {
@@ -66,6 +70,7 @@ impl World {
         slot.asked.clear();
         slot.leaving.clear();
         slot.written.clear();
+        slot.reading = reading;
         (slot.closing, slot.closed) = (false, false);
         self.look_at_client(place);
     }
@@ -243,8 +248,10 @@ impl World {
                     record.created = true;
                     record.handle = Some(Bytes::copy_from_slice(handle.as_bytes()));
                 }
-                client::Event::Data { job, payload } => self.sign_of_life(place, job, Some(&payload)),
-                client::Event::Warning { job, payload } => self.sign_of_life(place, job, Some(&payload)),
+                client::Event::Data { job, payload } | client::Event::Warning { job, payload } => {
+                    self.sign_of_life(place, job, Some(&payload));
+                    self.unread(place, job, payload.len());
+                }
                 client::Event::Progress { job, numerator, denominator } => {
                     assert_eq!((numerator, denominator), (1, 2));
                     self.sign_of_life(place, job, None);
@@ -357,6 +364,12 @@ impl World {
                 }
                 "lost"
             }
+            Outcome::Overflow { limit, phase, .. } => {
+                assert_eq!(*phase, Phase::Running);
+                judge_phase(record, *phase);
+                self.clients[place].reading.judge_overflow(job, *limit);
+                "overflowed"
+            }
             Outcome::Cancelled { phase } => {
                 judge_phase(record, *phase);
                 assert!(record.abandoned || closing, "cancelled, though nobody has asked for it");
@@ -367,6 +380,7 @@ impl World {
         if !matches!(record.retry, Retry::Idempotent { .. }) && !record.shared {
             assert!(record.written <= 1, "submitted {} times though it is not to be retried", record.written);
         }
+        self.clients[place].reading.forget(job);
         *self.outcomes.entry(name).or_default() += 1;
     }
 

@@ -14,6 +14,7 @@
 mod clients;
 mod operators;
 mod probe;
+mod readers;
 mod record;
 mod script;
 mod servers;
@@ -31,6 +32,7 @@ use gearwheel::{Address, Connecting};
 use self::clients::ClientSlot;
 use self::operators::OperatorSlot;
 use self::probe::Probe;
+use self::readers::Reading;
 use self::record::Record;
 pub use self::script::{Report, Script, Step, run, shrink};
 use self::servers::{AnyServer, ServerSlot};
@@ -53,6 +55,7 @@ enum Errand {
     StartClient(usize),
     StartWorker(usize),
     StartOperator(usize),
+    Read { client: usize, incarnation: u32 },
     Work { worker: usize, incarnation: u32, task: TaskId, turn: u32 },
 }
 
@@ -108,6 +111,7 @@ impl World {
                 asked: BTreeSet::new(),
                 leaving: BTreeSet::new(),
                 written: BTreeMap::new(),
+                reading: Reading::default(),
                 closed: false,
                 closing: false,
             })
@@ -224,6 +228,7 @@ impl World {
             Errand::StartClient(place) => self.start_client(place),
             Errand::StartWorker(place) => self.start_worker(place),
             Errand::StartOperator(place) => self.start_operator(place),
+            Errand::Read { client, incarnation } => self.read(client, incarnation),
             Errand::Work { worker, incarnation, task, turn } => self.work(worker, incarnation, task, turn),
         }
     }

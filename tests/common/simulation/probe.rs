@@ -87,16 +87,20 @@ impl World {
         };
         let Some(heard) = probe.jobs.get_mut(&job) else { return Some(event) };
         assert!(!heard.complete, "{event:?} behind the end of {job:?}");
+        let mut read = None;
         match event {
             Event::Created { handle, .. } => heard.handle = Some(Bytes::copy_from_slice(handle.as_bytes())),
-            Event::Data { .. } => heard.data += 1,
-            Event::Warning { .. } => heard.warnings += 1,
+            Event::Data { payload, .. } => (heard.data, read) = (heard.data + 1, Some(payload.len())),
+            Event::Warning { payload, .. } => (heard.warnings, read) = (heard.warnings + 1, Some(payload.len())),
             Event::Progress { .. } => heard.progress += 1,
             Event::Done { outcome, .. } => {
                 assert_eq!(outcome, Outcome::Complete(reversed(&probe.payload)));
                 heard.complete = true;
             }
             _ => {}
+        }
+        if let (Some(payload), Some(driver)) = (read, &mut self.clients[place].driver) {
+            driver.act(&mut self.net, |client, now| client.release(job, payload, now));
         }
         None
     }

@@ -1,4 +1,4 @@
-# Gearman::Worker. An empty result it sends without the NUL before it, which is no packet. Its time limits are in seconds,
+# Gearman::Worker. An empty result it sends without the NUL before it, which gearmand waits for. Its time limits are in seconds,
 # and are taken for milliseconds. It sends WORK_FAIL after WORK_EXCEPTION, and does not survive the ERROR that follows.
 use strict;
 use warnings;

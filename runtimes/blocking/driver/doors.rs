@@ -1,0 +1,132 @@
+//! Listeners: the thread of each, and how it is woken to end.
+
+use alloc::sync::Arc;
+
+use super::super::stream::Stream;
+use super::threads::{open, sleep};
+use super::{Driven, LAST_WORDS, Shared, Sink};
+use crate::runtimes::listening::{Bound, Listening};
+use crate::runtimes::std::io;
+#[cfg(unix)]
+use crate::runtimes::std::net::Shutdown;
+use crate::runtimes::std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+#[cfg(unix)]
+use crate::runtimes::std::os::{
+    fd::OwnedFd,
+    unix::net::{SocketAddr as UnixAddress, UnixStream},
+};
+use crate::runtimes::{ACCEPT_PAUSE, accept_goes_on, close_reason, peer_name};
+use crate::{Input, Peer};
+
+/// What wakes a thread that waits in `accept`: a connection.
+pub(super) struct Bell {
+    at: At,
+    /// The same listener, if it is ours alone: one that was passed to us may be in use elsewhere, and goes on.
+    #[cfg(unix)]
+    ours: Option<UnixStream>,
+}
+
+enum At {
+    Tcp(SocketAddr),
+    #[cfg(unix)]
+    Unix(UnixAddress),
+}
+
+impl Bell {
+    pub(super) fn of(listening: &Listening) -> io::Result<Self> {
+        match listening.socket() {
+            Bound::Tcp(listener) => Ok(Self {
+                at: At::Tcp(listener.local_addr()?),
+                #[cfg(unix)]
+                ours: match listening.is_ours() {
+                    true => Some(UnixStream::from(OwnedFd::from(listener.try_clone()?))),
+                    false => None,
+                },
+            }),
+            #[cfg(unix)]
+            Bound::Unix(listener) => Ok(Self {
+                at: At::Unix(listener.local_addr()?),
+                ours: match listening.is_ours() {
+                    true => Some(UnixStream::from(OwnedFd::from(listener.try_clone()?))),
+                    false => None,
+                },
+            }),
+        }
+    }
+
+    pub(super) fn ring(&self) {
+        let rung = match &self.at {
+            At::Tcp(at) => {
+                let mut at = *at;
+                match at.ip() {
+                    IpAddr::V4(ip) if ip.is_unspecified() => at.set_ip(Ipv4Addr::LOCALHOST.into()),
+                    IpAddr::V6(ip) if ip.is_unspecified() => at.set_ip(Ipv6Addr::LOCALHOST.into()),
+                    _ => {}
+                }
+                TcpStream::connect_timeout(&at, LAST_WORDS).is_ok()
+            }
+            #[cfg(unix)]
+            At::Unix(at) => UnixStream::connect_addr(at).is_ok(),
+        };
+        // No descriptor is left, or the socket's file is gone. Linux ends `accept` when its listener is shut down.
+        #[cfg(unix)]
+        if let (false, Some(listener)) = (rung, &self.ours) {
+            let _ = listener.shutdown(Shutdown::Both);
+        }
+        #[cfg(not(unix))]
+        let _ = rung;
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
+    /// The thread of a listener.
+    pub(super) fn accept(self: &Arc<Self>, listening: Listening, bell: &Arc<Bell>) {
+        let _counted = self.counted();
+        loop {
+            let accepted = match listening.socket() {
+                Bound::Tcp(listener) => listener.accept().map(|(stream, from)| (Stream::from(stream), Some(from))),
+                #[cfg(unix)]
+                Bound::Unix(listener) => listener.accept().map(|(stream, _)| (Stream::from(stream), None)),
+            };
+            let mut core = self.lock();
+            if core.shut {
+                drop(listening);
+                core.doors.retain(|other| !Arc::ptr_eq(other, bell));
+                self.ended.notify_all();
+                return;
+            }
+            match accepted {
+                Ok((stream, from)) => {
+                    drop(core);
+                    let (name, loopback) = peer_name(from);
+                    // Where there is no room, it is closed.
+                    drop(self.welcome(stream, Peer::new(&name, loopback)));
+                }
+                Err(error) if accept_goes_on(&error) => {}
+                // No descriptor is free. This condition is told of every connection that ends.
+                Err(_) => drop(sleep(&self.ended, core, ACCEPT_PAUSE)),
+            }
+        }
+    }
+
+    /// Has the machine accept a stream, or gives it back.
+    pub(super) fn welcome(self: &Arc<Self>, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
+        let mut core = self.lock();
+        let now = self.clock.now();
+        let accepted = if core.shut { None } else { core.machine.accept(peer, now) };
+        let Some(conn) = accepted else {
+            drop(self.settle(core));
+            return Err(stream);
+        };
+        let started = open(stream).and_then(|stream| {
+            core.admit(conn, Some(Arc::new(stream)));
+            self.spawn("gearwheel-conn", move |shared| shared.serve(conn))
+        });
+        if let Err(error) = started {
+            core.remove(conn);
+            core.machine.handle(Input::Closed(conn, close_reason(&error)), now);
+        }
+        drop(self.settle(core));
+        Ok(())
+    }
+}

@@ -1,0 +1,70 @@
+//! Back-pressure towards the user: what waits to be read, and what is done when that is too much.
+
+use super::{Client, Unread};
+use crate::job::{JobId, Outcome};
+use crate::time::Instant;
+
+/// What an event counts beside its payload where unread events are counted, in bytes: about what it takes to keep it.
+pub const EVENT_COST: usize = 128;
+
+impl Client {
+    /// The user has read a [`Data`](super::Event::Data) or [`Warning`](super::Event::Warning) event of a job, with a payload
+    /// of so many bytes. To be told of each that was polled, unless the client is [`Unread::Polled`]; one whose job has
+    /// ended need not be.
+    pub fn release(&mut self, job: JobId, payload: usize, now: Instant) {
+        self.links.advance_clock(now);
+        let default = self.links.limits.max_unread;
+        let Some(entry) = self.jobs.entry_mut(job) else { return };
+        entry.unread = entry.unread.saturating_sub(payload.saturating_add(EVENT_COST));
+        if entry.holds && entry.unread <= entry.max_unread(default) / 2 {
+            entry.holds = false;
+            let place = entry.link;
+            self.links.unhold(place);
+        }
+    }
+
+    /// Nothing but the end of a job is wanted from now on: its [`Done`](super::Event::Done) is the next event of it that the
+    /// machine makes. What was polled before counts as read, and nothing of it waits to be read any more.
+    pub fn want_end(&mut self, job: JobId, now: Instant) {
+        self.links.advance_clock(now);
+        let Some(entry) = self.jobs.entry_mut(job) else { return };
+        (entry.muted, entry.unread) = (true, 0);
+        if core::mem::take(&mut entry.holds) {
+            let place = entry.link;
+            self.links.unhold(place);
+        }
+    }
+
+    pub(super) fn is_muted(&self, job: JobId) -> bool {
+        self.jobs.entry(job).is_some_and(|entry| entry.muted)
+    }
+
+    /// Whether an event with a payload of so many bytes may wait for the user of `job`. Ends the job when it may not.
+    pub(super) fn may_wait(&mut self, place: usize, job: JobId, payload: usize) -> bool {
+        let default = self.links.limits.max_unread;
+        let Some(entry) = self.jobs.entry_mut(job).filter(|entry| !entry.muted) else { return false };
+        if self.config.unread == Unread::Polled {
+            return true;
+        }
+        let (limit, before) = (entry.max_unread(default), entry.unread);
+        let unread = before.saturating_add(payload.saturating_add(EVENT_COST));
+        if self.config.unread == Unread::Overflow && before > 0 && unread > limit {
+            self.overflow(place, job, limit);
+            return false;
+        }
+        entry.unread = unread;
+        if self.config.unread == Unread::Pause && unread >= limit && !core::mem::replace(&mut entry.holds, true) {
+            self.links.hold(place);
+        }
+        true
+    }
+
+    fn overflow(&mut self, place: usize, job: JobId, limit: usize) {
+        let Some(server) = self.links.get(place).map(|link| link.address.clone()) else { return };
+        let (Some(phase), Some(attempts)) = (self.phase(job), self.jobs.entry(job).map(|entry| entry.attempts)) else {
+            return;
+        };
+        self.counters.overflowed += 1;
+        self.finish(job, Outcome::Overflow { limit, phase, server, attempts });
+    }
+}

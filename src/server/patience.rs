@@ -1,0 +1,71 @@
+//! Answers that wait a moment because a better one may come: see [`Config::patience`](super::Config::patience).
+//!
+//! A client that submits one job after another submits the next as soon as it has the result. Its worker's grab is there
+//! before: NO_JOB, PRE_SLEEP, NOOP and another grab would follow, four packets that a moment's patience saves. And the
+//! results of a client that has many jobs outstanding are worth one write together.
+
+use super::Server;
+use super::packets::Grab;
+use super::peer::Delay;
+use crate::wire::PacketType;
+
+/// Results that leave together at most.
+const MOST_RESULTS: u32 = 16;
+/// One result in so many outstanding jobs may wait.
+const SHARE: u32 = 8;
+/// A worker that has waited in vain is answered at once for a while: after so many times in vain, 2^this grabs.
+const MOST_DOUBT: u8 = 6;
+
+impl Server {
+    /// A grab found nothing. Says whether it waits for a job to come.
+    pub(super) fn waits(&mut self, peer: u32, form: Grab) -> bool {
+        let Some(this) = self.peers.get_mut(peer) else { return false };
+        if !core::mem::take(&mut this.told) || self.config.patience.is_zero() {
+            return false;
+        }
+        if this.in_doubt > 0 {
+            this.in_doubt -= 1;
+            return false;
+        }
+        if !self.queue.await_job(peer, self.now + self.config.patience) {
+            return false;
+        }
+        this.grab = Some(form);
+        true
+    }
+
+    /// There may be a job for a grab that waited; says whether one did.
+    pub(super) fn end_wait(&mut self, peer: u32) -> bool {
+        let Some(this) = self.peers.get_mut(peer) else { return false };
+        let Some(form) = this.grab.take() else { return false };
+        this.doubt = 0;
+        self.grab(peer, form);
+        true
+    }
+
+    /// A grab has waited long enough, or its worker goes on without an answer.
+    pub(super) fn give_up(&mut self, peer: u32) {
+        self.queue.await_no_job(peer);
+        if self.peers.get_mut(peer).is_some_and(|this| this.grab.take().is_some()) {
+            self.peers.send(peer, PacketType::NO_JOB, &[], None);
+        }
+    }
+
+    /// Gives out what has waited long enough.
+    pub(super) fn lose_patience(&mut self) {
+        while let Some(peer) = self.queue.tired(self.now) {
+            self.give_up(peer);
+            if let Some(this) = self.peers.get_mut(peer) {
+                this.doubt = (this.doubt + 1).min(MOST_DOUBT);
+                this.in_doubt = (1 << this.doubt) - 1;
+            }
+        }
+        self.peers.announce_due(self.now);
+    }
+
+    /// How long a result for this connection may wait for others.
+    pub(super) fn delay(&self, waiter: u32) -> Option<Delay> {
+        let most = (self.queue.party(waiter).waiting / SHARE).min(MOST_RESULTS);
+        (most > 1 && !self.config.patience.is_zero()).then(|| Delay { most, until: self.now + self.config.patience })
+    }
+}
