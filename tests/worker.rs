@@ -1,5 +1,7 @@
 //! The worker machine against job servers that the test plays packet by packet.
 
+#[path = "worker/edges.rs"]
+mod edges;
 #[path = "common/rig.rs"]
 mod rig;
 
