@@ -266,3 +266,100 @@ fn a_handle_is_digits_to_its_end() {
         assert_eq!(net.ask(client, &[&format!("GET_STATUS {handle}")]), [format!("STATUS_RES {handle}|0|0|0|0")]);
     }
 }
+
+#[test]
+fn a_connection_in_the_place_of_a_sleeper_does_not_sleep() {
+    let mut net = Net::new();
+    let sleeper = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
+    net.close(sleeper);
+    net.peer(&["SUBMIT_JOB_BG f||1"]);
+    let awake = net.peer(&["CAN_DO f"]);
+    net.peer(&["SUBMIT_JOB_BG f||2"]);
+    assert_eq!(net.take(awake), [""; 0], "it has not said that it sleeps");
+}
+
+#[test]
+fn whoever_grabs_is_awake_until_it_says_otherwise() {
+    let mut net = Net::new();
+    let worker = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
+    net.peer(&["SUBMIT_JOB_BG f||1"]);
+    assert_eq!(net.ask(worker, &["GRAB_JOB"]), ["NOOP", "JOB_ASSIGN H:lap:1|f|1"]);
+    net.peer(&["SUBMIT_JOB_BG f||2"]);
+    assert_eq!(net.take(worker), [""; 0]);
+    assert_eq!(net.ask(worker, &["PRE_SLEEP"]), ["NOOP"]);
+}
+
+#[test]
+fn a_background_job_that_comes_back_while_the_server_drains_is_given_to_nobody() {
+    let mut net = Net::new();
+    net.peer(&["SUBMIT_JOB_HIGH_BG f||bg", "SUBMIT_JOB f||fg"]);
+    let dying = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+    assert_eq!([dying, worker].map(|conn| net.take(conn)), [["JOB_ASSIGN H:lap:1|f|bg"], ["JOB_ASSIGN H:lap:2|f|fg"]]);
+    net.server.drain(net.now);
+    net.run();
+    net.close(dying);
+    assert_eq!(net.ask(worker, &["GRAB_JOB", "PRE_SLEEP"]), ["NO_JOB"]);
+    net.send(worker, &["WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(net.events.last(), Some(&Event::Closed));
+    assert_eq!(net.server.queued().map(|job| job.payload).collect::<Vec<_>>(), ["bg"]);
+}
+
+#[test]
+fn a_job_is_given_out_again_as_often_as_the_limit_says() {
+    let mut config = config();
+    config.job_retries = Some(2);
+    let mut net = Net::with(config);
+    let client = net.peer(&["SUBMIT_JOB f||x"]);
+    net.take(client);
+    for _ in 0..3 {
+        assert_eq!(net.take(client), [""; 0]);
+        let worker = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+        assert_eq!(net.take(worker), ["JOB_ASSIGN H:lap:1|f|x"]);
+        net.close(worker);
+    }
+    assert_eq!(net.take(client), ["WORK_FAIL H:lap:1"]);
+}
+
+#[test]
+fn jobs_may_have_as_many_bytes_as_the_limit() {
+    let mut config = config();
+    config.max_job_bytes = 100;
+    let mut net = Net::with(config);
+    let client = net.connect();
+    let full = "ERROR QUEUE_ERROR|Job queue is full";
+    let line = |size| format!("SUBMIT_JOB_BG f|uu|{}", "x".repeat(size));
+    assert_eq!(net.ask(client, &[&line(99)]), [full]);
+    assert_eq!(net.ask(client, &[&line(98)]), ["JOB_CREATED H:lap:1"]);
+    assert_eq!(net.ask(client, &["SUBMIT_JOB_BG f||x"]), [full]);
+    assert_eq!(net.ask(client, &["SUBMIT_JOB_BG f||"]), ["JOB_CREATED H:lap:2"]);
+}
+
+#[test]
+fn a_connection_is_congested_from_the_first_byte_over_the_limit() {
+    for (payload, congested) in [(1012, false), (1013, true)] {
+        let mut config = config();
+        config.limits.max_outgoing = 1024;
+        let mut net = Net::with(config);
+        let conn = net.connect();
+        net.deaf.insert(conn);
+        net.send(conn, &[&format!("ECHO_REQ {}", "x".repeat(payload)), "ECHO_REQ more"]);
+        assert_eq!(net.server.wants_read(conn), !(congested || net.waiting(conn) > 1024), "{payload}");
+        assert_eq!(net.waiting(conn), if congested { 12 + payload } else { 12 + payload + 16 });
+    }
+}
+
+#[test]
+fn the_longest_idle_function_is_the_first_to_be_forgotten() {
+    let mut config = config();
+    config.max_functions = 3;
+    let mut net = Net::with(config);
+    let conn = net.connect();
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(net.text(conn, &format!("create function {name}\r\n")), "OK\r\n");
+    }
+    let status = net.text(conn, "status\n");
+    let mut names: Vec<_> = status.lines().filter_map(|line| line.split_once('\t')).map(|(name, _)| name).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["b", "c", "d"]);
+}
