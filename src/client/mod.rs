@@ -504,6 +504,8 @@ impl Client {
                 return self.break_off(conn.index(), &CloseReason::Protocol(error));
             }
         }
+        // The last that a server on its way out was waited for may have been a reply.
+        self.remove_if_done(conn.index());
     }
 }
 

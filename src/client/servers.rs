@@ -1,8 +1,9 @@
 //! The job servers of a client: who can be had, who comes and who goes.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use super::{Client, Event, Reply};
+use super::{Client, Event, Reply, RequestError};
 use crate::address::Address;
 use crate::balancer::{Candidate, ServerCounters};
 use crate::error::{ConfigError, Reason, Rejected};
@@ -62,7 +63,10 @@ impl Client {
         if let Some(link) = self.links.get_mut(place) {
             link.removal = Removal::Draining;
             let conn = link.conn();
-            if !drain && link.owns(conn) {
+            if !link.owns(conn) {
+                // It is not dialled any more, so that what waits for a connection waits in vain.
+                self.end_requests(place, Vec::new(), &RequestError::Lost(CloseReason::Local));
+            } else if !drain {
                 self.break_off(place, &CloseReason::Local);
             }
         }

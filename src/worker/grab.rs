@@ -168,6 +168,24 @@ impl Worker {
         true
     }
 
+    /// Hands out waiting jobs while there are places. A job's time begins only now: until then its job server may take it
+    /// away, but the worker has no cause to fail it.
+    pub(super) fn hand_out(&mut self) {
+        while self.running < self.concurrency
+            && let Some(assignment) = self.waiting.pop_front()
+        {
+            self.running += 1;
+            let index = assignment.task.index();
+            if let Some(task) = self.tasks.get_mut(index) {
+                let limit = self.functions.get(&task.function).and_then(|known| known.timeout).map(local_limit);
+                task.began = self.links.now;
+                task.deadline = limit.map(|limit| task.began + limit);
+                self.limits.extend(task.deadline.map(|at| (at, index)));
+            }
+            self.links.event(Event::Assigned(assignment));
+        }
+    }
+
     /// The server has no job: sleep, once no other grab is out.
     pub(super) fn tire(&mut self, place: usize) {
         let Some(side) = self.sides.get_mut(place) else { return };
@@ -213,4 +231,11 @@ impl Worker {
             earlier(earlier(first, choked), earlier(asleep, impatient.then(|| side.grabbed + patience)))
         })
     }
+}
+
+/// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
+/// that the job failed, else it is silently given to another.
+fn local_limit(timeout: Duration) -> Duration {
+    let servers = timeout.max(Duration::from_secs(1));
+    timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }
