@@ -134,7 +134,7 @@ impl Client {
 
     /// A sign of life of a job that goes on.
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
-        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
+        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random).map(|(job, _)| job);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.late(place, handle);
             return None;
@@ -152,10 +152,9 @@ impl Client {
     }
 
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
+        let Some((job, shared)) = self.jobs.deal(place, &handle, &self.links.random) else {
             return self.late(place, handle.as_bytes());
         };
-        let shared = self.jobs.shares_handle(job);
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
@@ -165,7 +164,7 @@ impl Client {
     }
 
     fn end_all(&mut self, place: usize, handle: &Handle, outcome: &Outcome) {
-        while let Some(job) = self.jobs.deal(place, handle, &self.links.random) {
+        while let Some((job, _)) = self.jobs.deal(place, handle, &self.links.random) {
             self.finish(job, outcome.clone());
         }
     }

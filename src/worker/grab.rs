@@ -119,8 +119,15 @@ impl Worker {
         }
     }
 
+    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
+    #[inline(never)]
+    pub(super) fn settle(&mut self) {
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.settle(self.own_deadline(), |_| wanted);
+    }
+
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
+    fn own_deadline(&self) -> Option<Instant> {
         let first = self.limits.first().map(|&(at, _)| at);
         let patience = self.links.settings.patience;
         let sides =

@@ -118,7 +118,8 @@ impl Worker {
         side.mood = Mood::Awake;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
-        let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
+        let known = if self.timed > 0 { self.functions.get(&function) } else { None };
+        let limit = known.and_then(|known| known.timeout).map(local_limit);
         let deadline = limit.map(|limit| self.links.now + limit);
         self.next_task = self.next_task.wrapping_add(1);
         let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
