@@ -177,7 +177,8 @@ impl Worker {
             self.running += 1;
             let index = assignment.task.index();
             if let Some(task) = self.tasks.get_mut(index) {
-                let limit = self.functions.get(&task.function).and_then(|known| known.timeout).map(local_limit);
+                let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
+                let limit = known.and_then(|known| known.timeout).map(local_limit);
                 task.began = self.links.now;
                 task.deadline = limit.map(|limit| task.began + limit);
                 self.limits.extend(task.deadline.map(|at| (at, index)));
@@ -213,8 +214,15 @@ impl Worker {
         }
     }
 
+    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
+    #[inline(never)]
+    pub(super) fn settle(&mut self) {
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.settle(self.own_deadline(), |_| wanted);
+    }
+
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
+    fn own_deadline(&self) -> Option<Instant> {
         let first = self.limits.first().map(|&(at, _)| at);
         let patience = self.links.settings.patience;
         let sides =
