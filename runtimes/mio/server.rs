@@ -18,9 +18,6 @@ use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
 use crate::{Address, Handle, Peer, Rejected};
 
-/// The least that a poll can wait.
-const PATIENCE: Duration = Duration::from_millis(1);
-
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
 /// from elsewhere, say.
 #[derive(Clone)]
@@ -67,7 +64,7 @@ impl ServerBuilder<Server> {
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new().configure(|config| config.patience = PATIENCE)
+        ServerBuilder::new()
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].
