@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::Stream;
 use super::turnkey::Seat;
-use crate::runtimes::handles::{Addresses, Plan, ServerBuilder};
+use crate::runtimes::handles::{Addresses, PATIENCE, Plan, ServerBuilder};
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::ToSocketAddrs;
@@ -64,7 +64,7 @@ impl ServerBuilder<Server> {
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new()
+        ServerBuilder::new(PATIENCE)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].
