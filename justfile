@@ -110,3 +110,7 @@ bench-check:
 # Whole processes beside gearmand, libgearman and raw bytes: jobs/s, CPU time, ratios (`--reps`, `--only`, `--size`).
 bench-peers *ARGS:
     benches/peers/run.py {{ ARGS }}
+
+# What the embedded server holds, and what a job beside it costs: connections, queued jobs, functions (`--reps`, `--only`).
+bench-server *ARGS:
+    benches/peers/grow.py {{ ARGS }}
