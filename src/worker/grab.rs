@@ -11,7 +11,7 @@ use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
 
-/// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 4 ms, lest a job wait for it.
+/// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
 const EAGER: u32 = 16;
 /// One that has slept for so long is woken for the first time.
 const DEEP_SLEEP: Duration = Duration::from_secs(1);
@@ -210,7 +210,7 @@ impl Worker {
                 side.mood = Mood::Awake;
                 self.grab_more();
             }
-            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(2)) },
+            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(3)) },
         }
     }
 
