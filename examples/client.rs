@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{Patience, PriorityArgument, Runtime, Servers};
+use common::{Patience, PriorityArgument, Runtime, Servers, connecting};
 use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::client::Config;
 use gearwheel::{Job, Outcome, Retry};
@@ -152,7 +152,7 @@ macro_rules! finish {
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::blocking::Client;
     submit_all!(
-        Client::builder()
+        connecting!(Client::builder(), arguments.servers)
             .servers(&arguments.servers.servers)
             .configure(|config| arguments.configure(config))
             .build()?,
@@ -165,7 +165,7 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::mio::Client;
     submit_all!(
-        Client::builder()
+        connecting!(Client::builder(), arguments.servers)
             .servers(&arguments.servers.servers)
             .configure(|config| arguments.configure(config))
             .spawn()?,
@@ -176,7 +176,7 @@ fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 #[cfg(feature = "smol")]
 fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::smol::Client::builder()
+    let client = connecting!(gearwheel::smol::Client::builder(), arguments.servers)
         .servers(&arguments.servers.servers)
         .configure(|config| arguments.configure(config))
         .build()?;
@@ -190,7 +190,7 @@ fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 #[cfg(feature = "tokio")]
 fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::tokio::Client::builder()
+    let client = connecting!(gearwheel::tokio::Client::builder(), arguments.servers)
         .servers(&arguments.servers.servers)
         .configure(|config| arguments.configure(config))
         .build()?;

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
-use common::{Patience, Runtime, Servers};
+use common::{Patience, Runtime, Servers, connecting};
 use gearwheel::worker::Event;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
 /// The worker of any runtime: they are described in the same words.
 macro_rules! describe {
     ($runtime:ident, $arguments:expr, |$builder:ident, $function:ident| $add:expr) => {{
-        let mut builder = gearwheel::$runtime::Worker::builder()
+        let mut builder = connecting!(gearwheel::$runtime::Worker::builder(), $arguments.servers)
             .servers(&$arguments.servers.servers)
             .concurrency($arguments.concurrency)
             .configure(|config| $arguments.patience.apply(&mut config.connecting))

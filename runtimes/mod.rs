@@ -33,6 +33,8 @@ mod resolver;
 pub mod smol;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 

@@ -182,6 +182,10 @@ impl<N: Net> Sockets<N> {
                 Output::Resume(conn) => self.resume(conn, machine),
                 Output::Disconnect(conn) => {
                     if self.slot(conn).is_some() {
+                        // TLS has a last word. It is taken at once, or not at all.
+                        if !machine.outgoing(conn).is_empty() {
+                            self.write(conn.index(), machine);
+                        }
                         self.remove(conn.index());
                     }
                 }

@@ -3,6 +3,13 @@
 
 #![cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 
+/// What `tests/tls.rs`, which runs the same scenarios, tells each builder.
+macro_rules! secured {
+    ($kind:ident $builder:expr) => {
+        $builder
+    };
+}
+
 #[cfg(any(feature = "smol", feature = "tokio"))]
 #[path = "runtimes/futures.rs"]
 mod futures;
@@ -12,6 +19,13 @@ mod kinds;
 mod peers;
 #[path = "runtimes/scenarios.rs"]
 mod scenarios;
+
+/// What `tests/tls.rs`, which runs the same scenarios, puts before gearmand.
+mod secured {
+    pub(crate) fn gearmand() -> Option<crate::peers::Gearmand> {
+        crate::peers::Gearmand::start()
+    }
+}
 
 macro_rules! scenarios {
     ($($feature:literal $name:ident $kind:ty { $($scenario:ident)* })*) => { $(

@@ -1,11 +1,15 @@
 //! What the arguments of the examples have in common.
-#![allow(dead_code, reason = "each example uses some of it")]
+#![allow(dead_code, unused_macros, clippy::allow_attributes, reason = "each example uses some of it")]
 
 use std::fmt::Display;
+#[cfg(feature = "tls")]
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+#[cfg(feature = "tls")]
+use gearwheel::tls::{self, ClientTls, Identity, Roots};
 use gearwheel::{Address, Connecting, Priority};
 
 /// Which runtime drives the machines.
@@ -30,6 +34,9 @@ pub(crate) struct Servers {
     /// A job server; give it once for each. Without a port it is 4730.
     #[arg(long = "server", value_name = "HOST:PORT", env = "GEARMAN_SERVERS", value_delimiter = ',', required = true)]
     pub(crate) servers: Vec<Address>,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    pub(crate) tls: Tls,
 }
 
 /// How long job servers are waited for.
@@ -53,6 +60,55 @@ impl Patience {
         connecting.probe_after = Some(self.probe_after);
     }
 }
+
+/// TLS of those who connect.
+#[cfg(feature = "tls")]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Tls {
+    /// Connect by TLS, and trust job servers whose certificate is signed by a CA in this PEM file.
+    #[arg(long = "tls-ca", value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// Show job servers that ask the certificate in this PEM file.
+    #[arg(long = "tls-cert", value_name = "FILE", requires = "tls_ca", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in this PEM file.
+    #[arg(long = "tls-key", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// The name that job servers' certificates must be for, instead of their host.
+    #[arg(long = "tls-name", value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
+}
+
+#[cfg(feature = "tls")]
+impl Tls {
+    /// `None`: the connections are to be plain.
+    pub(crate) fn settings(&self) -> Result<Option<ClientTls>, tls::Error> {
+        let Some(ca) = &self.tls_ca else { return Ok(None) };
+        let mut tls = ClientTls::new(Roots::from_pem_file(ca)?)?;
+        if let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) {
+            tls = tls.identity(Identity::from_pem_files(certificate, key)?);
+        }
+        Ok(Some(match &self.tls_name {
+            Some(name) => tls.server_name(name)?,
+            None => tls,
+        }))
+    }
+}
+
+/// A builder with the servers, and the TLS that they are to be connected to by.
+macro_rules! connecting {
+    ($builder:expr, $servers:expr) => {{
+        let builder = $builder;
+        #[cfg(feature = "tls")]
+        let builder = match $servers.tls.settings()? {
+            Some(tls) => builder.tls(tls),
+            None => builder,
+        };
+        builder
+    }};
+}
+#[allow(unused_imports, clippy::allow_attributes, reason = "each example uses some of it")]
+pub(crate) use connecting;
 
 /// The priority of a job, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -10,8 +10,10 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress};
+use crate::client::{self, Counters, Latencies, RequestId, Status};
+use crate::runtimes::handles::{
+    Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
+};
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
@@ -22,7 +24,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Driver<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///

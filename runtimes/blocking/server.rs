@@ -7,12 +7,12 @@ use core::time::Duration;
 
 use super::Stream;
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{Addresses, Gate, Plan, ServerBuilder, Sink};
+use crate::runtimes::handles::{Addresses, Gate, Plan, ServerBuilder, ServerMachine as Machine, Sink};
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::std::path::Path;
 use crate::runtimes::{Clock, Error, word};
-use crate::server::{Counters, Event, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Event, Latencies, QueuedJob};
 use crate::{Address, Handle, Instant, Peer, Reason, Rejected};
 
 impl Sink<Event> for Gate {

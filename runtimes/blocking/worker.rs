@@ -13,15 +13,17 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source, with_own_waker};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, JobServer, Latencies, Worker as Machine};
+use crate::worker::{self, Counters, JobServer, Latencies};
 use crate::{Address, Instant, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
+    fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
         let may_wait = Cell::new(false);
         let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
         self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());

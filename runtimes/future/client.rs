@@ -20,9 +20,9 @@ use super::{Connector, Driver, Runtime, connector};
 use super::{Running, finish};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::Address;
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
+use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
-use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -39,7 +39,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Owner<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
@@ -391,7 +391,7 @@ impl Pending {
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.outcome.is_none() {
-            let end = |post: &mut Post, mailbox, client: &mut Machine, now| {
+            let end = |post: &mut Post, mailbox, client: &mut client::Client, now| {
                 post.want_end(mailbox, self.job, client, now);
                 post.next_end(mailbox, client, now).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
             };
@@ -405,7 +405,7 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox, &mut Machine, Instant) -> Option<(JobId, JobEvent)>,
+        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
         let now = self.shared.clock().now();
         self.shared.look(|client, post| {

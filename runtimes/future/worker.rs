@@ -16,7 +16,9 @@ use slab::Slab;
 
 use super::driver::TURNS;
 use super::{Connector, Driver, Running, Runtime, Wakes, connector, ended, finish};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
 use crate::runtimes::sockets::Place;
@@ -24,7 +26,7 @@ use crate::runtimes::std::io;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, JobServer, Latencies, Worker as Machine};
+use crate::worker::{Assignment, Counters, JobServer, Latencies};
 use crate::{Address, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;

@@ -14,8 +14,10 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::client::{Client as Machine, Counters, Latencies, Status};
-use crate::runtimes::handles::{ClientBuilder, Dials, JobError, JobEvent, Post, Sealed, ToAddress};
+use crate::client::{Counters, Latencies, Status};
+use crate::runtimes::handles::{
+    ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress,
+};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};

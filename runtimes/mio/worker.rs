@@ -12,12 +12,14 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, JobServer, Latencies, Worker as Machine};
+use crate::worker::{Counters, JobServer, Latencies};
 use crate::{Address, Instant, Rejected, ServerId};
 
 /// What runs the jobs of one function.

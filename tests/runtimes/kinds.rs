@@ -101,7 +101,7 @@ pub(crate) mod blocking {
         type Worker = Arc<Either>;
 
         fn server(at: SocketAddr, configure: fn(&mut Config)) -> Server {
-            Server::builder().configure(configure).bind(at).expect("a port")
+            secured!(server Server::builder()).configure(configure).bind(at).expect("a port")
         }
 
         fn address(server: &Server) -> SocketAddr {
@@ -121,7 +121,7 @@ pub(crate) mod blocking {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -170,7 +170,7 @@ pub(crate) mod blocking {
         }
 
         fn worker(at: SocketAddr, concurrency: usize) -> Arc<Either> {
-            let builder = Worker::builder().server(at).concurrency(concurrency);
+            let builder = secured!(worker Worker::builder()).server(at).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
@@ -178,7 +178,7 @@ pub(crate) mod blocking {
         }
 
         fn taker(at: SocketAddr, function: &'static str) -> Arc<Either> {
-            let worker = Worker::builder().server(at).can_do(function).build().expect("a worker");
+            let worker = secured!(worker Worker::builder()).server(at).can_do(function).build().expect("a worker");
             Arc::new(Either { worker, _running: None })
         }
 
@@ -218,7 +218,7 @@ pub(crate) mod mio {
         type Worker = Arc<Owned<Worker>>;
 
         fn server(at: SocketAddr, configure: fn(&mut Config)) -> Self::Server {
-            let server = Server::builder().configure(configure).bind(at).expect("a port");
+            let server = secured!(server Server::builder()).configure(configure).bind(at).expect("a port");
             server.spawn().expect("a thread");
             Owned(server, Server::close)
         }
@@ -240,7 +240,7 @@ pub(crate) mod mio {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -289,14 +289,14 @@ pub(crate) mod mio {
         }
 
         fn worker(at: SocketAddr, concurrency: usize) -> Self::Worker {
-            let builder = Worker::builder().server(at).concurrency(concurrency);
+            let builder = secured!(worker Worker::builder()).server(at).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
         fn taker(at: SocketAddr, function: &'static str) -> Self::Worker {
-            let worker = Worker::builder().server(at).can_do(function).spawn().expect("a worker");
+            let worker = secured!(worker Worker::builder()).server(at).can_do(function).spawn().expect("a worker");
             Arc::new(Owned(worker, Worker::close))
         }
 
@@ -324,8 +324,9 @@ macro_rules! kind_of_futures {
 
             fn server(at: SocketAddr, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
+                let builder = secured!(server Server::builder());
                 ($spawn)(async move {
-                    let server = Server::builder().configure(configure).bind(at).await.expect("a port");
+                    let server = builder.configure(configure).bind(at).await.expect("a port");
                     bound.send(server.clone()).expect("somebody waits");
                     server.run().await;
                 });
@@ -349,7 +350,9 @@ macro_rules! kind_of_futures {
             }
 
             fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-                let builder = Client::builder().server(at).configure(|config| impatient(&mut config.connecting));
+                let builder = secured!(client Client::builder())
+                    .server(at)
+                    .configure(|config| impatient(&mut config.connecting));
                 let client = builder.configure(configure).build().expect("a client");
                 ($spawn)(client.run());
                 client
@@ -396,7 +399,7 @@ macro_rules! kind_of_futures {
             }
 
             fn worker(at: SocketAddr, concurrency: usize) -> Self::Worker {
-                let builder = Worker::builder().server(at).concurrency(concurrency);
+                let builder = secured!(worker Worker::builder()).server(at).concurrency(concurrency);
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let builder = FUNCTIONS
                     .iter()
@@ -407,7 +410,8 @@ macro_rules! kind_of_futures {
             }
 
             fn taker(at: SocketAddr, function: &'static str) -> Self::Worker {
-                let worker = Worker::builder().server(at).can_do(function).build().expect("a worker");
+                let worker =
+                    secured!(worker Worker::builder()).server(at).can_do(function).build().expect("a worker");
                 ($spawn)(worker.run());
                 Arc::new(Owned(worker, Worker::close))
             }

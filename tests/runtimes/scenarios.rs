@@ -12,7 +12,7 @@ use gearwheel::{Job, Outcome, Phase, Reason, Retry};
 
 use crate::kinds::Kind;
 use crate::kinds::any::{Error, JobError, JobEvent};
-use crate::peers::{Gearmand, PATIENCE, free_port, run, wait_until};
+use crate::peers::{PATIENCE, free_port, run, wait_until};
 
 fn local() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
@@ -42,7 +42,7 @@ pub(crate) fn a_job_goes_round<K: Kind>() {
 }
 
 pub(crate) fn a_job_goes_round_by_gearmand<K: Kind>() {
-    let Some(server) = Gearmand::start() else { return };
+    let Some(server) = crate::secured::gearmand() else { return };
     goes_round::<K>(server.address());
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn a_thousand_jobs_at_once<K: Kind>() {
 }
 
 pub(crate) fn a_thousand_jobs_at_once_by_gearmand<K: Kind>() {
-    let Some(server) = Gearmand::start() else { return };
+    let Some(server) = crate::secured::gearmand() else { return };
     thousand_at_once::<K>(server.address());
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn big_payloads_cross_with_full_sockets<K: Kind>() {
 }
 
 pub(crate) fn big_payloads_cross_with_full_sockets_by_gearmand<K: Kind>() {
-    let Some(server) = Gearmand::start() else { return };
+    let Some(server) = crate::secured::gearmand() else { return };
     big_payloads::<K>(server.address());
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn the_server_is_killed_and_comes_back<K: Kind>() {
 }
 
 pub(crate) fn gearmand_is_killed_and_comes_back<K: Kind>() {
-    let Some(mut server) = Gearmand::start() else { return };
+    let Some(mut server) = crate::secured::gearmand() else { return };
     killed_and_back::<K>(server.address(), |dies| if dies { server.kill() } else { server.restart() });
 }
 
