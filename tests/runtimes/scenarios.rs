@@ -661,7 +661,7 @@ pub(crate) fn joined_jobs_get_their_own_events<K: Kind>() {
 }
 
 pub(crate) fn joined_jobs_get_their_own_events_by_gearmand<K: Kind>() {
-    let Some(server) = Gearmand::start() else { return };
+    let Some(server) = crate::secured::gearmand() else { return };
     joined::<K>(server.address());
 }
 
