@@ -1,7 +1,11 @@
 //! The client machine against job servers that the test plays packet by packet.
 
+#[path = "client/limits.rs"]
+mod limits;
 #[path = "common/rig.rs"]
 mod rig;
+#[path = "client/servers.rs"]
+mod servers;
 
 use bytes::Bytes;
 use gearwheel::client::{Client, Config, Event, RequestError};

@@ -1,5 +1,7 @@
 //! The worker machine against job servers that the test plays packet by packet.
 
+#[path = "worker/edges.rs"]
+mod edges;
 #[path = "common/rig.rs"]
 mod rig;
 
@@ -365,6 +367,33 @@ fn functions_with_a_limit_are_never_prefetched() {
     rig.sent(conn);
     rig.receive(conn, &[job(1)]);
     assert_eq!(rig.sent(conn), []);
+}
+
+#[test]
+fn the_time_of_a_job_that_waits_here_begins_when_it_is_handed_out() {
+    let mut ahead = config(&["a"]);
+    ahead.prefetch = 1;
+    let (mut rig, conn) = worker_with(ahead);
+    rig.receive(conn, &[job(1)]);
+    let first = one(&mut rig);
+    // The grab for a job to wait is out already when the function with a limit comes.
+    rig.act(|worker, now| worker.register("timed", Some(secs(5)), now)).expect("registered");
+    rig.receive(conn, &[packet(T::JOB_ASSIGN_UNIQ, "H:x:2|timed|u|p")]);
+    rig.sent(conn);
+    rig.pass(secs(9));
+    assert_eq!(
+        (rig.sent_names(conn), rig.events()),
+        (vec![], vec![]),
+        "nobody is told of a job that was never handed out"
+    );
+    complete(&mut rig, first);
+    let second = one(&mut rig);
+    rig.sent(conn);
+    rig.pass(millis(4499));
+    assert_eq!(rig.events(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.events(), [Event::Gone { task: second, reason: Gone::TimedOut }]);
+    assert_eq!(rig.sent_names(conn), ["WORK_FAIL"]);
 }
 
 #[test]

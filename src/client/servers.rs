@@ -1,8 +1,9 @@
 //! The job servers of a client: who can be had, who comes and who goes.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use super::{Client, Event, Reply};
+use super::{Client, Event, Reply, RequestError};
 use crate::address::Address;
 use crate::balancer::{Candidate, ServerCounters};
 use crate::error::{ConfigError, Reason, Rejected};
@@ -62,7 +63,10 @@ impl Client {
         if let Some(link) = self.links.get_mut(place) {
             link.removal = Removal::Draining;
             let conn = link.conn();
-            if !drain && link.owns(conn) {
+            if !link.owns(conn) {
+                // It is not dialled any more, so that what waits for a connection waits in vain.
+                self.end_requests(place, Vec::new(), &RequestError::Lost(CloseReason::Local));
+            } else if !drain {
                 self.break_off(place, &CloseReason::Local);
             }
         }
@@ -101,9 +105,12 @@ impl Client {
                 }
             }
         }
-        self.changed |= self.shown.iter().copied().ne(self.candidates.iter().map(|candidate| candidate.state));
-        self.shown.clear();
-        self.shown.extend(self.candidates.iter().map(|candidate| candidate.state));
+        let states = self.candidates.iter().map(|candidate| candidate.state);
+        if self.shown.iter().copied().ne(states.clone()) {
+            self.changed = true;
+            self.shown.clear();
+            self.shown.extend(states);
+        }
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {

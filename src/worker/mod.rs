@@ -470,17 +470,6 @@ impl Worker {
         }
     }
 
-    /// Hands out waiting jobs while there are places.
-    fn hand_out(&mut self) {
-        while self.running < self.concurrency
-            && let Some(assignment) = self.waiting.pop_front()
-        {
-            self.running += 1;
-            self.tasks.get_mut(assignment.task.index()).into_iter().for_each(|task| task.began = self.links.now);
-            self.links.event(Event::Assigned(assignment));
-        }
-    }
-
     /// The connection of these jobs is gone: those that wait were never here, those that run are told.
     fn orphan(&mut self, place: usize) {
         let (tasks, limits) = (&mut self.tasks, &mut self.limits);
@@ -660,8 +649,7 @@ impl Machine for Worker {
 
     fn poll(&mut self) -> Output<Event> {
         if self.links.is_unsettled() {
-            let wanted = self.stop == Stop::No && !self.functions.is_empty();
-            self.links.settle(self.own_deadline(), |_| wanted);
+            self.settle();
         }
         self.links.output()
     }

@@ -1,7 +1,5 @@
 //! What a worker does with each packet of a job server.
 
-use core::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 
 use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
@@ -119,8 +117,6 @@ impl Worker {
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
-        let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
-        let deadline = limit.map(|limit| self.links.now + limit);
         self.next_task = self.next_task.wrapping_add(1);
         let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
@@ -128,22 +124,17 @@ impl Worker {
             generation: self.next_task,
             handle: handle.clone(),
             function: function.clone(),
-            deadline,
+            deadline: None,
             began: self.links.now,
             span: span.clone(),
             gone: false,
         };
         let index = self.tasks.insert(task);
-        self.limits.extend(deadline.map(|at| (at, index)));
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
-        if self.running < self.concurrency {
-            self.running += 1;
-            self.links.event(Event::Assigned(assignment));
-        } else {
-            self.waiting.push_back(assignment);
-        }
+        self.waiting.push_back(assignment);
+        self.hand_out();
         self.forget_functions();
         self.grab_more();
         Ok(())
@@ -187,11 +178,4 @@ impl Worker {
         self.grab_more();
         self.leave_if_done();
     }
-}
-
-/// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
-/// that the job failed, else it is silently given to another.
-fn local_limit(timeout: Duration) -> Duration {
-    let servers = timeout.max(Duration::from_secs(1));
-    timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }
