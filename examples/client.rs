@@ -3,6 +3,7 @@
 //! Results go to stdout, one a line, in the order of the payloads; progress and warnings to stderr. The exit status is 0
 //! only if every job completed, or was queued with `--background`.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{self, BufWriter, Read, StdoutLock, Write};
@@ -24,6 +25,8 @@ mod progress;
 const WINDOW: usize = 1_000;
 /// Bytes of them that wait to be printed, at most.
 const UNREAD: usize = 256 << 20;
+/// Warnings of one job that are shown: whoever sends many must not have them hold up the end of the job.
+const WARNINGS: usize = 1_000;
 
 /// Submits jobs to Gearman job servers and prints their results, one a line.
 #[derive(Parser)]
@@ -205,6 +208,7 @@ struct Printer {
     progress: Progress,
     /// Of the job whose events come now.
     result: Vec<u8>,
+    warnings: usize,
     max_result: usize,
     all_completed: bool,
 }
@@ -212,16 +216,16 @@ struct Printer {
 impl Printer {
     fn new(jobs: usize, max_result: usize) -> Self {
         let (out, progress) = (BufWriter::new(io::stdout().lock()), Progress::of(jobs));
-        Self { out, progress, result: Vec::new(), max_result, all_completed: true }
+        Self { out, progress, result: Vec::new(), warnings: 0, max_result, all_completed: true }
     }
 
     /// False: nothing more is wanted of the job.
     fn event(&mut self, event: JobEvent) -> io::Result<bool> {
-        let Self { out, progress, result, max_result, all_completed } = self;
+        let Self { out, progress, result, warnings, max_result, all_completed } = self;
         match event {
             JobEvent::Data(part) if result.len() + part.len() > *max_result => {
                 result.clear();
-                *all_completed = false;
+                (*warnings, *all_completed) = (0, false);
                 progress.end_of_job(out, Write::flush)?;
                 progress.say(&format!("the result is larger than {max_result} bytes: given up"));
                 return Ok(false);
@@ -229,9 +233,17 @@ impl Printer {
             JobEvent::Data(part) => result.extend_from_slice(&part),
             // Tried again: what came before is of no account.
             JobEvent::Created { .. } => result.clear(),
-            JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
+            JobEvent::Warning(warning) => {
+                *warnings += 1;
+                match (*warnings).cmp(&WARNINGS) {
+                    Ordering::Less => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
+                    Ordering::Equal => progress.say("further warnings of this job are not shown"),
+                    Ordering::Greater => {}
+                }
+            }
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
             JobEvent::Done(outcome) => {
+                *warnings = 0;
                 let mut result = std::mem::take(result);
                 match outcome {
                     Outcome::Complete(rest) => {

@@ -494,11 +494,11 @@ pub(crate) const ROWS: &[Row] = &[
                 }
                 begun.elapsed().as_millis() < 1_000
             });
-            if grabs > 200 {
+            if grabs > 350 {
                 peer.complaint = Some(format!("it asked {grabs} times in a second"));
             }
         },
-        cpu: 300,
+        cpu: 500,
         ..ROW
     },
     Row {
