@@ -18,6 +18,8 @@ use std::time::Duration;
 use clap::Parser;
 use common::Runtime;
 use gearwheel::server::{Config, Event};
+#[cfg(feature = "tls")]
+use gearwheel::tls::{ClientCertificates, Identity, Roots, ServerTls};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -68,6 +70,18 @@ struct Arguments {
     /// Obey the admin command `shutdown` of a client on this machine.
     #[arg(long)]
     allow_shutdown: bool,
+    /// Speak TLS, with the certificate in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let in only those who show a certificate that is signed by a CA in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// Tell of each connection.
     #[arg(long, short)]
     verbose: bool,
@@ -104,6 +118,17 @@ impl Arguments {
         config.max_jobs = self.max_jobs.unwrap_or(config.max_jobs);
         config.max_connections = self.max_connections.unwrap_or(config.max_connections);
     }
+
+    /// `None`: connections are plain.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Result<Option<ServerTls>, gearwheel::tls::Error> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let clients = match &self.tls_client_ca {
+            Some(ca) => ClientCertificates::Required(Roots::from_pem_file(ca)?),
+            None => ClientCertificates::NotAsked,
+        };
+        ServerTls::new(Identity::from_pem_files(certificate, key)?, clients).map(Some)
+    }
 }
 
 /// The server of any runtime: they are described in the same words. `$wait` makes it, `$serve` serves until it has closed, and
@@ -115,6 +140,10 @@ macro_rules! serve {
         let mut builder = gearwheel::$runtime::Server::builder()
             .configure(|config| arguments.configure(config))
             .on_event(move |event| tell(event, verbose));
+        #[cfg(feature = "tls")]
+        if let Some(tls) = arguments.tls()? {
+            builder = builder.tls(tls);
+        }
         if let Some(file) = &arguments.state {
             let jobs = state::load(file)?;
             eprintln!("{} jobs taken up from {}", jobs.len(), file.display());

@@ -180,7 +180,7 @@ impl<N: Net> Sockets<N> {
                 }
                 Output::Connect { conn, server, within: _ } => self.connect(conn, server, machine),
                 Output::Resume(conn) => self.resume(conn, machine),
-                Output::Disconnect(conn) => self.disconnect(conn),
+                Output::Disconnect(conn) => self.disconnect(conn, machine),
                 Output::Wait(at) => {
                     self.wait = at;
                     if !self.step(machine) {
@@ -342,7 +342,11 @@ impl<N: Net> Sockets<N> {
         queue(&mut slot.queued, index, ready);
     }
 
-    fn disconnect(&mut self, conn: ConnId) {
+    fn disconnect<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
+        if self.slot(conn).is_some() && !machine.outgoing(conn).is_empty() {
+            // TLS has a last word. It is taken at once, or not at all.
+            self.write(conn.index(), machine);
+        }
         let Self { net, slots, .. } = self;
         let slot = slots.get_mut(conn.index()).and_then(Option::as_mut);
         let Some(slot) = slot.filter(|slot| slot.conn == conn) else { return };

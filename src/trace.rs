@@ -36,7 +36,7 @@ impl Span {
     }
 
     /// Does something in the span: what it says to `tracing` belongs there, too.
-    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tls", feature = "tokio"))]
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
     #[inline]
     pub(crate) fn within<T>(&self, act: impl FnOnce() -> T) -> T {
         #[cfg(feature = "tracing")]

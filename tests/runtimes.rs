@@ -3,6 +3,13 @@
 
 #![cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 
+/// What `tests/tls.rs`, which runs the same scenarios, tells each builder.
+macro_rules! secured {
+    ($kind:ident $builder:expr) => {
+        $builder
+    };
+}
+
 #[cfg(any(feature = "smol", feature = "tokio"))]
 #[path = "runtimes/futures.rs"]
 mod futures;
@@ -17,24 +24,8 @@ mod scenarios;
 #[path = "runtimes/streams.rs"]
 mod streams;
 
-/// What `tests/tls.rs`, which runs the same scenarios, does with TLS.
+/// What `tests/tls.rs`, which runs the same scenarios, puts before gearmand.
 mod secured {
-    pub(crate) fn client<B>(builder: B) -> B {
-        builder
-    }
-
-    pub(crate) fn worker<B>(builder: B) -> B {
-        builder
-    }
-
-    pub(crate) fn admin<B>(builder: B) -> B {
-        builder
-    }
-
-    pub(crate) fn server<B>(builder: B) -> B {
-        builder
-    }
-
     pub(crate) fn gearmand() -> Option<crate::peers::Gearmand> {
         crate::peers::Gearmand::start()
     }
@@ -82,6 +73,9 @@ on_all_runtimes! {
     a_slow_reader_slows_nobody_else
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
+    a_set_of_jobs_has_one_deadline
+    joined_jobs_get_their_own_events
+    joined_jobs_get_their_own_events_by_gearmand
     an_abandoned_job_leaves_the_others_alone
     a_drain_finishes_what_runs
     a_drain_reports_what_is_not_done_in_time

@@ -45,7 +45,7 @@ impl<S> ServerBuilder<S> {
         }
     }
 
-    /// Encrypts its connections from the first byte: whoever does not speak TLS is refused.
+    /// Encrypts its connections from the first byte, wherever it listens: whoever does not speak TLS is refused.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<crate::tls::ServerTls>) -> Self {
         self.tls = Some(tls.into());

@@ -259,7 +259,11 @@ impl Session {
 
     /// Queues the alert that tells the peer what is wrong, which rustls has ready after an error.
     pub(super) fn last_alert(&mut self) {
-        while let Ok(Step::Again) = self.side.step(&mut self.raw, &mut self.plain, &mut self.out, &Write::Nothing) {}
+        // Not a step further: what comes behind the error is not to be looked at again.
+        while self.side.wants_write()
+            && let Ok(Step::Again) = self.side.step(&mut self.raw, &mut self.plain, &mut self.out, &Write::Nothing)
+        {
+        }
         self.plain.clear();
     }
 
@@ -285,6 +289,13 @@ impl Session {
 }
 
 impl Side {
+    fn wants_write(&self) -> bool {
+        match self {
+            Self::Client(client) => client.wants_write(),
+            Self::Server(server) => server.wants_write(),
+        }
+    }
+
     fn is_handshaking(&self) -> bool {
         match self {
             Self::Client(client) => client.is_handshaking(),

@@ -51,8 +51,8 @@ pub(crate) trait Kind {
     fn id(job: &Self::Pending) -> JobId;
     fn wait(job: Self::Pending) -> Result<Bytes, JobError>;
     fn next_event(job: &mut Self::Pending) -> Option<JobEvent>;
-    /// Has all jobs run at once.
-    fn run_all(client: &Self::Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)>;
+    /// Has all jobs run at once, with one deadline.
+    fn run_all(client: &Self::Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)>;
     fn status(client: &Self::Client, job: JobId) -> Result<Status, Error>;
     fn echo(client: &Self::Client, server: ServerId, payload: Bytes) -> Result<Bytes, Error>;
     fn first_server(client: &Self::Client) -> ServerId;
@@ -146,11 +146,7 @@ pub(crate) mod blocking {
         type Worker = Arc<Either>;
 
         fn server(at: impl ToString, configure: fn(&mut Config)) -> Server {
-            crate::secured::server(Server::builder())
-                .configure(configure)
-                .listen_on(listening(at))
-                .build()
-                .expect("a server")
+            secured!(server Server::builder()).configure(configure).listen_on(listening(at)).build().expect("a server")
         }
 
         fn address(server: &Server) -> SocketAddr {
@@ -162,7 +158,7 @@ pub(crate) mod blocking {
         }
 
         fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Server {
-            let builder = crate::secured::server(Server::builder());
+            let builder = secured!(server Server::builder());
             let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
             builder.configure(configure).build().expect("a server")
         }
@@ -182,7 +178,7 @@ pub(crate) mod blocking {
 
         fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
             let builder =
-                crate::secured::client(Client::builder()).server("there").connect_with(connect).connect_timeout(within);
+                secured!(client Client::builder()).server("there").connect_with(connect).connect_timeout(within);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             builder.on_event(move |event| drop(heard.send(event))).build().expect("a client")
         }
@@ -203,17 +199,15 @@ pub(crate) mod blocking {
         }
 
         fn worker_by(connect: Connect<Self>, concurrency: usize) -> Arc<Either> {
-            let builder = crate::secured::worker(Worker::builder())
-                .server("there")
-                .connect_with(connect)
-                .concurrency(concurrency);
+            let builder =
+                secured!(worker Worker::builder()).server("there").connect_with(connect).concurrency(concurrency);
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
             Arc::new(Either { worker: running.worker().clone(), _running: Some(running) })
         }
 
         fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-            let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
+            let builder = secured!(admin Admin::builder()).server(at.to_string());
             let builder = match connect {
                 Some(connect) => builder.connect_with(connect),
                 None => builder,
@@ -234,7 +228,7 @@ pub(crate) mod blocking {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            crate::secured::client(Client::builder())
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -258,8 +252,8 @@ pub(crate) mod blocking {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -283,7 +277,7 @@ pub(crate) mod blocking {
         }
 
         fn worker(at: impl ToString, concurrency: usize) -> Arc<Either> {
-            let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
+            let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
@@ -291,11 +285,8 @@ pub(crate) mod blocking {
         }
 
         fn taker(at: impl ToString, function: &'static str) -> Arc<Either> {
-            let worker = crate::secured::worker(Worker::builder())
-                .server(at.to_string())
-                .can_do(function)
-                .build()
-                .expect("a worker");
+            let worker =
+                secured!(worker Worker::builder()).server(at.to_string()).can_do(function).build().expect("a worker");
             Arc::new(Either { worker, _running: None })
         }
 
@@ -339,7 +330,7 @@ pub(crate) mod mio {
         type Worker = Arc<Owned<Worker>>;
 
         fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
-            let server = crate::secured::server(Server::builder())
+            let server = secured!(server Server::builder())
                 .configure(configure)
                 .listen_on(listening(at))
                 .build()
@@ -357,7 +348,7 @@ pub(crate) mod mio {
         }
 
         fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
-            let builder = crate::secured::server(Server::builder());
+            let builder = secured!(server Server::builder());
             let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
             let server = builder.configure(configure).build().expect("a server");
             server.spawn().expect("a thread");
@@ -379,7 +370,7 @@ pub(crate) mod mio {
 
         fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
             let builder =
-                crate::secured::client(Client::builder()).server("there").connect_with(connect).connect_timeout(within);
+                secured!(client Client::builder()).server("there").connect_with(connect).connect_timeout(within);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
         }
@@ -400,16 +391,14 @@ pub(crate) mod mio {
         }
 
         fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
-            let builder = crate::secured::worker(Worker::builder())
-                .server("there")
-                .connect_with(connect)
-                .concurrency(concurrency);
+            let builder =
+                secured!(worker Worker::builder()).server("there").connect_with(connect).concurrency(concurrency);
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
         fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-            let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
+            let builder = secured!(admin Admin::builder()).server(at.to_string());
             let builder = match connect {
                 Some(connect) => builder.connect_with(connect),
                 None => builder,
@@ -430,7 +419,7 @@ pub(crate) mod mio {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            crate::secured::client(Client::builder())
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -454,8 +443,8 @@ pub(crate) mod mio {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -479,18 +468,15 @@ pub(crate) mod mio {
         }
 
         fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
-            let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
+            let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
         fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
-            let worker = crate::secured::worker(Worker::builder())
-                .server(at.to_string())
-                .can_do(function)
-                .spawn()
-                .expect("a worker");
+            let worker =
+                secured!(worker Worker::builder()).server(at.to_string()).can_do(function).spawn().expect("a worker");
             Arc::new(Owned(worker, Worker::close))
         }
 
@@ -519,7 +505,7 @@ macro_rules! kind_of_futures {
 
             fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
-                let builder = crate::secured::server(Server::builder()).configure(configure).listen_on(listening(at));
+                let builder = secured!(server Server::builder()).configure(configure).listen_on(listening(at));
                 ($spawn)(async move {
                     let server = builder.build().await.expect("a server");
                     bound.send(server.clone()).expect("somebody waits");
@@ -538,7 +524,7 @@ macro_rules! kind_of_futures {
 
             fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
-                let builder = crate::secured::server(Server::builder());
+                let builder = secured!(server Server::builder());
                 let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
                 ($spawn)(async move {
                     let server = builder.configure(configure).build().await.expect("a server");
@@ -563,7 +549,7 @@ macro_rules! kind_of_futures {
 
             fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
                 let connect = Arc::new(connect);
-                let builder = crate::secured::client(Client::builder())
+                let builder = secured!(client Client::builder())
                     .server("there")
                     .connect_timeout(within)
                     .connect_with(move |server| {
@@ -578,7 +564,7 @@ macro_rules! kind_of_futures {
 
             fn client_that_waits(within: Duration, _: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
                 let never = |_| std::future::pending::<io::Result<Stream>>();
-                let builder = crate::secured::client(Client::builder())
+                let builder = secured!(client Client::builder())
                     .server("there")
                     .connect_timeout(within)
                     .connect_with(never);
@@ -596,7 +582,7 @@ macro_rules! kind_of_futures {
             }
 
             fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
-                let builder = crate::secured::worker(Worker::builder()).server("there").concurrency(concurrency);
+                let builder = secured!(worker Worker::builder()).server("there").concurrency(concurrency);
                 let builder = builder.connect_with(move |server| std::future::ready(connect(server)));
                 let builder = FUNCTIONS
                     .iter()
@@ -607,7 +593,7 @@ macro_rules! kind_of_futures {
             }
 
             fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
-                let builder = crate::secured::admin(Admin::builder()).server(at.to_string());
+                let builder = secured!(admin Admin::builder()).server(at.to_string());
                 let builder = match connect {
                     Some(connect) => builder.connect_with(move |server| std::future::ready(connect(server))),
                     None => builder,
@@ -630,7 +616,7 @@ macro_rules! kind_of_futures {
             }
 
             fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-                let builder = crate::secured::client(Client::builder())
+                let builder = secured!(client Client::builder())
                     .server(at)
                     .configure(|config| impatient(&mut config.connecting));
                 let client = builder.configure(configure).build().expect("a client");
@@ -654,8 +640,8 @@ macro_rules! kind_of_futures {
                 block_on(job.next_event())
             }
 
-            fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-                let mut set = client.set();
+            fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+                let mut set = client.set().within(within);
                 for job in jobs {
                     set.submit(job).expect("taken");
                 }
@@ -679,7 +665,7 @@ macro_rules! kind_of_futures {
             }
 
             fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
-                let builder = crate::secured::worker(Worker::builder()).server(at.to_string()).concurrency(concurrency);
+                let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let builder = FUNCTIONS
                     .iter()
@@ -690,7 +676,7 @@ macro_rules! kind_of_futures {
             }
 
             fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
-                let worker = crate::secured::worker(Worker::builder())
+                let worker = secured!(worker Worker::builder())
                     .server(at.to_string())
                     .can_do(function)
                     .build()

@@ -100,7 +100,7 @@ pub(crate) fn a_thousand_jobs_at_once_by_gearmand<K: Kind>() {
 pub(crate) fn thousand_at_once<K: Kind>(at: &impl ToString) {
     let worker = K::worker(at.to_string(), 8);
     let jobs = (0..1000).map(|number| Job::new("echo", number.to_string())).collect();
-    let mut results: Vec<u32> = K::run_all(&client::<K>(at.to_string()), jobs)
+    let mut results: Vec<u32> = K::run_all(&client::<K>(at.to_string()), jobs, PATIENCE)
         .into_iter()
         .map(|(_, outcome)| match outcome {
             Outcome::Complete(result) => std::str::from_utf8(&result).expect("text").parse().expect("a number"),
@@ -126,7 +126,7 @@ pub(crate) fn big_payloads<K: Kind>(at: &impl ToString) {
     let worker = K::worker(at.to_string(), 4);
     let payload: bytes::Bytes = (0..1_u32 << 20).map(|at| at.to_le_bytes()[1]).collect::<Vec<u8>>().into();
     let jobs = (0..24).map(|_| Job::new("echo", payload.clone())).collect();
-    for (_, outcome) in K::run_all(&client::<K>(at.to_string()), jobs) {
+    for (_, outcome) in K::run_all(&client::<K>(at.to_string()), jobs, PATIENCE) {
         assert!(outcome == Outcome::Complete(payload.clone()));
     }
     drop(worker);
@@ -341,7 +341,7 @@ pub(crate) fn handles_outlive_what_they_belong_to<K: Kind>() {
     let first = K::first_server(&client);
     assert!(matches!(K::echo(&client, first, "x".into()), Err(Error::Refused(Reason::Closed))));
     assert!(matches!(K::status(&client, id), Err(Error::Refused(_))));
-    assert!(K::run_all(&client, Vec::new()).is_empty());
+    assert!(K::run_all(&client, Vec::new(), PATIENCE).is_empty());
     K::close(&client);
 
     let worker = K::taker(at, "f");
@@ -593,7 +593,8 @@ pub(crate) fn a_user_who_does_not_read_loses_only_his_job<K: Kind>() {
     let events: Vec<_> = std::iter::from_fn(|| K::next_event(&mut unread)).collect();
     let statuses = events.iter().filter(|event| matches!(event, JobEvent::Progress { .. })).count();
     let bytes: usize = events.iter().map(|event| if let JobEvent::Data(part) = event { part.len() } else { 0 }).sum();
-    assert_eq!(statuses, 1, "the last one is kept");
+    let parts = events.iter().filter(|event| matches!(event, JobEvent::Data(_))).count();
+    assert!((1..=parts + 1).contains(&statuses), "{statuses} statuses between {parts} parts: of 100 the last is kept");
     assert!((1 << 19..=1 << 20).contains(&bytes), "{bytes} bytes were kept");
     let Some(JobEvent::Done(Outcome::Overflow { limit, phase, server, attempts })) = events.last() else {
         panic!("{:?}", events.last())
@@ -637,4 +638,54 @@ pub(crate) fn a_client_that_pauses_reads_as_its_user_does<K: Kind>() {
     };
     assert_eq!((bytes, outcome), (FLOOD * PART, Outcome::Complete("done".into())));
     assert_eq!(K::wait(behind), Ok("done".into()));
+}
+
+pub(crate) fn a_set_of_jobs_has_one_deadline<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 1);
+    let client = client::<K>(K::address(&server));
+    let jobs = ["echo", "nobody does this", "nor this"].map(|function| Job::new(function, "x").timeout(PATIENCE));
+    let begun = Instant::now();
+    let ends = K::run_all(&client, jobs.into(), Duration::from_millis(500));
+    assert!((Duration::from_millis(500)..PATIENCE / 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let ends: Vec<_> = ends.into_iter().map(|(_, outcome)| outcome).collect();
+    assert_eq!(ends[0], Outcome::Complete("x".into()));
+    let timed_out = |end: &Outcome| matches!(end, Outcome::TimedOut { phase: Phase::Accepted, .. });
+    assert!(ends.len() == 3 && ends[1..].iter().all(timed_out), "{ends:?}");
+    drop(worker);
+}
+
+pub(crate) fn joined_jobs_get_their_own_events<K: Kind>() {
+    let server = server::<K>();
+    joined::<K>(K::address(&server));
+}
+
+pub(crate) fn joined_jobs_get_their_own_events_by_gearmand<K: Kind>() {
+    let Some(server) = crate::secured::gearmand() else { return };
+    joined::<K>(server.address());
+}
+
+fn joined<K: Kind>(at: SocketAddr) {
+    let client = client::<K>(at);
+    let mut jobs: Vec<_> = (0..5)
+        .map(|_| {
+            let mut job = K::submit(&client, Job::new("join", "").unique("one")).expect("taken");
+            accepted::<K>(&mut job);
+            job
+        })
+        .collect();
+    // Two are given up, before and within: the copies for them must reach nobody.
+    drop(jobs.remove(1));
+    let worker = K::taker(at, "join");
+    let task = K::next(&worker).expect("a job");
+    task.data("a").expect("ours");
+    let first = |job: &mut K::Pending| assert_eq!(K::next_event(job), Some(JobEvent::Data("a".into())));
+    jobs.iter_mut().for_each(first);
+    drop(jobs.remove(2));
+    task.data("b").expect("ours");
+    task.complete("c").expect("ours");
+    for mut job in jobs {
+        let events: Vec<_> = std::iter::from_fn(|| K::next_event(&mut job)).collect();
+        assert_eq!(events, [JobEvent::Data("b".into()), JobEvent::Done(Outcome::Complete("c".into()))]);
+    }
 }

@@ -278,7 +278,7 @@ where
     let client = K::client_by(joined::<K>(&server, K::objects), PATIENCE, mpsc::channel().0);
     let payload: bytes::Bytes = (0..1_u32 << 20).map(|at| at.to_le_bytes()[1]).collect::<Vec<u8>>().into();
     let jobs = (0..3).map(|_| Job::new("echo", payload.clone())).collect();
-    for (_, outcome) in K::run_all(&client, jobs) {
+    for (_, outcome) in K::run_all(&client, jobs, PATIENCE) {
         assert!(outcome == gearwheel::Outcome::Complete(payload.clone()));
     }
     drop(worker);

@@ -1,12 +1,13 @@
 //! TLS for what the scenarios make: by default all trust one CA, and nobody asks for a client's certificate.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::mpsc::{self, Receiver, Sender};
 
-use gearwheel::blocking::{AdminBuilder, ClientBuilder, Dials, ServerBuilder, WorkerBuilder};
 use gearwheel::tls::{ClientCertificates, ClientTls, ServerTls};
+use gearwheel::{CloseReason, client};
 
 use crate::certs::{self, OURS};
 use crate::peers::{Gearmand, PATIENCE, Process, free_port, missing, wait_until};
@@ -14,7 +15,15 @@ use crate::peers::{Gearmand, PATIENCE, Process, free_port, missing, wait_until};
 thread_local! {
     static CLIENT: RefCell<Option<ClientTls>> = const { RefCell::new(None) };
     static SERVER: RefCell<Option<ServerTls>> = const { RefCell::new(None) };
-    static PLAIN: RefCell<bool> = const { RefCell::new(false) };
+    static REASONS: RefCell<Option<Sender<CloseReason>>> = const { RefCell::new(None) };
+    static PLAIN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Why the clients that this thread makes from now on lose their connections.
+pub(crate) fn reasons() -> Receiver<CloseReason> {
+    let (tell, heard) = mpsc::channel();
+    REASONS.set(Some(tell));
+    heard
 }
 
 /// What clients and workers that this thread makes use from now on.
@@ -43,20 +52,28 @@ pub(crate) fn server_tls() -> ServerTls {
     })
 }
 
-pub(crate) fn client<C: Dials>(builder: ClientBuilder<C>) -> ClientBuilder<C> {
-    if PLAIN.with_borrow(Clone::clone) { builder } else { builder.tls(client_tls()) }
+/// What a client's builder is to be told: its TLS, if any, and whom to tell of lost connections.
+pub(crate) fn client() -> (Option<ClientTls>, impl FnMut(client::Event) + Send + 'static) {
+    let reasons = REASONS.with_borrow(Clone::clone);
+    let listener = move |event| {
+        if let (client::Event::Disconnected { reason, .. }, Some(reasons)) = (event, &reasons) {
+            // Nobody may listen any more.
+            let _ = reasons.send(reason);
+        }
+    };
+    (worker(), listener)
 }
 
-pub(crate) fn worker<W: Dials, H>(builder: WorkerBuilder<W, H>) -> WorkerBuilder<W, H> {
-    if PLAIN.with_borrow(Clone::clone) { builder } else { builder.tls(client_tls()) }
+pub(crate) fn worker() -> Option<ClientTls> {
+    (!PLAIN.get()).then(client_tls)
 }
 
-pub(crate) fn admin<A: Dials>(builder: AdminBuilder<A>) -> AdminBuilder<A> {
-    if PLAIN.with_borrow(Clone::clone) { builder } else { builder.tls(client_tls()) }
+pub(crate) fn admin() -> Option<ClientTls> {
+    worker()
 }
 
-pub(crate) fn server<S>(builder: ServerBuilder<S>) -> ServerBuilder<S> {
-    if PLAIN.with_borrow(Clone::clone) { builder } else { builder.tls(server_tls()) }
+pub(crate) fn server() -> Option<ServerTls> {
+    (!PLAIN.get()).then(server_tls)
 }
 
 /// gearmand behind stunnel, which asks each client for a certificate: those made by this thread show one from now on.

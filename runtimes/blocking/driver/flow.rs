@@ -31,6 +31,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 Output::Transmit(conn) => core.due.push(conn),
                 Output::Resume(conn) => core.resume(conn, self.clock.now()),
                 Output::Disconnect(conn) => {
+                    core.say_goodbye(conn);
                     core.remove(conn);
                     self.ended.notify_all();
                 }
