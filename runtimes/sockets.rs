@@ -301,6 +301,10 @@ impl<N: Net> Sockets<N> {
             }
         };
         let reason = slot.broken.take().unwrap_or(ended);
+        if reason == CloseReason::Ended && !machine.outgoing(slot.conn).is_empty() {
+            // What it asked before it closed its side is answered, as far as the socket takes that at once.
+            self.write(index, machine);
+        }
         self.close(index, reason, machine);
     }
 

@@ -71,6 +71,7 @@ on_all_runtimes! {
     the_server_is_killed_and_comes_back
     gearmand_is_killed_and_comes_back
     a_slow_reader_slows_nobody_else
+    who_closes_one_side_gets_the_answers_to_what_was_asked_before
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
     a_set_of_jobs_has_one_deadline

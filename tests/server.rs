@@ -16,6 +16,8 @@ mod limits;
 mod net;
 #[path = "server/order.rs"]
 mod order;
+#[path = "server/patience.rs"]
+mod patience;
 #[path = "server/random.rs"]
 mod random;
 #[path = "server/vectors.rs"]

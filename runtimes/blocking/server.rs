@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::Stream;
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{Addresses, Gate, Plan, ServerBuilder, ServerMachine as Machine, Sink};
+use crate::runtimes::handles::{Addresses, Gate, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine, Sink};
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::std::path::Path;
@@ -96,7 +96,7 @@ impl Server {
 
     /// Describes a job server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new()
+        ServerBuilder::new(PATIENCE)
     }
 
     /// The first TCP address on which it listens.

@@ -73,6 +73,7 @@ use core::future::{Future, ready};
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use ::tokio::net::{TcpListener, TcpStream};
 #[cfg(unix)]
@@ -84,6 +85,7 @@ pub use self::stream::{Object, Stream};
 pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
+use super::handles::PATIENCE;
 pub use super::handles::{
     AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
@@ -123,6 +125,8 @@ impl Runtime for Tokio {
 }
 
 impl Reactor for Tokio {
+    const PATIENCE: Duration = PATIENCE;
+
     fn new(wakes: Arc<Wakes>) -> Self {
         Self { wakes, resolver: Resolver::default(), alarm: None }
     }

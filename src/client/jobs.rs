@@ -206,15 +206,20 @@ impl Jobs {
 
     /// Moves a job to another stage and sets its timer anew.
     pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines, random: &Random) {
-        self.forget_handle(id);
         let Some(entry) = self.entry_mut(id) else { return };
-        let key = (entry.sequence, id.index() as u32);
-        match (core::mem::replace(&mut entry.stage, stage), matches!(entry.stage, Stage::Parked)) {
-            (_, true) => drop(self.parked.insert(key)),
-            (Stage::Parked, false) => drop(self.parked.remove(&key)),
+        let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
+        let (parks, accepted) = (matches!(stage, Stage::Parked), matches!(stage, Stage::Accepted { .. }));
+        match core::mem::replace(&mut entry.stage, stage) {
+            Stage::Accepted { .. } => self.forget_handle(hash, id),
+            Stage::Parked if !parks => drop(self.parked.remove(&key)),
             _ => {}
         }
-        self.remember_handle(id, random);
+        if parks {
+            self.parked.insert(key);
+        }
+        if accepted {
+            self.remember_handle(id, random);
+        }
         self.set_timer(id, defaults);
     }
 
@@ -290,15 +295,21 @@ impl Jobs {
         Some(JobId::new(index, entry.generation))
     }
 
-    /// Who gets a packet for `handle` on `link`. A server sends one copy for each submission that shares the handle, so
-    /// the copies are dealt in turn.
-    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
+    /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
+    /// submission that does, so the copies are dealt in turn.
+    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<(JobId, bool)> {
         let slab = &self.slab;
-        let first = self
+        let mut sharing = self
             .handles
             .iter_hash(hash(random, link, handle))
             .filter_map(|&index| slab.get(index as usize).map(|entry| (index, entry)))
-            .filter(|(_, entry)| is_at(entry, link, handle))
+            .filter(|(_, entry)| is_at(entry, link, handle));
+        let (one, other) = (sharing.next(), sharing.next());
+        let shared = other.is_some();
+        let first = one
+            .into_iter()
+            .chain(other)
+            .chain(sharing)
             .min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
             .map(|(index, entry)| (index, entry.dealt));
         if !self.ghosts.is_empty()
@@ -312,7 +323,7 @@ impl Jobs {
         let (index, _) = first?;
         let entry = self.slab.get_mut(index as usize)?;
         entry.dealt = entry.dealt.wrapping_add(1);
-        Some(JobId::new(index, entry.generation))
+        Some((JobId::new(index, entry.generation), shared))
     }
 
     /// What job servers join this job by, to be noted before the job forgets what it was made of.
@@ -385,34 +396,22 @@ impl Jobs {
         first.map(|(index, entry)| JobId::new(index, entry.generation))
     }
 
-    /// Whether another job has the handle of this one.
-    pub(super) fn shares_handle(&self, id: JobId) -> bool {
-        let Some(Entry { stage: Stage::Accepted { handle, .. }, link, hash, .. }) = self.entry(id) else {
-            return false;
-        };
-        let mut same_hash = self.handles.iter_hash(*hash);
-        same_hash.any(|&other| {
-            other as usize != id.index()
-                && self.slab.get(other as usize).is_some_and(|entry| is_at(entry, *link, handle))
-        })
-    }
-
     /// Takes a job out: it has ended.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Entry> {
         self.entry(id)?;
-        self.forget_handle(id);
         let entry = self.slab.try_remove(id.index())?;
         let index = id.index() as u32;
-        if matches!(entry.stage, Stage::Parked) {
-            self.parked.remove(&(entry.sequence, index));
+        match entry.stage {
+            Stage::Accepted { .. } => self.forget_handle(entry.hash, id),
+            Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
+            _ => {}
         }
         self.drop_timer(entry.timer, index);
         Some(entry)
     }
 
-    fn forget_handle(&mut self, id: JobId) {
-        let Some(entry) = self.entry(id).filter(|entry| matches!(entry.stage, Stage::Accepted { .. })) else { return };
-        if let Ok(found) = self.handles.find_entry(entry.hash, |&index| index as usize == id.index()) {
+    fn forget_handle(&mut self, hash: u64, id: JobId) {
+        if let Ok(found) = self.handles.find_entry(hash, |&index| index as usize == id.index()) {
             found.remove();
         }
     }

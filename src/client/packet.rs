@@ -156,7 +156,7 @@ impl Client {
 
     /// A sign of life of a job that goes on.
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
-        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
+        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random).map(|(job, _)| job);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.late(place, handle);
             return None;
@@ -174,11 +174,10 @@ impl Client {
     }
 
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
+        let Some((job, shared)) = self.jobs.deal(place, &handle, &self.links.random) else {
             self.jobs.lay_ghosts(place, &handle, &self.links.random);
             return self.late(place, handle.as_bytes());
         };
-        let shared = self.jobs.shares_handle(job);
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));

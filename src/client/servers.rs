@@ -105,9 +105,12 @@ impl Client {
                 }
             }
         }
-        self.changed |= self.shown.iter().copied().ne(self.candidates.iter().map(|candidate| candidate.state));
-        self.shown.clear();
-        self.shown.extend(self.candidates.iter().map(|candidate| candidate.state));
+        let states = self.candidates.iter().map(|candidate| candidate.state);
+        if self.shown.iter().copied().ne(states.clone()) {
+            self.changed = true;
+            self.shown.clear();
+            self.shown.extend(states);
+        }
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {

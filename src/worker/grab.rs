@@ -11,7 +11,7 @@ use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
 
-/// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 32 ms.
+/// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 4 ms, lest a job wait for it.
 const EAGER: u32 = 16;
 /// One that has slept for so long is woken for the first time.
 const DEEP_SLEEP: Duration = Duration::from_secs(1);
@@ -177,7 +177,8 @@ impl Worker {
             self.running += 1;
             let index = assignment.task.index();
             if let Some(task) = self.tasks.get_mut(index) {
-                let limit = self.functions.get(&task.function).and_then(|known| known.timeout).map(local_limit);
+                let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
+                let limit = known.and_then(|known| known.timeout).map(local_limit);
                 task.began = self.links.now;
                 task.deadline = limit.map(|limit| task.began + limit);
                 self.limits.extend(task.deadline.map(|at| (at, index)));
@@ -209,12 +210,19 @@ impl Worker {
                 side.mood = Mood::Awake;
                 self.grab_more();
             }
-            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(5)) },
+            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(2)) },
         }
     }
 
+    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
+    #[inline(never)]
+    pub(super) fn settle(&mut self) {
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.settle(self.own_deadline(), |_| wanted);
+    }
+
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
+    fn own_deadline(&self) -> Option<Instant> {
         let first = self.limits.first().map(|&(at, _)| at);
         let patience = self.links.settings.patience;
         let sides =

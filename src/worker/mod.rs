@@ -649,8 +649,7 @@ impl Machine for Worker {
 
     fn poll(&mut self) -> Output<Event> {
         if self.links.is_unsettled() {
-            let wanted = self.stop == Stop::No && !self.functions.is_empty();
-            self.links.settle(self.own_deadline(), |_| wanted);
+            self.settle();
         }
         self.links.output()
     }

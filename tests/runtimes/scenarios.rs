@@ -1,7 +1,7 @@
 //! What every runtime must do alike.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
@@ -222,6 +222,19 @@ pub(crate) fn a_slow_reader_slows_nobody_else<K: Kind>() {
     wait_until("the slow reader is closed", PATIENCE, || K::counters(&server).connections == 2);
     drop(writer.join().expect("no panic"));
     drop(worker);
+}
+
+pub(crate) fn who_closes_one_side_gets_the_answers_to_what_was_asked_before<K: Kind>() {
+    let server = K::server(local(), |config| config.handle_prefix = "H:x".into());
+    let mut peer = TcpStream::connect(K::address(&server)).expect("it listens");
+    let asked = [packet(b"\0REQ", 16, &[b"x"]), packet(b"\0REQ", 18, &[b"f", b"", b""]), b"maxqueue f\n".to_vec()];
+    peer.write_all(&asked.concat()).expect("written");
+    peer.shutdown(Shutdown::Write).expect("still open");
+    let mut answers = Vec::new();
+    peer.read_to_end(&mut answers).expect("closed in order");
+    let expected = [packet(b"\0RES", 17, &[b"x"]), packet(b"\0RES", 8, &[b"H:x:1"]), b"OK\r\n".to_vec()];
+    assert_eq!(answers, expected.concat());
+    wait_until("it is gone", PATIENCE, || K::counters(&server).connections == 0);
 }
 
 pub(crate) fn an_abandoned_job_leaves_the_others_alone<K: Kind>() {

@@ -139,7 +139,7 @@ fn a_connection_says_that_it_stands() {
     let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
     register(&mut rig, "f");
     rig.connect();
-    let server = rig.machine.servers().next().expect("there").0;
+    let server = rig.machine.servers().next().expect("there").server;
     assert_eq!(rig.events(), [Event::Connected { server }]);
 }
 
@@ -345,7 +345,7 @@ fn a_server_on_its_way_out_is_not_asked() {
     rig.receive(a, &[job(1)]);
     let first = one(&mut rig);
     rig.sent(a);
-    let server = rig.machine.servers().next().expect("there").0;
+    let server = rig.machine.servers().next().expect("there").server;
     rig.act(|worker, now| worker.remove_server(server, true, now)).expect("there");
     rig.receive(a, &[job(2)]);
     let second = one(&mut rig);
