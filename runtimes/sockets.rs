@@ -447,8 +447,9 @@ impl<N: Net> Sockets<N> {
 
     fn remove(&mut self, index: usize) -> Option<ConnId> {
         let slot = self.slots.get_mut(index)?.take()?;
-        if !matches!(slot.state, State::Up(_)) {
-            self.dialling.retain(|other| *other != index);
+        match slot.state {
+            State::Up(stream) => self.net.close(stream),
+            _ => self.dialling.retain(|other| *other != index),
         }
         Some(slot.conn)
     }

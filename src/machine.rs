@@ -131,7 +131,8 @@ pub enum Output<E> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Peer<'a> {
-    /// Its address without a port, as the admin command `workers` shows it.
+    /// Its address without a port, as the admin command `workers` shows it: one word. The runtimes' for a peer on a Unix
+    /// socket is `unix`.
     pub address: &'a str,
     /// Whether it is on this machine.
     pub loopback: bool,

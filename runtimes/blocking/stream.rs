@@ -42,7 +42,8 @@ pub trait Duplex: Send + Sync {
     /// The connection is broken.
     fn set_write_timeout(&self, within: Option<Duration>) -> io::Result<()>;
 
-    /// Ends both directions. Reads and writes that wait come back at once.
+    /// Ends both directions: reads and writes that wait come back at once. It must not wait for anything, and may be called
+    /// again.
     fn shutdown(&self);
 }
 

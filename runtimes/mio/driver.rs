@@ -350,4 +350,8 @@ impl Net for Mio {
     fn flush(&mut self, stream: &mut Wire, _: &mut Context<'_>) -> io::Result<()> {
         stream.flush()
     }
+
+    fn close(&mut self, stream: Wire) {
+        stream.close(&self.registry);
+    }
 }

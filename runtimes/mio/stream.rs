@@ -118,6 +118,13 @@ impl Wire {
         }
     }
 
+    /// A socket that is closed is watched no more; whether that goes for an object, nobody knows.
+    pub(super) fn close(self, registry: &Registry) {
+        if let Self::Object(mut object) = self {
+            let _ = guarded(|| registry.deregister(&mut *object));
+        }
+    }
+
     /// [`WouldBlock`](ErrorKind::WouldBlock): it is connecting still.
     pub(super) fn check_connected(&self) -> io::Result<()> {
         let (error, peer) = match self {

@@ -55,6 +55,10 @@ pub(crate) trait Net {
     fn write(&mut self, stream: &mut Self::Wire, cx: &mut Context<'_>, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
     /// Sends what an object of the user's holds back. Sockets hold nothing.
     fn flush(&mut self, stream: &mut Self::Wire, cx: &mut Context<'_>) -> io::Result<()>;
+    /// A connection is over: what has been done for its stream is to be undone.
+    fn close(&mut self, stream: Self::Wire) {
+        drop(stream);
+    }
 }
 
 /// Whom a waker wakes.
