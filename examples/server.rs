@@ -31,9 +31,9 @@ mod state;
 #[derive(Parser)]
 #[command(after_help = "SIGTERM stops it gracefully: jobs that run are finished. SIGHUP prints its numbers.")]
 struct Arguments {
-    /// Where to listen. Port 0 is any that is free: it is printed.
+    /// Where to listen; give it once for each. Port 0 is any that is free: it is printed. unix:PATH is a Unix socket.
     #[arg(long = "listen", value_name = "HOST:PORT", default_value = "127.0.0.1:4730")]
-    listen: String,
+    listen: Vec<String>,
     /// Read background jobs from this file at the start, and write those that are not done to it at a graceful stop.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -131,7 +131,7 @@ impl Arguments {
     }
 }
 
-/// The server of any runtime: they are described in the same words. `$wait` binds it, `$serve` serves until it has closed, and
+/// The server of any runtime: they are described in the same words. `$wait` makes it, `$serve` serves until it has closed, and
 /// `$drain` stops it.
 macro_rules! serve {
     ($runtime:ident, $arguments:expr, $wait:expr, |$server:ident| $serve:expr, $drain:expr) => {{
@@ -149,14 +149,18 @@ macro_rules! serve {
             eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
             builder = builder.restore(jobs);
         }
-        let bound = builder.bind(&*arguments.listen);
-        let $server = Arc::new($wait(bound)?);
+        for at in &arguments.listen {
+            builder = builder.listen_on(gearwheel::$runtime::Listening::bind(at)?);
+        }
+        let $server = Arc::new($wait(builder.build())?);
         if let Some(file) = &arguments.state {
             // The server has them now: a later start is not to run them twice.
             state::remove(file)?;
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on {}", $server.local_addr())?;
+        for address in $server.addresses() {
+            writeln!(out, "listening on {address}")?;
+        }
         out.flush()?;
 
         let (stopping, within) = (Arc::clone(&$server), arguments.drain);

@@ -4,11 +4,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::handles::ServerMachine;
 use super::hub::Hub;
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::word;
-use crate::runtimes::handles::ServerMachine;
 use crate::{Machine, Peer, Reason, Rejected};
 
 /// Streams that wait for the driver's next turn, or for room in the server.

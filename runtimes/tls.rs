@@ -48,6 +48,10 @@ impl<M: Driven> Driven for Secured<M> {
         (**self).unfinished()
     }
 
+    fn has_output(&self) -> bool {
+        (**self).has_output()
+    }
+
     fn is_last(event: &Self::Event) -> bool {
         M::is_last(event)
     }

@@ -213,6 +213,9 @@ pub struct Limits {
     /// client's [`Unread`](crate::client::Unread). A job may have its own: [`Job::max_unread`](crate::Job::max_unread).
     /// Default 64 MiB.
     pub max_unread: usize,
+    /// The same for all outstanding jobs of a client together: beyond, it is as if the job for which more comes had reached
+    /// its own limit. Default 1 GiB.
+    pub max_unread_total: usize,
 }
 
 impl Default for Limits {
@@ -223,6 +226,7 @@ impl Default for Limits {
             max_jobs: 1_000_000,
             max_events: 4_096,
             max_unread: 64 << 20,
+            max_unread_total: 1 << 30,
         }
     }
 }

@@ -283,6 +283,33 @@ fn the_examples_speak_tls_where_they_are_told() {
     assert!(missing.errors().starts_with("cannot read /no/such.pem: "), "{}", missing.errors());
 }
 
+/// Beside TCP. Whoever kills it leaves a file that the next start removes.
+#[cfg(unix)]
+#[test]
+fn a_server_on_a_unix_socket_is_killed_and_starts_again() {
+    let path = std::env::temp_dir().join(format!("gearwheel-example-{}.sock", std::process::id()));
+    let at = format!("unix:{}", path.display());
+    let listen = format!("--listen 127.0.0.1:0 --listen {at}");
+    let mut killed = Server::start(&listen);
+    let twice = ended("server", &format!("--listen {at}"));
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(twice.errors().contains("somebody listens there already"), "{twice:?}");
+    killed.process.0.kill().expect("it runs");
+    killed.process.ended();
+    assert!(path.exists());
+
+    let server = Server::start(&listen);
+    let _worker = worker(server.address, "");
+    let result = ended("client", &format!("--server {at} --function reverse --timeout 10 abc"));
+    assert_eq!(result.text(), "cba\n", "{result:?}");
+    let rows = ended("admin", &format!("--server {at} workers"));
+    assert!(rows.text().contains("unix") && rows.text().contains("127.0.0.1"), "{rows:?}");
+    assert!(server.stop().0);
+    assert!(!path.exists());
+    let nobody = ended("admin", &format!("--server {at} status"));
+    assert_eq!(nobody.errors(), format!("no connection to {at}: connection refused: nothing listens there\n"));
+}
+
 #[test]
 fn custom_loop_gets_its_result_over_a_socket_of_its_own() {
     let server = Server::start("");

@@ -417,6 +417,7 @@ fn request(which: u8, variety: u8) -> Vec<u8> {
 fn new_server(change: impl FnOnce(&mut server::Config)) -> Server {
     let mut config = server::Config::new(SEED);
     config.handle_prefix = "H:x".into();
+    config.patience = Duration::from_millis(1);
     change(&mut config);
     Server::new(config, Instant::EPOCH, Duration::from_secs(1_800_000_000)).expect("a good configuration")
 }

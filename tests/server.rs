@@ -2,6 +2,8 @@
 
 #[path = "server/admin.rs"]
 mod admin;
+#[path = "server/edges.rs"]
+mod edges;
 #[path = "server/faults.rs"]
 mod faults;
 #[path = "server/jobs.rs"]
@@ -14,6 +16,8 @@ mod limits;
 mod net;
 #[path = "server/order.rs"]
 mod order;
+#[path = "server/patience.rs"]
+mod patience;
 #[path = "server/random.rs"]
 mod random;
 #[path = "server/vectors.rs"]

@@ -31,11 +31,17 @@ mod faults;
 mod kinds;
 #[path = "common/peers.rs"]
 mod peers;
+#[path = "runtimes/pipe.rs"]
+#[allow(dead_code, reason = "not all scenarios are run over TLS")]
+mod pipe;
 #[path = "runtimes/scenarios.rs"]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/runtimes.rs runs more of them")]
 mod scenarios;
 #[path = "tls/secured.rs"]
 mod secured;
+#[path = "runtimes/streams.rs"]
+#[allow(dead_code, reason = "not all scenarios are run over TLS")]
+mod streams;
 
 macro_rules! scenarios {
     ($($feature:literal $name:ident $kind:ty { $($place:ident :: $scenario:ident)* })*) => { $(
@@ -87,4 +93,40 @@ on_all_runtimes! {
     faults::a_handshake_that_is_never_done_is_ended
     faults::gearman_comes_by_stunnel
     faults::a_close_is_an_orderly_end_to_openssl
+    over_streams::a_job_goes_round_by_a_unix_socket
+    over_streams::big_payloads_cross_by_a_unix_socket
+    over_streams::objects_join_client_worker_and_server
+    over_streams::big_payloads_cross_by_objects
+}
+
+/// TLS over what is not TCP, where the server's name must be given: a path is none, nor is what the user calls a stream.
+mod over_streams {
+    use crate::certs::OURS;
+    use crate::kinds::Kind;
+    use crate::secured::use_client;
+    use gearwheel::tls::ClientTls;
+
+    fn name_the_server() {
+        let tls = ClientTls::new(OURS.roots()).and_then(|tls| tls.server_name("localhost"));
+        use_client(tls.expect("settings"));
+    }
+
+    macro_rules! named {
+        ($($scenario:ident)*) => { $(
+            pub(crate) fn $scenario<K: Kind>()
+            where
+                K::Server: 'static,
+            {
+                name_the_server();
+                crate::streams::$scenario::<K>();
+            }
+        )* };
+    }
+
+    named! {
+        a_job_goes_round_by_a_unix_socket
+        big_payloads_cross_by_a_unix_socket
+        objects_join_client_worker_and_server
+        big_payloads_cross_by_objects
+    }
 }

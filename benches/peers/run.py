@@ -45,6 +45,12 @@ def build(runtime):
                                        capture_output=True).stdout)['target_directory']
     peers = os.path.join(target, 'peers')
     subprocess.run([os.environ.get('CC', 'cc'), '-O2', '-o', peers, f'{HERE}/peers.c', '-lgearman'], check=True)
+    return built(target)
+
+
+def built(target):
+    """The commands that are in a target directory, by name."""
+    peers = os.path.join(target, 'peers')
     gearmand = os.environ.get('GEARMAND') or next(filter(os.path.exists, ['/usr/sbin/gearmand']), None) or shutil.which('gearmand')
     if not gearmand:
         sys.exit('gearmand is not installed')

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 #[cfg(feature = "tls")]
 use gearwheel::tls::{self, ClientTls, Identity, Roots};
-use gearwheel::{Address, Priority};
+use gearwheel::{Address, Connecting, Priority};
 
 /// Which runtime drives the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,7 +31,7 @@ pub(crate) enum Runtime {
 /// The job servers of a client or worker.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Servers {
-    /// A job server; give it once for each. Without a port it is 4730.
+    /// A job server; give it once for each. Without a port it is 4730. unix:PATH is a Unix socket.
     #[arg(long = "server", value_name = "HOST:PORT", env = "GEARMAN_SERVERS", value_delimiter = ',', required = true)]
     pub(crate) servers: Vec<Address>,
     #[cfg(feature = "tls")]
@@ -88,6 +88,28 @@ macro_rules! connecting {
 }
 #[allow(unused_imports, clippy::allow_attributes, reason = "each example uses some of it")]
 pub(crate) use connecting;
+
+/// How long job servers are waited for.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Patience {
+    /// How long a connection attempt may take, in seconds.
+    #[arg(long, value_name = "SECS", default_value = "5", value_parser = seconds)]
+    connect_timeout: Duration,
+    /// How long a job server may owe a reply, in seconds; then its connection is closed.
+    #[arg(long, value_name = "SECS", default_value = "15", value_parser = seconds)]
+    reply_timeout: Duration,
+    /// How long a connection may be quiet before it is probed, in seconds.
+    #[arg(long, value_name = "SECS", default_value = "15", value_parser = seconds)]
+    probe_after: Duration,
+}
+
+impl Patience {
+    pub(crate) fn apply(&self, connecting: &mut Connecting) {
+        connecting.connect_timeout = self.connect_timeout;
+        connecting.reply_timeout = self.reply_timeout;
+        connecting.probe_after = Some(self.probe_after);
+    }
+}
 
 /// The priority of a job, as an argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -19,8 +19,8 @@ use crate::runtimes::handles::{
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{self, Counters, Latencies};
-use crate::{Address, Instant, LinkState, Rejected, ServerId};
+use crate::worker::{self, Counters, JobServer, Latencies};
+use crate::{Address, Instant, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
@@ -169,7 +169,7 @@ impl Worker {
                     Look::Found(())
                 }
                 None if desk.closed => Look::Found(()),
-                None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
+                None if !worker.has_several_servers() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
         })?;
@@ -252,8 +252,8 @@ impl Worker {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.0.driver.call(|worker, _, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.0.driver.call(|worker, _, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at
@@ -286,7 +286,7 @@ impl Worker {
             worker.close(now);
             jobs
         });
-        Err(Error::Unfinished { jobs })
+        if jobs == 0 { Ok(()) } else { Err(Error::Unfinished { jobs }) }
     }
 
     /// Asks for no more jobs, and returns at once: what is in hand or on its way is still to be run, then

@@ -9,6 +9,7 @@ use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use bytes::Bytes;
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -172,7 +173,7 @@ impl<R> Client<R> {
 
     fn open_set(&self, ends_only: bool) -> JobSet {
         let mailbox = self.shared.look(|_, post| post.open(ends_only));
-        JobSet { shared: self.shared.clone(), mailbox }
+        JobSet { shared: self.shared.clone(), mailbox, deadline: None }
     }
 
     /// Asks how an outstanding job is (GET_STATUS).
@@ -461,15 +462,23 @@ impl fmt::Debug for Pending {
 pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
+    deadline: Option<Instant>,
 }
 
 impl JobSet {
+    /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
+    /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.deadline = Some(self.shared.clock().now() + within);
+        self
+    }
+
     /// Submits a job.
     ///
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        let mailbox = self.mailbox;
+        let (mailbox, deadline) = (self.mailbox, self.deadline);
         self.shared.call(|client, post, now| {
             if post.waiting(mailbox) >= MAX_OUTCOMES {
                 return Err(Rejected::new(
@@ -477,6 +486,10 @@ impl JobSet {
                     job,
                 ));
             }
+            let job = match deadline {
+                Some(deadline) => job.at_most(deadline.saturating_since(now)),
+                None => job,
+            };
             let job = client.submit(job, now)?;
             post.expect(job, mailbox, client, now);
             Ok(job)

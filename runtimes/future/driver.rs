@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::future::{Future, ready};
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use super::wakes::{Spare, Wakes};
 use crate::runtimes::guarded;
@@ -45,6 +46,9 @@ pub(crate) fn connector<R: Runtime, S: Into<R::Stream>, F: Future<Output = io::R
 pub(crate) trait Reactor:
     Net<Wire: Send, Connecting: Send, Listener: Send, Given: Send> + Send + Unpin + 'static
 {
+    /// How long a server's answers may wait by default: no time where a timer costs what that saves.
+    const PATIENCE: Duration;
+
     fn new(wakes: Arc<Wakes>) -> Self;
     /// Wakes the waker of [`Place::Clock`] at `at`, instead of when it was told before.
     fn set_alarm(&mut self, at: time::Instant);

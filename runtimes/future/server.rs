@@ -78,7 +78,7 @@ impl<R: Runtime> ServerBuilder<Server<R>> {
 impl<R: Runtime> Server<R> {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new()
+        ServerBuilder::new(R::PATIENCE)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].

@@ -26,8 +26,8 @@ use crate::runtimes::std::io;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Latencies};
-use crate::{Address, LinkState, Rejected, ServerId};
+use crate::worker::{Assignment, Counters, JobServer, Latencies};
+use crate::{Address, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
@@ -214,8 +214,8 @@ impl<R> Worker<R> {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.shared.look(|worker, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.shared.look(|worker, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at

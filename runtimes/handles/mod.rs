@@ -21,6 +21,8 @@ pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
+#[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]
+pub(crate) use self::server::PATIENCE;
 pub use self::server::ServerBuilder;
 pub(crate) use self::server::{Addresses, Gate, Plan};
 pub(crate) use self::task::{Desk, Port, panic_text};
@@ -118,6 +120,7 @@ impl ToAddress for PathBuf {
 }
 
 /// The job servers that the environment variable `GEARMAN_SERVERS` names, parted by commas or blanks; none when it is unset.
+/// So the path of a Unix socket among them (`unix:/PATH`) can have neither.
 ///
 /// # Errors
 /// One of them is no address.

@@ -7,6 +7,7 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::net::SocketAddr;
 use core::task::Waker;
+use core::time::Duration;
 
 use super::{Listener, ServerMachine};
 use crate::runtimes::listening::Listening;
@@ -14,6 +15,10 @@ use crate::runtimes::std::{fs, process};
 use crate::runtimes::{Clock, Error, seed, unix_now};
 use crate::server::{Config, Event, QueuedJob, Server};
 use crate::{Address, Limits, Seed};
+
+/// How long answers may wait by default: the least that most pollers can wait.
+#[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]
+pub(crate) const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Describes a server. What is wrong with it is said by `bind` or `build`.
 #[must_use]
@@ -28,9 +33,10 @@ pub struct ServerBuilder<S> {
 }
 
 impl<S> ServerBuilder<S> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         let mut config = Config::new(seed());
         config.process_id = process::id();
+        config.patience = patience;
         if let Some(host) = host_name() {
             config.handle_prefix = alloc::format!("H:{host}");
         }

@@ -269,6 +269,12 @@ pub struct JobSet {
 }
 
 impl JobSet {
+    /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
+    /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
+    pub fn within(self, within: Duration) -> Self {
+        Self { set: self.set.within(within), clock: self.clock }
+    }
+
     /// Submits a job.
     ///
     /// # Errors

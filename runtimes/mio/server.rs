@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use super::Stream;
 use super::turnkey::Seat;
-use crate::runtimes::handles::{Addresses, Plan, ServerBuilder, ServerMachine as Machine};
+use crate::runtimes::handles::{Addresses, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::ToSocketAddrs;
@@ -17,9 +17,6 @@ use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Address, Handle, Peer, Rejected};
-
-/// The least that a poll can wait.
-const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
 /// from elsewhere, say.
@@ -67,7 +64,7 @@ impl ServerBuilder<Server> {
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new().configure(|config| config.patience = PATIENCE)
+        ServerBuilder::new(PATIENCE)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].

@@ -11,8 +11,8 @@ use crate::wire::PacketType;
 
 /// Results that leave together at most.
 const MOST_RESULTS: u32 = 16;
-/// One result in so many outstanding jobs may wait.
-const SHARE: u32 = 8;
+/// One result may wait in so many jobs that its client waits for.
+const SHARE: u32 = 4;
 /// A worker that has waited in vain is answered at once for a while: after so many times in vain, 2^this grabs.
 const MOST_DOUBT: u8 = 6;
 

@@ -141,8 +141,10 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_conversations_leave_nothing_behind(steps in prop::collection::vec(step(), 0..150)) {
-        let mut net = Net::new();
+    fn random_conversations_leave_nothing_behind(patience in 0..3_u64, steps in prop::collection::vec(step(), 0..150)) {
+        let mut config = config();
+        config.patience = millis(patience);
+        let mut net = Net::with(config);
         play(&mut net, steps);
         // Background jobs are left. When they are given up, nothing is.
         let handles: Vec<_> = net.server.queued().filter_map(|job| job.handle).collect();
@@ -156,8 +158,9 @@ proptest! {
     }
 
     #[test]
-    fn and_so_with_every_limit_at_its_least(steps in prop::collection::vec(step(), 0..150)) {
+    fn and_so_with_every_limit_at_its_least(patience in 0..3_u64, steps in prop::collection::vec(step(), 0..150)) {
         let mut config = config();
+        config.patience = millis(patience);
         config.worker_wakeup = 1;
         config.job_retries = Some(1);
         config.max_jobs = 5;

@@ -68,6 +68,10 @@ pub(crate) fn worker() -> Option<ClientTls> {
     (!PLAIN.get()).then(client_tls)
 }
 
+pub(crate) fn admin() -> Option<ClientTls> {
+    worker()
+}
+
 pub(crate) fn server() -> Option<ServerTls> {
     (!PLAIN.get()).then(server_tls)
 }
