@@ -193,9 +193,10 @@ fn the_gaps_between_attempts_double_up_to_the_longest_and_are_half_random() {
         assert!((millis(most / 2)..=millis(most)).contains(gap), "{gap:?} of {most} ms");
     }
     assert!(gaps[4..].iter().any(|gap| *gap != gaps[4]), "they are not all the same");
-    // Once a reply has come, the next failure is a first one.
+    // Once it has worked for as long, the next failure is a first one.
     let conn = rig.connect();
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    rig.pass(millis(1000));
     submit(&mut rig, Job::new("f", "x"));
     rig.close(conn, CloseReason::Reset);
     submit(&mut rig, Job::new("f", "x"));

@@ -198,7 +198,9 @@ fn a_job_that_waits_is_given_to_a_server_that_comes_and_not_to_one_that_goes() {
 
 #[test]
 fn an_outage_is_told_once_and_again_only_after_a_server_was_there() {
-    let mut rig = client(&["a"]);
+    let mut eager = config(&["a"]);
+    eager.connecting.retry_most = secs(1);
+    let mut rig = Rig::new(Client::new(eager).expect("valid"));
     let outages =
         |rig: &mut Rig<Client>| rig.events().iter().filter(|event| matches!(event, Event::AllDown { .. })).count();
     submit(&mut rig, Job::new("f", "x"));
@@ -214,6 +216,7 @@ fn an_outage_is_told_once_and_again_only_after_a_server_was_there() {
         rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_FAIL, "H:x:1")]);
         let events = rig.events();
         assert!(matches!(events[0], Event::Connected { .. }), "{events:?}");
+        rig.pass(secs(1));
         rig.close(conn, CloseReason::Ended);
         assert_eq!(outages(&mut rig), 0, "nobody waits for a server");
         submit(&mut rig, Job::new("f", "x"));
