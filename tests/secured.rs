@@ -311,6 +311,22 @@ fn who_does_not_speak_tls_is_told_apart() {
     says(&line.why_client_lost(), "the server broke off the handshake");
 }
 
+#[test]
+fn a_plain_client_hears_that_its_peer_speaks_tls() {
+    let mut client = Rig::new(plain_client());
+    client.act(|client, now| client.submit(Job::new("f", ""), now)).expect("taken");
+    let conn = client.connect();
+    let mut server = server_rig(server_tls());
+    let theirs = accept(&mut server);
+    server.receive_bytes(theirs, &client.sent_bytes(conn));
+    client.receive_bytes(conn, &server.sent_bytes(theirs));
+    let reason = client.events().into_iter().find_map(|event| match event {
+        client::Event::Disconnected { reason, .. } => Some(reason.to_string()),
+        _ => None,
+    });
+    assert!(reason.as_ref().is_some_and(|reason| reason.ends_with("the peer speaks TLS")), "{reason:?}");
+}
+
 /// Why the client, then the server, lost the connection of this handshake.
 fn failed_handshake(client: ClientTls, server: ServerTls) -> (CloseReason, CloseReason) {
     let mut line = Line::of(client_rig(client), server_rig(server));

@@ -20,6 +20,8 @@ macro_rules! secured {
     }};
 }
 
+#[path = "tls/admin.rs"]
+mod admin;
 #[path = "tls/certs.rs"]
 mod certs;
 #[path = "tls/faults.rs"]

@@ -73,7 +73,7 @@ impl Tls {
     }
 }
 
-/// A builder with the servers, and the TLS that they are to be connected to by.
+/// A builder with the TLS by which its servers are to be connected to.
 #[allow(unused_macros, clippy::allow_attributes, reason = "each example uses some of it")]
 macro_rules! connecting {
     ($builder:expr, $servers:expr) => {{

@@ -58,7 +58,7 @@ pub struct Frame {
 #[non_exhaustive]
 pub enum FrameError {
     /// The first four bytes are neither magic.
-    #[error("a packet begins with {0:02x?} instead of a magic")]
+    #[error("a packet begins with {0:02x?} instead of a magic{hint}", hint = hint(.0))]
     BadMagic([u8; 4]),
     /// The header announces more than the limit.
     #[error("{kind} announces {size} bytes; the limit is {limit}")]
@@ -72,12 +72,26 @@ pub enum FrameError {
     },
 }
 
+/// Said where a packet should be, these come from a peer that speaks TLS: an alert, or the first bytes of a handshake.
+const fn hint(magic: &[u8; 4]) -> &'static str {
+    if matches!(magic, [0x15 | 0x16, 0x03, ..]) { ": the peer speaks TLS" } else { "" }
+}
+
+/// A peer that speaks otherwise may say no more than some bytes.
+#[cold]
+fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
+    match stream.first_chunk() {
+        Some(magic) if Magic::from_bytes(*magic).is_none() => Err(FrameError::BadMagic(*magic)),
+        _ => Ok(None),
+    }
+}
+
 /// Splits the first packet off `stream`. `None`: it is not all there yet, and room for more of it has been made.
 ///
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
 #[inline]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
-    let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
     let [magic, kind, size] = fields(header);
     let magic = Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
     let kind = PacketType::new(u32::from_be_bytes(kind));

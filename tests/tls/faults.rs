@@ -88,8 +88,9 @@ pub(crate) fn plain_and_tls_tell_each_other_apart<K: Kind>() {
     let secret = K::server(local(), |_| ());
     use_plain(true);
     let reason = why::<K>(K::address(&secret));
-    // What it hears is an alert, in which it sees no packet.
-    assert!(matches!(reason, CloseReason::Protocol(_) | CloseReason::Ended | CloseReason::Reset), "{reason}");
+    // What it hears is an alert, unless the connection is reset before it has read that.
+    let says_so = reason.to_string().contains("the peer speaks TLS");
+    assert!(says_so || reason == CloseReason::Reset, "{reason}");
     nobody_is_left::<K>(&secret);
     let plain = K::server(local(), |_| ());
     use_plain(false);
