@@ -13,7 +13,7 @@ default:
 check: test rest
 
 # Everything but the README's test command, the quick refusals first.
-rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke
+rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke bench-check
 
 # Formatting (change it with `cargo fmt`).
 fmt:
@@ -102,6 +102,10 @@ fuzz-targets:
 # Instructions and allocations of the codec and the machines; `just bench machines --grow`, `--against FILE`.
 bench BENCH="*" *ARGS:
     cargo bench --locked --all-features --bench '{{ BENCH }}' -- {{ ARGS }}
+
+# That no packet and no job takes more instructions than it may. Where valgrind is missing only allocations are checked.
+bench-check:
+    cargo bench --locked --all-features --bench codec --bench machines -- --check
 
 # Whole processes beside gearmand, libgearman and raw bytes: jobs/s, CPU time, ratios (`--reps`, `--only`, `--size`).
 bench-peers *ARGS:

@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench machines` prints a line a case. Instructions and allocations do not depend on the machine's load,
 //! so two commits can be compared anywhere: keep what one prints and give the file to the other with `-- --against FILE`.
-//! `-- worker` measures only the cases that have this in their names.
+//! `-- worker` measures only the cases that have this in their names. `-- --check` fails when one takes more than it may.
 //! `-- --grow` prints how time and memory grow with depth, payload, queue, functions, connections and servers instead.
 //!
 //! The bench plays driver and peer at once, as cheaply as it can: packets are made beforehand, what is written is only
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::time;
 
 use bytes::{Bytes, BytesMut};
@@ -61,30 +62,31 @@ const CLIENT: Shape = Shape::Client { depth: 1, payload: 16, servers: 1, backgro
 const WORKER: Shape = Shape::Worker { concurrency: 1, payload: 16, functions: 1, asleep: false };
 const SERVER: Shape = Shape::Server { depth: 1, payload: 16, functions: 1, queued: 0, idle: 0 };
 
-const CASES: &[(&str, Shape)] = &[
-    ("client-depth-1", CLIENT),
-    ("client-depth-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: false }),
-    ("client-depth-1024", Shape::Client { depth: 1024, payload: 16, servers: 1, background: false }),
-    ("client-depth-64-1k", Shape::Client { depth: 64, payload: 1024, servers: 1, background: false }),
-    ("client-depth-1-64k", Shape::Client { depth: 1, payload: 64 << 10, servers: 1, background: false }),
-    ("client-background-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: true }),
-    ("client-16-servers", Shape::Client { depth: 1, payload: 16, servers: 16, background: false }),
-    ("worker-busy", WORKER),
-    ("worker-woken", Shape::Worker { concurrency: 1, payload: 16, functions: 1, asleep: true }),
-    ("worker-concurrency-16", Shape::Worker { concurrency: 16, payload: 16, functions: 1, asleep: false }),
-    ("worker-1000-functions", Shape::Worker { concurrency: 1, payload: 16, functions: 1000, asleep: false }),
-    ("server-depth-1", SERVER),
-    ("server-depth-64", Shape::Server { depth: 64, payload: 16, functions: 1, queued: 0, idle: 0 }),
-    ("server-1000-queued", Shape::Server { depth: 1, payload: 16, functions: 1, queued: 1000, idle: 0 }),
-    ("server-1000-functions", Shape::Server { depth: 1, payload: 16, functions: 1000, queued: 0, idle: 0 }),
-    ("server-1000-idle", Shape::Server { depth: 1, payload: 16, functions: 1, queued: 0, idle: 1000 }),
+/// Each with the instructions a job that `--check` allows: a tenth more than it takes, as compilers differ.
+const CASES: &[(&str, Shape, u32)] = &[
+    ("client-depth-1", CLIENT, 5_300),
+    ("client-depth-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: false }, 4_700),
+    ("client-depth-1024", Shape::Client { depth: 1024, payload: 16, servers: 1, background: false }, 4_800),
+    ("client-depth-64-1k", Shape::Client { depth: 64, payload: 1024, servers: 1, background: false }, 5_900),
+    ("client-depth-1-64k", Shape::Client { depth: 1, payload: 64 << 10, servers: 1, background: false }, 79_000),
+    ("client-background-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: true }, 3_100),
+    ("client-16-servers", Shape::Client { depth: 1, payload: 16, servers: 16, background: false }, 5_800),
+    ("worker-busy", WORKER, 3_500),
+    ("worker-woken", Shape::Worker { concurrency: 1, payload: 16, functions: 1, asleep: true }, 5_900),
+    ("worker-concurrency-16", Shape::Worker { concurrency: 16, payload: 16, functions: 1, asleep: false }, 2_600),
+    ("worker-1000-functions", Shape::Worker { concurrency: 1, payload: 16, functions: 1000, asleep: false }, 3_700),
+    ("server-depth-1", SERVER, 6_800),
+    ("server-depth-64", Shape::Server { depth: 64, payload: 16, functions: 1, queued: 0, idle: 0 }, 4_600),
+    ("server-1000-queued", Shape::Server { depth: 1, payload: 16, functions: 1, queued: 1000, idle: 0 }, 6_000),
+    ("server-1000-functions", Shape::Server { depth: 1, payload: 16, functions: 1000, queued: 0, idle: 0 }, 7_800),
+    ("server-1000-idle", Shape::Server { depth: 1, payload: 16, functions: 1, queued: 0, idle: 1000 }, 6_800),
 ];
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let after = |flag: &str| arguments.iter().skip_while(|argument| *argument != flag).nth(1);
     if let Some(name) = after("--run") {
-        let (_, shape) = CASES.iter().find(|(case, _)| case == name).expect("a case");
+        let (_, shape, _) = CASES.iter().find(|(case, ..)| case == name).expect("a case");
         let jobs = arguments.last().and_then(|jobs| jobs.parse().ok()).expect("a number of jobs");
         run(&mut *shape.start(), jobs);
     } else if arguments.iter().any(|argument| argument == "--grow") {
@@ -92,20 +94,26 @@ fn main() {
     } else {
         let valgrind = arguments.iter().any(|argument| argument == "--bench") && has_valgrind();
         let text = after("--against").map(|file| fs::read_to_string(file).expect("what another commit printed"));
-        let only = arguments.iter().find(|argument| CASES.iter().any(|(name, _)| name.contains(argument.as_str())));
-        table(valgrind, only.map_or("", String::as_str), &text.unwrap_or_default());
+        let only = arguments.iter().find(|argument| CASES.iter().any(|(name, ..)| name.contains(argument.as_str())));
+        let over = table(valgrind, only.map_or("", String::as_str), &text.unwrap_or_default());
+        if over && arguments.iter().any(|argument| argument == "--check") {
+            return ExitCode::FAILURE;
+        }
     }
+    ExitCode::SUCCESS
 }
 
-/// A line for each case whose name has `only` in it; beside each figure how it has changed against `old`, the output of another run.
-fn table(valgrind: bool, only: &str, old: &str) {
+/// A line for each case whose name has `only` in it; beside each figure how it has changed against `old`, the output of
+/// another run. Says whether one takes more than it may.
+fn table(valgrind: bool, only: &str, old: &str) -> bool {
     let old: HashMap<&str, Vec<&str>> = old
         .lines()
         .filter_map(|line| line.split_once(' '))
         .map(|(name, rest)| (name, rest.split_whitespace().collect()))
         .collect();
     println!("{:<24} {:>14} {:>12}", "case", "instructions", "allocations");
-    for (name, shape) in CASES.iter().filter(|(name, _)| name.contains(only)) {
+    let mut over = false;
+    for (name, shape, most) in CASES.iter().filter(|(name, ..)| name.contains(only)) {
         let count = |jobs| allocation_counter::measure(|| run(&mut *shape.start(), jobs)).count_total;
         let allocations = (count(3 * JOBS) - count(JOBS)) as f64 / (2 * JOBS) as f64;
         let each = valgrind.then(|| {
@@ -118,8 +126,12 @@ fn table(valgrind: bool, only: &str, old: &str) {
             (Some(now), Some(was)) => format!("  {:+.1} % instructions", (now / was - 1.0) * 100.0),
             _ => String::new(),
         };
-        println!("{name:<24} {shown:>14} {allocations:>12.2}{change}");
+        let too_much = each.is_some_and(|each| each > f64::from(*most));
+        let mark = if too_much { "  OVER" } else { "" };
+        println!("{name:<24} {shown:>14} {allocations:>12.2}{change}{mark}");
+        over |= too_much;
     }
+    over
 }
 
 fn grow() {

@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use common::Servers;
+use common::{Servers, connecting};
 use gearwheel::Address;
 use gearwheel::blocking::Admin;
 use table::printable;
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
 }
 
 fn ask(server: &Address, arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let admin = Admin::builder().server(server).timeout(arguments.timeout).connect()?;
+    let admin = connecting!(Admin::builder(), arguments.servers).server(server).timeout(arguments.timeout).connect()?;
     match &arguments.task {
         Task::Status => status(&admin)?,
         Task::PriorityStatus => priority_status(&admin)?,

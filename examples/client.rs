@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use common::{PriorityArgument, Runtime, Servers};
+use common::{Patience, PriorityArgument, Runtime, Servers, connecting};
 use gearwheel::blocking::{JobError, JobEvent};
-use gearwheel::{Job, Outcome};
+use gearwheel::client::Config;
+use gearwheel::{Job, Outcome, Retry};
 use progress::Progress;
 
 mod common;
@@ -21,10 +22,17 @@ mod progress;
 
 /// Jobs that are outstanding at once, at most.
 const WINDOW: usize = 1_000;
+/// Bytes of them that wait to be printed, at most.
+const UNREAD: usize = 256 << 20;
 
 /// Submits jobs to Gearman job servers and prints their results, one a line.
 #[derive(Parser)]
-#[command(after_help = "The exit status is 0 only if every job completed (with --background: was queued).")]
+#[command(
+    after_help = "The exit status is 0 only if every job completed (with --background: was queued). No job takes longer than \
+                  --timeout, 60 s unless told otherwise. Before that end: a job that no server can be had for, or accepts, \
+                  after 30 s; one whose server owes a reply, after --reply-timeout; one whose server has died in silence, \
+                  after --probe-after and --reply-timeout."
+)]
 struct Arguments {
     #[command(flatten)]
     servers: Servers,
@@ -40,9 +48,17 @@ struct Arguments {
     /// The unique of the jobs: job servers join jobs of one function and one unique.
     #[arg(long, value_name = "UNIQUE")]
     unique: Option<String>,
-    /// Give a job up after so many seconds.
-    #[arg(long, value_name = "SECS", value_parser = common::seconds)]
-    timeout: Option<Duration>,
+    /// Give a job up after so many seconds; 0 waits for ever.
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = common::seconds)]
+    timeout: Duration,
+    #[command(flatten)]
+    patience: Patience,
+    /// Submit a lost job again, up to so many times in all: for jobs that may run twice.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: u32,
+    /// Give a job up when its result is larger, in bytes.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    max_result: usize,
     /// Submit each payload so many times.
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: usize,
@@ -82,10 +98,19 @@ impl Arguments {
         if let Some(unique) = &self.unique {
             job = job.unique(unique.clone());
         }
-        if let Some(timeout) = self.timeout {
-            job = job.timeout(timeout);
+        if !self.timeout.is_zero() {
+            job = job.timeout(self.timeout);
+        }
+        if self.attempts > 1 {
+            job = job.retry(Retry::Idempotent { attempts: self.attempts });
         }
         Ok(if self.background { job.background() } else { job })
+    }
+
+    fn configure(&self, config: &mut Config) {
+        self.patience.apply(&mut config.connecting);
+        // Only the oldest job is read; what the others say meanwhile waits.
+        config.limits.max_unread_total = UNREAD;
     }
 }
 
@@ -95,7 +120,7 @@ macro_rules! submit_all {
         let arguments: &Arguments = $arguments;
         let client = $client;
         let jobs = arguments.jobs()?;
-        let mut printer = Printer::new(jobs.len() * arguments.count);
+        let mut printer = Printer::new(jobs.len() * arguments.count, arguments.max_result);
         let mut outstanding = VecDeque::new();
         for job in jobs.iter().flat_map(|job| std::iter::repeat_n(job, arguments.count)) {
             outstanding.push_back(client.submit(job.clone())$($await)*?);
@@ -117,25 +142,44 @@ macro_rules! finish {
     ($job:expr, $printer:ident, [$($await:tt)*]) => {{
         let mut job = $job;
         while let Some(event) = job.next_event()$($await)* {
-            $printer.event(event)?;
+            if !$printer.event(event)? {
+                break;
+            }
         }
     }};
 }
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::blocking::Client;
-    submit_all!(Client::builder().servers(&arguments.servers.servers).build()?, arguments, [])
+    submit_all!(
+        connecting!(Client::builder(), arguments.servers)
+            .servers(&arguments.servers.servers)
+            .configure(|config| arguments.configure(config))
+            .build()?,
+        arguments,
+        []
+    )
 }
 
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::mio::Client;
-    submit_all!(Client::builder().servers(&arguments.servers.servers).spawn()?, arguments, [])
+    submit_all!(
+        connecting!(Client::builder(), arguments.servers)
+            .servers(&arguments.servers.servers)
+            .configure(|config| arguments.configure(config))
+            .spawn()?,
+        arguments,
+        []
+    )
 }
 
 #[cfg(feature = "smol")]
 fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::smol::Client::builder().servers(&arguments.servers.servers).build()?;
+    let client = connecting!(gearwheel::smol::Client::builder(), arguments.servers)
+        .servers(&arguments.servers.servers)
+        .configure(|config| arguments.configure(config))
+        .build()?;
     let driver = client.run();
     // No executor: the client's bytes are moved while its jobs are waited for.
     async_io::block_on(futures_lite::future::or(async { submit_all!(client, arguments, [.await]) }, async {
@@ -146,7 +190,10 @@ fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 #[cfg(feature = "tokio")]
 fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    let client = gearwheel::tokio::Client::builder().servers(&arguments.servers.servers).build()?;
+    let client = connecting!(gearwheel::tokio::Client::builder(), arguments.servers)
+        .servers(&arguments.servers.servers)
+        .configure(|config| arguments.configure(config))
+        .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.spawn(client.run());
     runtime.block_on(async { submit_all!(client, arguments, [.await]) })
@@ -158,19 +205,30 @@ struct Printer {
     progress: Progress,
     /// Of the job whose events come now.
     result: Vec<u8>,
+    max_result: usize,
     all_completed: bool,
 }
 
 impl Printer {
-    fn new(jobs: usize) -> Self {
+    fn new(jobs: usize, max_result: usize) -> Self {
         let (out, progress) = (BufWriter::new(io::stdout().lock()), Progress::of(jobs));
-        Self { out, progress, result: Vec::new(), all_completed: true }
+        Self { out, progress, result: Vec::new(), max_result, all_completed: true }
     }
 
-    fn event(&mut self, event: JobEvent) -> io::Result<()> {
-        let Self { out, progress, result, all_completed } = self;
+    /// False: nothing more is wanted of the job.
+    fn event(&mut self, event: JobEvent) -> io::Result<bool> {
+        let Self { out, progress, result, max_result, all_completed } = self;
         match event {
+            JobEvent::Data(part) if result.len() + part.len() > *max_result => {
+                result.clear();
+                *all_completed = false;
+                progress.end_of_job(out, Write::flush)?;
+                progress.say(&format!("the result is larger than {max_result} bytes: given up"));
+                return Ok(false);
+            }
             JobEvent::Data(part) => result.extend_from_slice(&part),
+            // Tried again: what came before is of no account.
+            JobEvent::Created { .. } => result.clear(),
             JobEvent::Warning(warning) => progress.say(&format!("warning: {}", String::from_utf8_lossy(&warning))),
             JobEvent::Progress { numerator, denominator } => progress.job(numerator, denominator),
             JobEvent::Done(outcome) => {
@@ -194,7 +252,7 @@ impl Printer {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     fn end(mut self) -> Result<ExitCode, Box<dyn Error>> {

@@ -19,7 +19,7 @@ mod common;
 /// Starts a job server, a worker and a client, and has a payload reversed.
 #[derive(Parser)]
 struct Arguments {
-    /// Use this job server instead of starting one; give it once for each.
+    /// Use this job server instead of starting one; give it once for each. unix:PATH is a Unix socket.
     #[arg(long = "server", value_name = "HOST:PORT", env = "GEARMAN_SERVERS", value_delimiter = ',')]
     servers: Vec<Address>,
     /// What drives the machines.

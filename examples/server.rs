@@ -18,6 +18,8 @@ use std::time::Duration;
 use clap::Parser;
 use common::Runtime;
 use gearwheel::server::{Config, Event};
+#[cfg(feature = "tls")]
+use gearwheel::tls::{ClientCertificates, Identity, Roots, ServerTls};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -29,9 +31,9 @@ mod state;
 #[derive(Parser)]
 #[command(after_help = "SIGTERM stops it gracefully: jobs that run are finished. SIGHUP prints its numbers.")]
 struct Arguments {
-    /// Where to listen. Port 0 is any that is free: it is printed.
+    /// Where to listen; give it once for each. Port 0 is any that is free: it is printed. unix:PATH is a Unix socket.
     #[arg(long = "listen", value_name = "HOST:PORT", default_value = "127.0.0.1:4730")]
-    listen: String,
+    listen: Vec<String>,
     /// Read background jobs from this file at the start, and write those that are not done to it at a graceful stop.
     #[arg(long, value_name = "FILE")]
     state: Option<PathBuf>,
@@ -68,6 +70,18 @@ struct Arguments {
     /// Obey the admin command `shutdown` of a client on this machine.
     #[arg(long)]
     allow_shutdown: bool,
+    /// Speak TLS, with the certificate in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key, in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Let in only those who show a certificate that is signed by a CA in this PEM file.
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// Tell of each connection.
     #[arg(long, short)]
     verbose: bool,
@@ -104,9 +118,20 @@ impl Arguments {
         config.max_jobs = self.max_jobs.unwrap_or(config.max_jobs);
         config.max_connections = self.max_connections.unwrap_or(config.max_connections);
     }
+
+    /// `None`: connections are plain.
+    #[cfg(feature = "tls")]
+    fn tls(&self) -> Result<Option<ServerTls>, gearwheel::tls::Error> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let clients = match &self.tls_client_ca {
+            Some(ca) => ClientCertificates::Required(Roots::from_pem_file(ca)?),
+            None => ClientCertificates::NotAsked,
+        };
+        ServerTls::new(Identity::from_pem_files(certificate, key)?, clients).map(Some)
+    }
 }
 
-/// The server of any runtime: they are described in the same words. `$wait` binds it, `$serve` serves until it has closed, and
+/// The server of any runtime: they are described in the same words. `$wait` makes it, `$serve` serves until it has closed, and
 /// `$drain` stops it.
 macro_rules! serve {
     ($runtime:ident, $arguments:expr, $wait:expr, |$server:ident| $serve:expr, $drain:expr) => {{
@@ -115,19 +140,27 @@ macro_rules! serve {
         let mut builder = gearwheel::$runtime::Server::builder()
             .configure(|config| arguments.configure(config))
             .on_event(move |event| tell(event, verbose));
+        #[cfg(feature = "tls")]
+        if let Some(tls) = arguments.tls()? {
+            builder = builder.tls(tls);
+        }
         if let Some(file) = &arguments.state {
             let jobs = state::load(file)?;
             eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
             builder = builder.restore(jobs);
         }
-        let bound = builder.bind(&*arguments.listen);
-        let $server = Arc::new($wait(bound)?);
+        for at in &arguments.listen {
+            builder = builder.listen_on(gearwheel::$runtime::Listening::bind(at)?);
+        }
+        let $server = Arc::new($wait(builder.build())?);
         if let Some(file) = &arguments.state {
             // The server has them now: a later start is not to run them twice.
             state::remove(file)?;
         }
         let mut out = io::stdout().lock();
-        writeln!(out, "listening on {}", $server.local_addr())?;
+        for address in $server.addresses() {
+            writeln!(out, "listening on {address}")?;
+        }
         out.flush()?;
 
         let (stopping, within) = (Arc::clone(&$server), arguments.drain);

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
-use common::{Runtime, Servers};
+use common::{Patience, Runtime, Servers, connecting};
 use gearwheel::worker::Event;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,7 +24,9 @@ mod common;
 #[derive(Parser)]
 #[command(
     after_help = "SIGTERM drains it: no more jobs are grabbed, those in hand are finished. The exit status is 1 if \
-                        some were not done by the deadline of the drain."
+                        some were not done by the deadline of the drain. A job server that cannot be had is tried again \
+                        after 100 ms, then at growing intervals up to 5 s; one that owes a reply is left after \
+                        --reply-timeout, one that is quiet is probed after --probe-after."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -41,6 +43,8 @@ struct Arguments {
     /// The time limit of a job, in seconds.
     #[arg(long, value_name = "SECS", value_parser = common::seconds)]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    patience: Patience,
     /// The name under which job servers list the worker.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -68,9 +72,10 @@ fn main() -> ExitCode {
 /// The worker of any runtime: they are described in the same words.
 macro_rules! describe {
     ($runtime:ident, $arguments:expr, |$builder:ident, $function:ident| $add:expr) => {{
-        let mut builder = gearwheel::$runtime::Worker::builder()
+        let mut builder = connecting!(gearwheel::$runtime::Worker::builder(), $arguments.servers)
             .servers(&$arguments.servers.servers)
             .concurrency($arguments.concurrency)
+            .configure(|config| $arguments.patience.apply(&mut config.connecting))
             .on_event(|event| match event {
                 Event::Connected { server } => eprintln!("connected to {server:?}"),
                 Event::Disconnected { server, reason, .. } => eprintln!("disconnected from {server:?}: {reason}"),

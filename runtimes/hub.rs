@@ -16,7 +16,8 @@ use crate::{Instant, Machine, Output};
 /// How long a client whose last handle is gone may still write.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// A machine and what belongs to it. The lock is never held across an `await` or a call of the user's code.
+/// A machine and what belongs to it. The lock is never held across an `await` or a call of the user's code, but
+/// for what moves the bytes of a stream of his.
 pub(crate) struct Hub<M: Machine, S> {
     clock: Clock,
     state: Mutex<State<M, S>>,

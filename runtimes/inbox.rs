@@ -4,11 +4,11 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::handles::ServerMachine;
 use super::hub::Hub;
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::word;
-use crate::server::Server;
 use crate::{Machine, Peer, Reason, Rejected};
 
 /// Streams that wait for the driver's next turn, or for room in the server.
@@ -33,7 +33,7 @@ impl<G: Send> Inbox<G> {
     }
 
     /// Has the driver of `hub` take `stream` up, or gives it back.
-    pub(crate) fn put(&self, value: G, peer: Peer<'_>, hub: &Hub<Server, ()>) -> Result<(), Rejected<G>> {
+    pub(crate) fn put(&self, value: G, peer: Peer<'_>, hub: &Hub<ServerMachine, ()>) -> Result<(), Rejected<G>> {
         let (full, limit) = hub.look(|server, ()| (!server.wants_accept(), server.counters().connections));
         let mut waiting = self.lock();
         let reason = match waiting.streams.len() {

@@ -200,7 +200,7 @@ mod unix {
     pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
         let bind = || {
             UnixListener::bind(path).map_err(|error| match error.kind() {
-                ErrorKind::InvalidInput => unix_failure(path, error),
+                ErrorKind::InvalidInput | ErrorKind::InvalidFilename => unix_failure(path, error),
                 _ => error,
             })
         };

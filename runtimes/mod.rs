@@ -33,6 +33,8 @@ mod resolver;
 pub mod smol;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 
@@ -174,6 +176,14 @@ pub(crate) fn connect_reason(error: &io::Error) -> CloseReason {
     }
 }
 
+/// Why a connection that the user was to make was not made: in his own words, where he has some.
+pub(crate) fn made_reason(error: &io::Error) -> CloseReason {
+    match error.get_ref() {
+        Some(own) => CloseReason::Failed(alloc::format!("{own}").into()),
+        None => connect_reason(error),
+    }
+}
+
 /// Connects to the Unix socket at `path`, or says in words that help why not.
 #[cfg(unix)]
 pub(crate) fn at_path<T>(path: &str, connect: impl FnOnce(&std::path::Path) -> io::Result<T>) -> io::Result<T> {
@@ -186,8 +196,7 @@ pub(crate) fn at_path<T>(path: &str, connect: impl FnOnce(&std::path::Path) -> i
 pub(crate) fn unix_failure(path: &std::path::Path, error: io::Error) -> io::Error {
     match error.kind() {
         ErrorKind::NotFound => io::Error::new(ErrorKind::ConnectionRefused, "there is no such socket"),
-        // std's own error: the system was not asked.
-        ErrorKind::InvalidInput => {
+        ErrorKind::InvalidInput | ErrorKind::InvalidFilename => {
             let bytes = path.as_os_str().len();
             io::Error::other(alloc::format!("a path of {bytes} bytes is too long for a Unix socket, or has a NUL"))
         }

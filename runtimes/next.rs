@@ -3,13 +3,13 @@
 use alloc::sync::Arc;
 use core::task::{Poll, Waker};
 
-use super::handles::{Desk, Port, Task};
+use super::handles::{Desk, Port, Task, WorkerMachine};
 use super::hub::Hub;
 use super::std::sync::{Mutex, PoisonError};
 use crate::Instant;
 use crate::worker::Worker;
 
-impl Port for Hub<Worker, Desk> {
+impl Port for Hub<WorkerMachine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool) {
         self.call(|worker, desk, now| act(worker, desk, now));
     }
@@ -20,10 +20,10 @@ impl Port for Hub<Worker, Desk> {
 }
 
 /// One who waits for a job. When he goes without one that he was woken for, the next is woken.
-pub(crate) struct Waiting<'a>(&'a Arc<Hub<Worker, Desk>>, Mutex<Option<Waker>>);
+pub(crate) struct Waiting<'a>(&'a Arc<Hub<WorkerMachine, Desk>>, Mutex<Option<Waker>>);
 
 impl<'a> Waiting<'a> {
-    pub(crate) fn new(hub: &'a Arc<Hub<Worker, Desk>>) -> Self {
+    pub(crate) fn new(hub: &'a Arc<Hub<WorkerMachine, Desk>>) -> Self {
         Self(hub, Mutex::new(None))
     }
 

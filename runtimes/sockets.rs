@@ -180,11 +180,7 @@ impl<N: Net> Sockets<N> {
                 }
                 Output::Connect { conn, server, within: _ } => self.connect(conn, server, machine),
                 Output::Resume(conn) => self.resume(conn, machine),
-                Output::Disconnect(conn) => {
-                    if self.slot(conn).is_some() {
-                        self.remove(conn.index());
-                    }
-                }
+                Output::Disconnect(conn) => self.disconnect(conn, machine),
                 Output::Wait(at) => {
                     self.wait = at;
                     if !self.step(machine) {
@@ -348,6 +344,21 @@ impl<N: Net> Sockets<N> {
         }
         // More than its share: it goes on in the next turn.
         queue(&mut slot.queued, index, ready);
+    }
+
+    fn disconnect<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
+        if self.slot(conn).is_some() && !machine.outgoing(conn).is_empty() {
+            // TLS has a last word. It is taken at once, or not at all.
+            self.write(conn.index(), machine);
+        }
+        let Self { net, slots, .. } = self;
+        let slot = slots.get_mut(conn.index()).and_then(Option::as_mut);
+        let Some(slot) = slot.filter(|slot| slot.conn == conn) else { return };
+        if let (State::Up(stream), true) = (&mut slot.state, slot.held) {
+            // The last chance of an object: what it still holds then is lost.
+            let _ = net.flush(stream, &mut Context::from_waker(&slot.waker));
+        }
+        self.remove(conn.index());
     }
 
     fn resume<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::job::ServerId;
 use crate::ketama::Ring;
 use crate::link::LinkState;
+use crate::time::Instant;
 
 /// A job server as a [`Strategy`] sees it.
 #[derive(Clone, Debug)]
@@ -23,6 +24,9 @@ pub struct Candidate {
     /// Whether it can be had. One that has failed shows as [`Down`](LinkState::Down) while it is kept away from, and one
     /// that is on probation with its one job as [`Connecting`](LinkState::Connecting).
     pub state: LinkState,
+    /// Until when it is kept away from, where it is [`Down`](LinkState::Down): by the wait before the next attempt, or by
+    /// [`recover_time`](crate::Connecting::recover_time).
+    pub retry_at: Option<Instant>,
     /// Jobs given to it that have not ended.
     pub outstanding: usize,
     /// What has come of it so far.
@@ -174,6 +178,7 @@ mod tests {
                 server: ServerId(place),
                 address: Address::new("h", u16::try_from(place).expect("few") + 1).expect("valid"),
                 state,
+                retry_at: None,
                 outstanding: 0,
                 counters: ServerCounters::default(),
             })

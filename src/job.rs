@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::address::Address;
-use crate::error::ConfigError;
+use crate::error::{ConfigError, ProtocolError, lossy};
 use crate::machine::CloseReason;
 use crate::wire::PacketType;
 
@@ -16,6 +16,12 @@ use crate::wire::PacketType;
 pub const MAX_FUNCTION: usize = 512;
 /// Bytes that a unique may have: gearmand cuts or refuses longer ones.
 pub const MAX_UNIQUE: usize = 63;
+
+/// Bytes that a handle may have: gearmand's have at most 63, those of others a host name and a number.
+pub(crate) const MAX_HANDLE: usize = 512;
+
+/// Bytes of the code and of the text of an ERROR that are kept.
+const MAX_ERROR: usize = 4 << 10;
 
 /// Bytes that a client id may have: gearmand keeps no more.
 pub const MAX_CLIENT_ID: usize = 127;
@@ -170,6 +176,13 @@ impl Job {
     pub fn max_unread(mut self, bytes: usize) -> Self {
         self.extra_mut().max_unread = Some(bytes);
         self
+    }
+
+    /// With a total deadline no later than this.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn at_most(self, total: Duration) -> Self {
+        let own = self.extra.as_ref().and_then(|extra| extra.deadlines.total);
+        self.timeout(own.map_or(total, |own| own.min(total)))
     }
 
     fn extra_mut(&mut self) -> &mut Extra {
@@ -388,6 +401,18 @@ impl Handle {
     }
 }
 
+impl Handle {
+    /// The handle in the argument of a packet that makes it known.
+    pub(crate) fn given(kind: PacketType, argument: &[u8]) -> Result<Self, ProtocolError> {
+        let handle = Self::from_wire(argument);
+        if (1..=MAX_HANDLE).contains(&handle.as_bytes().len()) {
+            Ok(handle)
+        } else {
+            Err(ProtocolError::BadArgument { kind, argument: "handle" })
+        }
+    }
+}
+
 impl AsRef<[u8]> for Handle {
     fn as_ref(&self) -> &[u8] {
         self.as_bytes()
@@ -492,4 +517,12 @@ pub struct ServerError {
     pub code: Box<str>,
     /// For people.
     pub text: Box<str>,
+}
+
+impl ServerError {
+    /// What an ERROR says, as far as anybody reads it.
+    pub(crate) fn from_wire(code: &[u8], text: &[u8]) -> Self {
+        let short = |text: &[u8]| lossy(text.get(..MAX_ERROR).unwrap_or(text));
+        Self { code: short(code), text: short(text) }
+    }
 }

@@ -104,6 +104,16 @@ mod tests {
     }
 
     #[test]
+    fn a_unix_socket_has_points_by_its_path() {
+        let mixed = ring(&["unix:/run/a.sock", "unix:/run/b.sock", "10.0.0.3"]);
+        let mut firsts = [0; 3];
+        for unique in 0..300 {
+            firsts[owners(&mixed, &format!("{unique}"))[0]] += 1;
+        }
+        assert!(firsts.iter().all(|&count| count > 30), "{firsts:?}");
+    }
+
+    #[test]
     fn every_server_is_an_heir_once() {
         let names: Vec<_> = (1..=9).map(|number| format!("10.0.0.{number}")).collect();
         let ring = ring(&names.iter().map(|name| &**name).collect::<Vec<_>>());

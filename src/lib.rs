@@ -31,6 +31,7 @@
 //! - [`Machine`] is all that a driver must know; [`client`], [`worker`], [`server`] and [`admin`] are machines.
 //! - [`Job`] and [`Outcome`] are what goes in and how it ends.
 //! - [`memory`] joins client, worker and server without sockets, for unit tests.
+#![cfg_attr(feature = "tls", doc = "- [`tls`] is a machine around a machine: encryption for any of them.")]
 //! - [`wire`] has every packet type, from one table, and the text protocol.
 #![cfg_attr(feature = "blocking", doc = "- [`blocking`]: threads and blocking sockets, no dependency.")]
 #![cfg_attr(feature = "mio", doc = "- [`mio`]: inside a `mio::Poll` that you own, or a turnkey loop.")]
@@ -47,6 +48,7 @@
 //! | `tokio` | tokio | programs on tokio |
 //! | `encoding` | data-encoding | text payloads by Node's names of encodings |
 //! | `json` | serde, serde_json | JSON payloads |
+//! | `tls` | rustls | encrypted connections, on any runtime and loop: see [security](guide::security) |
 //! | `tracing` | tracing | spans and events for logs: see [observing](guide::observing) |
 //!
 //! Without any feature the crate is the bare machines, `no_std` with `alloc`. `src/` never touches a socket, a thread or a
@@ -79,6 +81,8 @@ mod outbox;
 mod random;
 pub mod server;
 mod time;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod trace;
 
 pub mod wire;

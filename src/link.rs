@@ -25,7 +25,7 @@ pub struct Connecting {
     /// The wait after a first failure; it doubles with each further one. The true wait is random between half of it and
     /// all of it. Default 100 ms.
     pub retry_first: Duration,
-    /// The longest such wait. Default 30 s; a worker's 5 s.
+    /// The longest such wait. A failure is a first one again when the connection has worked for so long. Default 30 s; a worker's 5 s.
     pub retry_most: Duration,
     /// How long a server that failed is kept away from while another can be had, counted from the failure on a clock that
     /// does not go back. After it the server is tried again, with one job at first: a reply makes it as good as the others.
@@ -66,6 +66,10 @@ impl Connecting {
         Ok(())
     }
 }
+
+/// A reply may wait for so many bytes that come before it. Fewer within the time that it has are none: a server that dribbles
+/// is silent.
+const MUCH: u64 = 64 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -133,12 +137,19 @@ pub(crate) struct Link<R> {
     generation: u32,
     phase: Phase,
     failures: u32,
+    /// When it was connected last.
+    since: Instant,
     /// When it failed last, unless a reply has come since.
     failed: Option<Instant>,
     pub(crate) removal: Removal,
     heard: Instant,
     /// How many bytes were written when a long upload was last seen to move, and when: it is no silence.
     written: (u64, Instant),
+    /// How many bytes have come on the connection, in whole packets and beside them.
+    taken: u64,
+    received: u64,
+    /// How many had come when much was last seen to have come, and when: that is no silence either.
+    moved: (u64, Instant),
     /// How many reasons there are not to read it.
     holds: u32,
 }
@@ -154,10 +165,14 @@ impl<R> Link<R> {
             generation: 0,
             phase: Phase::Idle,
             failures: 0,
+            since: Instant::EPOCH,
             failed: None,
             removal: Removal::None,
             heard: Instant::EPOCH,
             written: (0, Instant::EPOCH),
+            taken: 0,
+            received: 0,
+            moved: (0, Instant::EPOCH),
             holds: 0,
         }
     }
@@ -187,7 +202,12 @@ impl<R> Link<R> {
 
     /// Whether it failed so lately that another is to be preferred.
     pub(crate) fn is_recovering(&self, now: Instant, settings: &Connecting) -> bool {
-        self.failed.is_some_and(|failed| now < failed + settings.recover_time)
+        self.recovers_at(settings).is_some_and(|at| now < at)
+    }
+
+    /// Until when another is to be preferred, if it has failed.
+    pub(crate) fn recovers_at(&self, settings: &Connecting) -> Option<Instant> {
+        self.failed.map(|failed| failed + settings.recover_time)
     }
 
     /// Whether it has failed and not answered since.
@@ -224,8 +244,8 @@ impl<R> Link<R> {
         let was_connecting = matches!(self.phase, Phase::Connecting { .. });
         if was_connecting {
             self.phase = Phase::Up;
-            self.heard = now;
-            self.written = (0, now);
+            (self.since, self.heard, self.written) = (now, now, (0, now));
+            (self.taken, self.received, self.moved) = (0, 0, (0, now));
             self.holds = 0;
         }
         was_connecting
@@ -256,14 +276,23 @@ impl<R> Link<R> {
         self.heard = now;
     }
 
-    /// A reply came: the server works, so the next failure is a first one.
+    /// A reply came: the server works.
     pub(crate) fn proved(&mut self) {
-        self.failures = 0;
         self.failed = None;
+    }
+
+    /// So many bytes came and were taken, and others are the beginning of a packet.
+    pub(crate) fn received(&mut self, taken: usize, begun: usize) {
+        self.taken += taken as u64;
+        self.received = self.taken + begun as u64;
     }
 
     /// The connection is gone or was not made; returns when it may be tried again.
     pub(crate) fn lost(&mut self, now: Instant, settings: &Connecting, random: &mut Random) -> Instant {
+        // One that answers and then breaks off, again and again, is left alone for longer each time.
+        if self.is_up() && self.failed.is_none() && self.since + settings.retry_most <= now {
+            self.failures = 0;
+        }
         let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
         self.failed = Some(now);
@@ -290,7 +319,7 @@ impl<R> Link<R> {
             Phase::Connecting { since, .. } => Some(since + settings.connect_timeout),
             Phase::Up if self.is_held() => None,
             Phase::Up => match self.connection.due() {
-                Some((_, since)) => Some((*since).max(self.written.1) + settings.reply_timeout),
+                Some((_, since)) => Some((*since).max(self.written.1).max(self.moved.1) + settings.reply_timeout),
                 None => settings.probe_after.map(|quiet| self.heard + quiet),
             },
         }
@@ -313,6 +342,9 @@ impl<R> Link<R> {
                 let out = &mut self.connection.out;
                 if out.taken() != self.written.0 && (out.take_bulky() || out.waiting() > 0) {
                     self.written = (out.taken(), now);
+                }
+                if self.received - self.moved.0 >= MUCH {
+                    self.moved = (self.received, now);
                 }
                 match self.deadline(settings, true) {
                     Some(at) if at <= now && self.connection.due().is_some() => Due::Silent,

@@ -201,7 +201,10 @@ impl<R, E: Told> Links<R, E> {
         }
         let place = conn.index();
         let link = self.list.get_mut(place)?;
-        match link.connection.receive(stream, self.limits.max_packet) {
+        let before = stream.len();
+        let received = link.connection.receive(stream, self.limits.max_packet);
+        link.received(before - stream.len(), stream.len());
+        match received {
             Ok(packet) => packet.map(|packet| {
                 trace::packet_received(&link.span, packet.kind());
                 Ok((place, packet))

@@ -117,7 +117,9 @@ pub enum Output<E> {
     Transmit(ConnId),
     /// Reading may go on: hand in what was left of the last [`Input::Data`], then read.
     Resume(ConnId),
-    /// Close the socket, or give up connecting. What was to be flushed has been. Nothing more is said of it.
+    /// Close the socket, or give up connecting. What was to be flushed has been. Nothing more is said of it, but that
+    /// [`Machine::outgoing`] may have a last word of some bytes (TLS's close_notify), until the next poll: to be written where
+    /// that does not block.
     Disconnect(ConnId),
     /// Something for the user.
     Event(E),
@@ -161,6 +163,8 @@ pub enum CloseReason {
     Silent,
     /// The peer broke the protocol.
     Protocol(ProtocolError),
+    /// TLS (feature `tls`) did not come about or broke off: who is at fault, and what to look at.
+    Tls(Arc<str>),
     /// The peer does not read what is sent to it.
     SlowReader,
     /// We closed it.
@@ -181,6 +185,7 @@ impl fmt::Display for CloseReason {
             Self::Unresolved => f.write_str("the host name has no address"),
             Self::Silent => f.write_str("the peer is silent"),
             Self::Protocol(error) => write!(f, "the peer broke the protocol: {error}"),
+            Self::Tls(text) => write!(f, "TLS: {text}"),
             Self::SlowReader => f.write_str("the peer does not read what is sent to it"),
             Self::Forgotten => f.write_str("the job server has forgotten the job"),
             Self::Local => f.write_str("closed on this side"),
@@ -208,6 +213,9 @@ pub struct Limits {
     /// client's [`Unread`](crate::client::Unread). A job may have its own: [`Job::max_unread`](crate::Job::max_unread).
     /// Default 64 MiB.
     pub max_unread: usize,
+    /// The same for all outstanding jobs of a client together: beyond, it is as if the job for which more comes had reached
+    /// its own limit. Default 1 GiB.
+    pub max_unread_total: usize,
 }
 
 impl Default for Limits {
@@ -218,6 +226,7 @@ impl Default for Limits {
             max_jobs: 1_000_000,
             max_events: 4_096,
             max_unread: 64 << 20,
+            max_unread_total: 1 << 30,
         }
     }
 }

@@ -79,6 +79,18 @@ impl Outbox {
         was_empty && !bytes.is_empty()
     }
 
+    /// Appends what `write` puts into `room` bytes; it says how many those are.
+    #[cfg(feature = "tls")]
+    pub(crate) fn fill<E>(&mut self, room: usize, write: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+        let before = self.tail.len();
+        self.tail.resize(before + room, 0);
+        let written = write(self.tail.get_mut(before..).unwrap_or_default());
+        let length = written.as_ref().map_or(0, |length| (*length).min(room));
+        self.tail.truncate(before + length);
+        self.waiting += length;
+        written.map(drop)
+    }
+
     /// Bytes not yet taken.
     pub(crate) const fn waiting(&self) -> usize {
         self.waiting
@@ -201,6 +213,15 @@ impl<'a> Outgoing<'a> {
     pub fn advance(&mut self, taken: usize) {
         if let Some(outbox) = &mut self.0 {
             outbox.advance(taken);
+        }
+    }
+
+    /// For a layer between machine and driver that holds the first `held` bytes in its own form: the driver may have taken
+    /// them by now, though nothing is known of it.
+    #[cfg(feature = "tls")]
+    pub(crate) fn offer(&mut self, held: usize) {
+        if let Some(outbox) = &mut self.0 {
+            outbox.offered = outbox.taken + held.min(outbox.waiting) as u64;
         }
     }
 }

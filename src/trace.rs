@@ -341,7 +341,7 @@ pub(crate) fn accepted(peer: &str, conn: ConnId) -> Span {
 pub(crate) fn peer_gone(span: &Span, reason: &CloseReason) {
     match reason {
         CloseReason::Protocol(error) => event!(span, WARN, %error, "protocol error"),
-        CloseReason::Silent | CloseReason::SlowReader | CloseReason::Failed(_) => {
+        CloseReason::Silent | CloseReason::SlowReader | CloseReason::Tls(_) | CloseReason::Failed(_) => {
             event!(span, WARN, %reason, "disconnected");
         }
         _ => event!(span, DEBUG, %reason, "disconnected"),

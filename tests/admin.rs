@@ -3,10 +3,13 @@
 #[path = "common/rig.rs"]
 mod rig;
 
+use std::time::Duration;
+
+use bytes::BytesMut;
 use gearwheel::admin::{Admin, Config, Error, Event};
 use gearwheel::wire::admin::{FunctionStatus, Reply, Request};
-use gearwheel::{CloseReason, ConfigError, ConnId, ProtocolError, Reason};
-use rig::{Rig, address, secs};
+use gearwheel::{CloseReason, ConfigError, ConnId, Input, Machine, ProtocolError, Reason};
+use rig::{Rig, address, millis, secs};
 
 fn config() -> Config {
     let mut config = Config::new([1; 32]);
@@ -186,4 +189,151 @@ fn a_refusal_is_taken_apart_into_code_and_text() {
         let [Err(Error::Refused(error))] = &results(&mut rig)[..] else { panic!("{line:?} is no refusal") };
         assert_eq!((&*error.code, &*error.text), (code, text));
     }
+}
+
+#[test]
+fn a_command_may_have_a_millisecond_and_no_less() {
+    let made = |micros| {
+        let mut config = config();
+        config.timeout = Duration::from_micros(micros);
+        Admin::new(config).map(drop)
+    };
+    assert_eq!(made(1000), Ok(()));
+    assert!(matches!(made(999), Err(ConfigError::BadDuration { .. })));
+    assert_eq!(Admin::new(Config::new([1; 32])).map(drop), Err(ConfigError::NoServers));
+    assert_eq!(config().timeout, secs(15));
+}
+
+#[test]
+fn as_many_commands_may_be_outstanding_as_the_limit_says() {
+    let mut config = config();
+    config.limits.max_jobs = 2;
+    let mut rig = Rig::new(Admin::new(config).expect("valid"));
+    let ask = |rig: &mut Rig<Admin>| rig.act(|admin, now| admin.ask(Request::Version, now));
+    let first = ask(&mut rig).expect("room");
+    let second = ask(&mut rig).expect("room");
+    assert_ne!(first, second);
+    let refused = ask(&mut rig).expect_err("full");
+    assert_eq!(refused.reason, Reason::Full { what: "the number of outstanding commands", limit: 2 });
+    assert_eq!(rig.machine.outstanding(), 2);
+    let conn = rig.connect();
+    rig.events();
+    rig.receive_bytes(conn, b"OK 1\nOK 2\n");
+    let version = |request, text: &'static str| Event::Reply { request, result: Ok(Reply::Version(text.into())) };
+    assert_eq!(rig.events(), [version(first, "1"), version(second, "2")]);
+    assert_eq!(rig.machine.outstanding(), 0);
+    ask(&mut rig).expect("room again");
+    ask(&mut rig).expect("room again");
+    ask(&mut rig).expect_err("full again");
+}
+
+#[test]
+fn the_time_of_a_command_begins_when_it_is_asked() {
+    let (mut rig, conn) = asked(Request::Version);
+    rig.receive_bytes(conn, b"OK 1\n");
+    rig.events();
+    rig.now = rig.now + secs(100);
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    rig.pass(millis(14_999));
+    assert_eq!(results(&mut rig), []);
+    rig.pass(millis(1));
+    assert_eq!(results(&mut rig).len(), 1);
+}
+
+#[test]
+fn a_closed_one_connects_no_more() {
+    let (mut rig, conn) = asked(Request::Version);
+    rig.act(|admin, now| admin.close(now));
+    rig.act(|admin, now| admin.close(now));
+    rig.act(|admin, now| admin.connect(now));
+    rig.pass(secs(100));
+    rig.receive_bytes(conn, b"OK 1\n");
+    assert_eq!((rig.connects(), rig.wait), (vec![], None));
+    assert_eq!(rig.events().len(), 2, "the end of the command, and Closed");
+}
+
+#[test]
+fn connecting_ahead_begins_at_the_time_it_is_told() {
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
+    rig.now = rig.now + secs(100);
+    rig.act(|admin, now| admin.connect(now));
+    rig.connects();
+    rig.pass(millis(4_999));
+    assert_eq!(rig.events(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.events(), [Event::Disconnected { reason: CloseReason::ConnectTimeout }]);
+}
+
+#[test]
+fn once_it_was_connected_ahead_it_is_not_dialled_again_by_itself() {
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
+    rig.act(|admin, now| admin.connect(now));
+    let conn = rig.connect();
+    rig.close(conn, CloseReason::Ended);
+    rig.pass(secs(100));
+    assert_eq!((rig.connects(), rig.wait), (vec![], None));
+}
+
+#[test]
+fn a_reply_makes_the_next_failure_a_first_one() {
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
+    for _ in 0..8 {
+        rig.act(|admin, now| admin.connect(now));
+        rig.pass(secs(30));
+        let (conn, _) = rig.connects()[0].clone();
+        rig.close(conn, CloseReason::Refused);
+    }
+    rig.act(|admin, now| admin.connect(now));
+    rig.pass(secs(30));
+    let conn = rig.connect();
+    rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    rig.receive_bytes(conn, b"OK 1\n");
+    rig.close(conn, CloseReason::Ended);
+    rig.act(|admin, now| admin.connect(now));
+    rig.pass(millis(100));
+    assert_eq!(rig.connects().len(), 1);
+}
+
+#[test]
+fn what_stands_behind_a_reply_that_breaks_the_protocol_is_thrown_away() {
+    let (mut rig, conn) = asked(Request::Status);
+    let mut stream = BytesMut::from(&b"what?\nOK 1\n"[..]);
+    rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+    assert!(stream.is_empty());
+    let mut stream = BytesMut::from(&b"OK 1\n"[..]);
+    rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+    rig.run();
+    assert_eq!(results(&mut rig), [lost(CloseReason::Protocol(ProtocolError::BadReply))]);
+}
+
+#[test]
+fn one_that_is_not_polled_is_not_read_and_goes_on_when_it_is() {
+    let mut config = config();
+    config.limits.max_events = 2;
+    let mut rig = Rig::new(Admin::new(config).expect("valid"));
+    for _ in 0..4 {
+        rig.act(|admin, now| admin.ask(Request::Version, now)).expect("asked");
+    }
+    let conn = rig.connect();
+    rig.events();
+    assert!(rig.machine.wants_read(conn));
+    let mut stream = BytesMut::from(&b"OK 1\nOK 2\nOK 3\nOK 4\n"[..]);
+    rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+    assert_eq!(&stream[..], b"OK 3\nOK 4\n");
+    assert!(!rig.machine.wants_read(conn));
+    // The driver hands in again what was left when it is told to.
+    let mut resumed = 0;
+    loop {
+        match rig.machine.poll() {
+            gearwheel::Output::Resume(_) => {
+                resumed += 1;
+                rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+            }
+            gearwheel::Output::Event(event) => rig.events.push(event),
+            gearwheel::Output::Wait(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(resumed >= 1 && stream.is_empty());
+    assert_eq!(results(&mut rig).len(), 4);
 }

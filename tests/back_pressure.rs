@@ -112,7 +112,7 @@ fn who_reads_in_time_gets_all() {
 fn one_event_may_be_larger_than_the_limit() {
     let (mut rig, conn, jobs) = running(Unread::Overflow, Job::new("f", "1"));
     let large = packet(T::WORK_DATA, &format!("H:1|{}", "x".repeat(3 * LIMIT)));
-    rig.receive(conn, core::slice::from_ref(&large));
+    rig.receive(conn, std::slice::from_ref(&large));
     assert_eq!(came(&mut rig, jobs), (1, vec![]));
     rig.act(|client, now| client.release(jobs[0], 3 * LIMIT, now));
     rig.receive(conn, &[large, packet(T::WORK_DATA, "H:1|")]);
@@ -127,6 +127,36 @@ fn a_job_may_have_a_limit_of_its_own() {
     let (mut rig, conn, jobs) = running(Unread::Overflow, Job::new("f", "1").max_unread(0));
     rig.receive(conn, &parts(2));
     assert_eq!(came(&mut rig, jobs), (1, vec![overflow(jobs[0], 0)]));
+}
+
+#[test]
+fn all_jobs_together_have_a_limit_too() {
+    for unread in [Unread::Overflow, Unread::Pause] {
+        let mut config = Config::new([5; 32]);
+        config.servers = vec![address("a")];
+        config.exceptions = false;
+        config.unread = unread;
+        config.limits.max_unread_total = LIMIT;
+        let mut rig = Rig::new(Client::new(config).expect("valid"));
+        let jobs =
+            ["1", "2"].map(|payload| rig.act(|client, now| client.submit(Job::new("f", payload), now)).expect("taken"));
+        let conn = rig.connect();
+        rig.receive(conn, &[packet(T::JOB_CREATED, "H:1"), packet(T::JOB_CREATED, "H:2")]);
+        rig.receive(conn, &parts(6));
+        rig.receive(conn, &vec![packet(T::WORK_DATA, "H:2|"); 4]);
+        rig.events();
+        if unread == Unread::Pause {
+            assert!(!rig.machine.wants_read(conn));
+            // One job is enough: it was the last that filled the room.
+            rig.act(|client, now| client.release(jobs[1], 0, now));
+            assert!(rig.machine.wants_read(conn));
+            continue;
+        }
+        rig.receive(conn, &[packet(T::WORK_DATA, "H:2|")]);
+        assert_eq!(rig.events(), [overflow(jobs[1], LIMIT)], "whose part it is, he overflows");
+        rig.receive(conn, &parts(4));
+        assert_eq!(came(&mut rig, jobs), (4, vec![]), "what he had not read no longer counts");
+    }
 }
 
 #[test]

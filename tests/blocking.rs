@@ -612,3 +612,37 @@ fn a_slow_reader_holds_up_nobody_else() {
     }
     drop(worker);
 }
+
+/// A thread in the user's function cannot be ended: it is waited for, or each attempt would leave another.
+#[test]
+fn attempts_to_connect_that_hang_are_bounded() {
+    let (asked, attempts) = mpsc::channel();
+    let hangs = Arc::new(Barrier::new(9));
+    let barrier = hangs.clone();
+    let (told, reasons) = mpsc::channel();
+    let client = Client::builder()
+        .server("there")
+        .connect_timeout(Duration::from_millis(10))
+        .configure(|config| config.connecting.retry_most = Duration::from_millis(10))
+        .connect_with(move |address| -> std::io::Result<TcpStream> {
+            asked.send(address).expect("somebody counts");
+            barrier.wait();
+            Err(std::io::Error::other("too late"))
+        })
+        .on_event(move |event| {
+            if let client::Event::Disconnected { reason, .. } = event {
+                let _ = told.send(reason.to_string());
+            }
+        })
+        .build()
+        .expect("a client");
+    let job = client.submit(Job::new("f", "")).expect("taken");
+    let refusal = "earlier attempts to connect have not come to an end";
+    let failed = std::iter::from_fn(|| reasons.recv_timeout(PATIENCE).ok()).take_while(|reason| reason != refusal);
+    assert_eq!(failed.count(), 8, "each by its deadline");
+    assert_eq!(attempts.try_iter().count(), 8);
+    hangs.wait();
+    attempts.recv_timeout(PATIENCE).expect("there is room for attempts again");
+    client.close();
+    assert!(job.wait().is_err());
+}

@@ -119,3 +119,48 @@ fn dropping_it_ends_its_connections() {
     drop(server);
     assert_eq!(peer.read(&mut [0; 8]).ok(), Some(0));
 }
+
+/// Whoever listens on Unix sockets alone has no address of TCP's.
+#[cfg(unix)]
+#[test]
+#[should_panic(expected = "ask for addresses()")]
+fn a_unix_server_has_no_tcp_address() {
+    let server = Server::builder().build().expect("a server");
+    assert!(server.addresses().is_empty());
+    let _ = server.local_addr();
+}
+
+/// The thread in `accept` cannot be reached by a path that is gone.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_whose_socket_file_is_gone_still_stops() {
+    use std::os::unix::net::UnixStream;
+    let path = std::env::temp_dir().join(format!("gearwheel-gone-{}.sock", std::process::id()));
+    let server = Server::bind_unix(&path).expect("a server");
+    let mut peer = UnixStream::connect(&path).expect("it listens");
+    wait_until("it is accepted", PATIENCE, || server.counters().connections == 1);
+    std::fs::remove_file(&path).expect("it is there");
+    let started = std::time::Instant::now();
+    drop(server);
+    assert!(started.elapsed() < Duration::from_millis(900), "a thread had to be given up: {:?}", started.elapsed());
+    assert_eq!(peer.read(&mut [0; 8]).ok(), Some(0));
+}
+
+/// What the documentation says of keepalive: std cannot set it, but an accepted connection has what its listener has.
+#[cfg(target_os = "linux")]
+#[test]
+fn keepalive_is_inherited_from_a_listener_that_was_passed() {
+    let passed = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    rustix::net::sockopt::set_socket_keepalive(&passed, true).expect("it can be set");
+    let server = Server::builder().listen_on(passed).build().expect("a server");
+    let port = format!(":{:04X}", server.local_addr().port());
+    let _peer = TcpStream::connect(server.local_addr()).expect("it listens");
+    wait_until("its keepalive timer runs", PATIENCE, || {
+        let table = std::fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
+        table.lines().any(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            // Local and remote address, state (01: established), queues, timer (02: keepalive).
+            fields[1].ends_with(&port) && fields[3] == "01" && fields[5].starts_with("02:")
+        })
+    });
+}

@@ -1,14 +1,18 @@
 //! The client machine against job servers that the test plays packet by packet.
 
+#[path = "client/limits.rs"]
+mod limits;
 #[path = "common/rig.rs"]
 mod rig;
+#[path = "client/servers.rs"]
+mod servers;
 
 use bytes::Bytes;
 use gearwheel::client::{Client, Config, Event, RequestError};
 use gearwheel::wire::{Packet, PacketType as T};
 use gearwheel::{
-    CloseReason, ConfigError, ConnId, Handle, Job, JobId, Outcome, Phase, Priority, ProtocolError, Reason, Retry,
-    Unique,
+    CloseReason, ConfigError, ConnId, Handle, Job, JobId, LinkState, Outcome, Phase, Priority, ProtocolError, Reason,
+    Retry, Unique,
 };
 use rig::{Rig, address, millis, packet, secs};
 
@@ -730,11 +734,14 @@ fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
     submit(&mut rig, Job::new("f", "1"));
     let b = rig.connect();
     rig.receive(b, &[packet(T::JOB_CREATED, "H:b:1")]);
+    let down = rig.machine.servers().next().expect("two");
+    let until = down.retry_at.expect("it failed").saturating_since(rig.now);
+    assert!(down.state == LinkState::Down && (millis(50)..=secs(30)).contains(&until), "{down:?}");
     // Its back-off is over long before its recover time is: another can be had, so it is let alone.
-    for _ in 0..4 {
+    for number in 2..6 {
         rig.pass(secs(7));
         submit(&mut rig, Job::new("f", "2"));
-        rig.receive(b, &[packet(T::JOB_CREATED, "H:b:2")]);
+        rig.receive(b, &[packet(T::JOB_CREATED, &format!("H:b:{number}"))]);
         assert_eq!(rig.connects(), []);
     }
     rig.sent(b);

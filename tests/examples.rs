@@ -9,6 +9,10 @@ use std::time::Duration;
 
 use peers::{Ended, Gearmand, PATIENCE, Process, free_port, run, signal, status, wait_for_workers, wait_until};
 
+#[cfg(feature = "tls")]
+#[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
+#[path = "tls/certs.rs"]
+mod certs;
 #[path = "common/peers.rs"]
 mod peers;
 
@@ -250,6 +254,60 @@ fn a_worker_comes_back_to_a_server_that_was_killed() {
     wait_for_workers(address, "reverse", 1);
     let result = ended("client", &format!("--server {address} --function reverse --timeout 10 abc"));
     assert_eq!(result.text(), "cba\n");
+}
+
+/// Server, worker, client and admin over TLS, with certificates on both sides.
+#[cfg(feature = "tls")]
+#[test]
+fn the_examples_speak_tls_where_they_are_told() {
+    let (leaf, mine) = (certs::OURS.sign(&["jobs.example.org"]), certs::OURS.sign(&["me"]));
+    let ca = certs::file("ca.pem", &certs::OURS.pem);
+    let server = Server::start(&format!(
+        "--tls-cert {} --tls-key {} --tls-client-ca {ca}",
+        certs::file("server.pem", &leaf.certificate),
+        certs::file("server.key", &leaf.key),
+    ));
+    let at = server.address;
+    let (mine_at, key_at) = (certs::file("me.pem", &mine.certificate), certs::file("me.key", &mine.key));
+    let tls =
+        format!("--server {at} --tls-ca {ca} --tls-name jobs.example.org --tls-cert {mine_at} --tls-key {key_at}");
+    let mut command = example("worker");
+    let _worker = Process(spawn(command.args(["--function", "reverse"]).args(tls.split(' '))));
+    let asked = ended("client", &format!("{tls} --function reverse --timeout 20 hello"));
+    assert_eq!((asked.text().as_str(), asked.errors().as_str()), ("olleh\n", ""));
+    let asked = ended("admin", &format!("{tls} version"));
+    assert!(asked.status.success(), "{}", asked.errors());
+    let refused = ended("admin", &format!("--server {at} --tls-ca {ca} version"));
+    assert!(!refused.status.success() && refused.errors().contains("it is for another name"), "{}", refused.errors());
+    let missing = ended("client", &format!("--server {at} --tls-ca /no/such.pem --function reverse x"));
+    assert!(missing.errors().starts_with("cannot read /no/such.pem: "), "{}", missing.errors());
+}
+
+/// Beside TCP. Whoever kills it leaves a file that the next start removes.
+#[cfg(unix)]
+#[test]
+fn a_server_on_a_unix_socket_is_killed_and_starts_again() {
+    let path = std::env::temp_dir().join(format!("gearwheel-example-{}.sock", std::process::id()));
+    let at = format!("unix:{}", path.display());
+    let listen = format!("--listen 127.0.0.1:0 --listen {at}");
+    let mut killed = Server::start(&listen);
+    let twice = ended("server", &format!("--listen {at}"));
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(twice.errors().contains("somebody listens there already"), "{twice:?}");
+    killed.process.0.kill().expect("it runs");
+    killed.process.ended();
+    assert!(path.exists());
+
+    let server = Server::start(&listen);
+    let _worker = worker(server.address, "");
+    let result = ended("client", &format!("--server {at} --function reverse --timeout 10 abc"));
+    assert_eq!(result.text(), "cba\n", "{result:?}");
+    let rows = ended("admin", &format!("--server {at} workers"));
+    assert!(rows.text().contains("unix") && rows.text().contains("127.0.0.1"), "{rows:?}");
+    assert!(server.stop().0);
+    assert!(!path.exists());
+    let nobody = ended("admin", &format!("--server {at} status"));
+    assert_eq!(nobody.errors(), format!("no connection to {at}: connection refused: nothing listens there\n"));
 }
 
 #[test]

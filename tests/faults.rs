@@ -421,3 +421,47 @@ fn unread_pauses() {
         assert_eq!(outcomes(&mut rig), [Outcome::Complete("r".into())]);
     }
 }
+
+#[test]
+fn handle_of_another_job() {
+    for retry in RETRIES {
+        for handle in ["", "H:x:1", &"H".repeat(513)] {
+            let (mut rig, conn, _) = accepted(Retry::Never);
+            submit(&mut rig, job(retry));
+            rig.receive(conn, &[packet(T::JOB_CREATED, handle)]);
+            assert_eq!(rig.disconnects(), [conn]);
+            let error = ProtocolError::BadArgument { kind: T::JOB_CREATED, argument: "handle" };
+            let ends = |phase| lost(phase, CloseReason::Protocol(error));
+            let mut expected = vec![ends(Phase::Accepted)];
+            if retry != RETRIES[2] {
+                expected.push(ends(Phase::Sent));
+            }
+            assert_eq!(outcomes(&mut rig), expected);
+            if retry == RETRIES[2] {
+                tried_again(&mut rig);
+            }
+        }
+    }
+}
+
+#[test]
+fn breaking_off_again_and_again() {
+    let mut rig = client(&["a"]);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        submit(&mut rig, job(Retry::Unsent));
+        let begun = rig.now;
+        while rig.connects.is_empty() {
+            rig.pass(millis(10));
+        }
+        waits.push(rig.now.saturating_since(begun));
+        let conn = rig.connect();
+        rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+        rig.close(conn, CloseReason::Reset);
+        assert_eq!(outcomes(&mut rig), [lost(Phase::Accepted, CloseReason::Reset)]);
+    }
+    for (wait, number) in waits[1..].iter().zip(0..) {
+        let doubled = millis(100 << number).min(secs(30));
+        assert!((doubled / 2..=doubled + millis(10)).contains(wait), "{waits:?}");
+    }
+}

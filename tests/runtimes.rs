@@ -3,6 +3,13 @@
 
 #![cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
 
+/// What `tests/tls.rs`, which runs the same scenarios, tells each builder.
+macro_rules! secured {
+    ($kind:ident $builder:expr) => {
+        $builder
+    };
+}
+
 #[cfg(any(feature = "smol", feature = "tokio"))]
 #[path = "runtimes/futures.rs"]
 mod futures;
@@ -10,8 +17,19 @@ mod futures;
 mod kinds;
 #[path = "common/peers.rs"]
 mod peers;
+#[path = "runtimes/pipe.rs"]
+mod pipe;
 #[path = "runtimes/scenarios.rs"]
 mod scenarios;
+#[path = "runtimes/streams.rs"]
+mod streams;
+
+/// What `tests/tls.rs`, which runs the same scenarios, puts before gearmand.
+mod secured {
+    pub(crate) fn gearmand() -> Option<crate::peers::Gearmand> {
+        crate::peers::Gearmand::start()
+    }
+}
 
 macro_rules! scenarios {
     ($($feature:literal $name:ident $kind:ty { $($scenario:ident)* })*) => { $(
@@ -20,7 +38,9 @@ macro_rules! scenarios {
             $(
                 #[test]
                 fn $scenario() {
-                    crate::scenarios::$scenario::<$kind>();
+                    #[allow(unused_imports, reason = "a runtime may need but one")]
+                    use crate::{scenarios::*, streams::*};
+                    $scenario::<$kind>();
                 }
             )*
         }
@@ -54,6 +74,9 @@ on_all_runtimes! {
     who_closes_one_side_gets_the_answers_to_what_was_asked_before
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
+    a_set_of_jobs_has_one_deadline
+    joined_jobs_get_their_own_events
+    joined_jobs_get_their_own_events_by_gearmand
     an_abandoned_job_leaves_the_others_alone
     a_drain_finishes_what_runs
     a_drain_reports_what_is_not_done_in_time
@@ -67,6 +90,21 @@ on_all_runtimes! {
     idle_means_idle
     a_full_table_of_descriptors_keeps_connections_waiting
     signals_interrupt_nothing
+    a_job_goes_round_by_a_unix_socket
+    a_thousand_jobs_at_once_by_a_unix_socket
+    big_payloads_cross_by_a_unix_socket
+    a_unix_server_is_killed_and_comes_back
+    a_unix_server_drains_and_takes_its_file_away
+    a_path_that_cannot_be_had_is_named
+    a_server_listens_in_several_places
+    a_socket_that_was_passed_stays_open_for_others
+    a_pair_of_sockets_joins_client_worker_and_server
+    objects_join_client_worker_and_server
+    big_payloads_cross_by_objects
+    a_stream_that_cannot_be_served_comes_back
+    a_connection_that_cannot_be_made_says_why
+    a_connection_that_is_never_made_is_given_up
+    an_object_that_panics_ends_its_connection_alone
 }
 
 // The blocking runtime has a thread for each connection, and is not for crowds.

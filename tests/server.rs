@@ -2,6 +2,8 @@
 
 #[path = "server/admin.rs"]
 mod admin;
+#[path = "server/edges.rs"]
+mod edges;
 #[path = "server/faults.rs"]
 mod faults;
 #[path = "server/jobs.rs"]

@@ -1,5 +1,8 @@
 //! Packets as real peers send them, the table against a second list, and what must hold for any bytes.
 
+#[path = "wire/text.rs"]
+mod text;
+
 use bytes::{Buf, Bytes, BytesMut};
 use gearwheel::wire::frame::FrameError;
 use gearwheel::wire::{

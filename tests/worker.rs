@@ -1,12 +1,14 @@
 //! The worker machine against job servers that the test plays packet by packet.
 
+#[path = "worker/edges.rs"]
+mod edges;
 #[path = "common/rig.rs"]
 mod rig;
 
 use bytes::Bytes;
 use gearwheel::wire::{Packet, PacketType as T};
 use gearwheel::worker::{Assignment, Config, Event, Gone, Grab, TaskId, Worker};
-use gearwheel::{CloseReason, ConfigError, ConnId, Input, ProtocolError, Reason};
+use gearwheel::{CloseReason, ConfigError, ConnId, Input, LinkState, ProtocolError, Reason};
 use rig::{Rig, address, millis, packet, secs};
 
 fn config(servers: &[&str]) -> Config {
@@ -368,6 +370,33 @@ fn functions_with_a_limit_are_never_prefetched() {
 }
 
 #[test]
+fn the_time_of_a_job_that_waits_here_begins_when_it_is_handed_out() {
+    let mut ahead = config(&["a"]);
+    ahead.prefetch = 1;
+    let (mut rig, conn) = worker_with(ahead);
+    rig.receive(conn, &[job(1)]);
+    let first = one(&mut rig);
+    // The grab for a job to wait is out already when the function with a limit comes.
+    rig.act(|worker, now| worker.register("timed", Some(secs(5)), now)).expect("registered");
+    rig.receive(conn, &[packet(T::JOB_ASSIGN_UNIQ, "H:x:2|timed|u|p")]);
+    rig.sent(conn);
+    rig.pass(secs(9));
+    assert_eq!(
+        (rig.sent_names(conn), rig.events()),
+        (vec![], vec![]),
+        "nobody is told of a job that was never handed out"
+    );
+    complete(&mut rig, first);
+    let second = one(&mut rig);
+    rig.sent(conn);
+    rig.pass(millis(4499));
+    assert_eq!(rig.events(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.events(), [Event::Gone { task: second, reason: Gone::TimedOut }]);
+    assert_eq!(rig.sent_names(conn), ["WORK_FAIL"]);
+}
+
+#[test]
 fn servers_are_asked_in_turn() {
     let mut rig = Rig::new(Worker::new(config(&["a", "b"])).expect("valid"));
     register(&mut rig, "f");
@@ -503,7 +532,7 @@ fn servers_come_and_go_at_run_time() {
     let b = rig.connect();
     assert_eq!(rig.sent_names(b), ["CAN_DO"]);
     rig.events();
-    let server = rig.machine.servers().next().expect("there").0;
+    let server = rig.machine.servers().next().expect("there").server;
     rig.act(|worker, now| worker.remove_server(server, true, now)).expect("there");
     assert_eq!(rig.sent_names(a), [""; 0], "a job of it is in hand");
     complete(&mut rig, task);
@@ -515,7 +544,7 @@ fn servers_come_and_go_at_run_time() {
     assert_eq!(rig.connects(), []);
     rig.receive(b, &[packet(T::JOB_ASSIGN_UNIQ, "H:b:1|f||p")]);
     let task = one(&mut rig);
-    let other = rig.machine.servers().next().expect("there").0;
+    let other = rig.machine.servers().next().expect("there").server;
     rig.act(|worker, now| worker.remove_server(other, false, now)).expect("there");
     let events = rig.events();
     assert!(
@@ -523,6 +552,26 @@ fn servers_come_and_go_at_run_time() {
             && events.contains(&Event::Removed { server: other })
     );
     assert_eq!(rig.machine.servers().count(), 0);
+}
+
+#[test]
+fn how_each_server_stands_is_told_and_what_has_come_of_it() {
+    let (mut rig, conn) = worker();
+    let server = |rig: &Rig<Worker>| rig.machine.servers().next().expect("one");
+    assert_eq!((server(&rig).state, server(&rig).retry_at), (LinkState::Up, None));
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    complete(&mut rig, task);
+    rig.receive(conn, &[job(2)]);
+    rig.close(conn, CloseReason::Reset);
+    let down = server(&rig);
+    assert_eq!(down.state, LinkState::Down);
+    let wait = down.retry_at.expect("it is tried again").saturating_since(rig.now);
+    assert!((millis(50)..=millis(100)).contains(&wait), "{wait:?}");
+    let counters = down.counters;
+    assert_eq!((counters.connected, counters.failed, counters.assigned, counters.answered), (1, 1, 2, 1));
+    rig.pass(millis(100));
+    assert_eq!(server(&rig).state, LinkState::Connecting);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub fn run(data: &[u8]) {
     let seed = u64::from(data.byte());
     let (servers, clients, workers) = (data.byte() % 2 + 1, data.byte() % 2 + 1, data.byte() % 2 + 1);
     let (servers, clients, workers) = (usize::from(servers), usize::from(clients), usize::from(workers));
+    let operators = usize::from(clients + servers > 2);
     let chances = Fault::ALL.map(|_| u64::from(data.byte() % 64)).to_vec();
     let mut at = 0;
     let mut steps = Vec::new();
@@ -34,11 +35,13 @@ pub fn run(data: &[u8]) {
                 13 => Step::CrashWorker { worker, power_loss: dice & 1 > 0 },
                 14 if dice & 1 > 0 => Step::CrashClient { client },
                 14 => Step::CloseWorker { worker },
+                15 if dice & 1 > 0 => Step::RestartServer { server, down: dice * 20 * MILLISECOND },
+                15 if operators > 0 && dice & 2 > 0 => Step::Command { operator: 0, dice },
                 _ => Step::Stall { host: who % (servers + clients + workers), nanos: dice * 100 * MILLISECOND },
             },
         ));
     }
-    let script = Script { seed, servers, clients, workers, chances, storm: at + MILLISECOND, steps };
+    let script = Script { seed, servers, clients, workers, operators, chances, storm: at + MILLISECOND, steps };
     if let Err(cause) = simulate(&script, false) {
         panic!("{cause}\n{script:?}");
     }

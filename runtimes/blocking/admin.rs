@@ -10,8 +10,10 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
 use crate::Address;
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Dials, Replies, Sealed, ToAddress, commands, unpack};
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
 use crate::wire::admin::{FunctionStatus, JobStatus, PriorityStatus, Reply, Request, UniqueJob, WorkerStatus};

@@ -10,8 +10,10 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientBuilder, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress};
+use crate::client::{self, Counters, Latencies, RequestId, Status};
+use crate::runtimes::handles::{
+    Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
+};
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
@@ -22,7 +24,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Driver<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -97,7 +99,7 @@ impl Client {
 
     fn open_set(&self, ends_only: bool) -> JobSet {
         let mailbox = self.0.call(|_, post, _| post.open(ends_only));
-        JobSet { shared: self.0.clone(), mailbox }
+        JobSet { shared: self.0.clone(), mailbox, deadline: None }
     }
 
     /// Asks how an outstanding job is (GET_STATUS), and waits for the answer.
@@ -365,15 +367,23 @@ impl Drop for Pending {
 pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
+    deadline: Option<Instant>,
 }
 
 impl JobSet {
+    /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
+    /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.deadline = Some(self.shared.now() + within);
+        self
+    }
+
     /// Submits a job.
     ///
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        let mailbox = self.mailbox;
+        let (mailbox, deadline) = (self.mailbox, self.deadline);
         let submit = |client: &mut Machine, post: &mut Post, now| {
             if post.waiting(mailbox) >= MAX_OUTCOMES {
                 return Err(Rejected::new(
@@ -381,6 +391,10 @@ impl JobSet {
                     job,
                 ));
             }
+            let job = match deadline {
+                Some(deadline) => job.at_most(deadline.saturating_since(now)),
+                None => job,
+            };
             let job = client.submit(job, now)?;
             post.expect(job, mailbox, client, now);
             Ok(job)

@@ -36,7 +36,7 @@ pub use self::stream::{Duplex, Stream};
 pub use self::worker::{Running, Worker};
 pub use super::Error;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
 pub use super::listening::Listening;

@@ -7,12 +7,12 @@ use core::time::Duration;
 
 use super::Stream;
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{Addresses, Gate, PATIENCE, Plan, ServerBuilder, Sink};
+use crate::runtimes::handles::{Addresses, Gate, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine, Sink};
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::std::path::Path;
 use crate::runtimes::{Clock, Error, word};
-use crate::server::{Counters, Event, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Event, Latencies, QueuedJob};
 use crate::{Address, Handle, Instant, Peer, Reason, Rejected};
 
 impl Sink<Event> for Gate {
@@ -23,6 +23,14 @@ impl Sink<Event> for Gate {
 
 /// A job server in this process, on threads of its own. Jobs live in memory; dropping it closes every connection, and
 /// [`queued`](Self::queued) tells before what would be lost.
+///
+/// # Peers that vanish
+///
+/// std cannot switch TCP's keepalive on, and this runtime adds no dependency: where the other runtimes do so for each
+/// connection they accept, here a peer whose host is gone without a word is found when something is written to it, or by
+/// the limits [`silent_worker`](crate::server::Config::silent_worker) and [`idle`](crate::server::Config::idle). On Linux,
+/// connections inherit the options of a socket with which the server [listens](ServerBuilder::listen_on): set SO_KEEPALIVE
+/// there.
 ///
 /// ```
 /// use gearwheel::blocking::Server;

@@ -13,15 +13,17 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source, with_own_waker};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
-use crate::{Address, Instant, LinkState, Rejected, ServerId};
+use crate::worker::{self, Counters, JobServer, Latencies};
+use crate::{Address, Instant, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut Machine, &mut Desk, Instant) -> bool) {
+    fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
         let may_wait = Cell::new(false);
         let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
         self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());
@@ -167,7 +169,7 @@ impl Worker {
                     Look::Found(())
                 }
                 None if desk.closed => Look::Found(()),
-                None if worker.servers().nth(1).is_none() => Look::Missing(Source::Sole),
+                None if !worker.has_several_servers() => Look::Missing(Source::Sole),
                 None => Look::Missing(Source::Any),
             }
         })?;
@@ -250,8 +252,8 @@ impl Worker {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.0.driver.call(|worker, _, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.0.driver.call(|worker, _, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at
@@ -284,7 +286,7 @@ impl Worker {
             worker.close(now);
             jobs
         });
-        Err(Error::Unfinished { jobs })
+        if jobs == 0 { Ok(()) } else { Err(Error::Unfinished { jobs }) }
     }
 
     /// Asks for no more jobs, and returns at once: what is in hand or on its way is still to be run, then

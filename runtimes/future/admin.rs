@@ -13,8 +13,10 @@ use bytes::Bytes;
 
 use super::{Connector, Driver, Running, Runtime, connector, finish};
 use crate::Address;
-use crate::admin::{Admin as Machine, Error as CommandError, RequestId};
-use crate::runtimes::handles::{AdminBuilder, Dials, Replies, Sealed, ToAddress, commands, unpack};
+use crate::admin::{Error as CommandError, RequestId};
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::io;
 use crate::runtimes::std::sync::{Mutex, PoisonError};

@@ -9,6 +9,7 @@ use core::future::{Future, poll_fn};
 use core::marker::PhantomData;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
+use core::time::Duration;
 
 use bytes::Bytes;
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -19,9 +20,9 @@ use super::{Connector, Driver, Runtime, connector};
 use super::{Running, finish};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::Address;
-use crate::client::{Client as Machine, Counters, Latencies, RequestId, Status};
+use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::Error;
-use crate::runtimes::handles::{Answer, JobError, JobEvent, Mailbox, Post, ToAddress};
+use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -38,7 +39,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Owner<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut Machine, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
@@ -172,7 +173,7 @@ impl<R> Client<R> {
 
     fn open_set(&self, ends_only: bool) -> JobSet {
         let mailbox = self.shared.look(|_, post| post.open(ends_only));
-        JobSet { shared: self.shared.clone(), mailbox }
+        JobSet { shared: self.shared.clone(), mailbox, deadline: None }
     }
 
     /// Asks how an outstanding job is (GET_STATUS).
@@ -390,7 +391,7 @@ impl Pending {
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.outcome.is_none() {
-            let end = |post: &mut Post, mailbox, client: &mut Machine, now| {
+            let end = |post: &mut Post, mailbox, client: &mut client::Client, now| {
                 post.want_end(mailbox, self.job, client, now);
                 post.next_end(mailbox, client, now).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
             };
@@ -404,7 +405,7 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox, &mut Machine, Instant) -> Option<(JobId, JobEvent)>,
+        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
         let now = self.shared.clock().now();
         self.shared.look(|client, post| {
@@ -461,15 +462,23 @@ impl fmt::Debug for Pending {
 pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
+    deadline: Option<Instant>,
 }
 
 impl JobSet {
+    /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
+    /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
+    pub fn within(mut self, within: Duration) -> Self {
+        self.deadline = Some(self.shared.clock().now() + within);
+        self
+    }
+
     /// Submits a job.
     ///
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        let mailbox = self.mailbox;
+        let (mailbox, deadline) = (self.mailbox, self.deadline);
         self.shared.call(|client, post, now| {
             if post.waiting(mailbox) >= MAX_OUTCOMES {
                 return Err(Rejected::new(
@@ -477,6 +486,10 @@ impl JobSet {
                     job,
                 ));
             }
+            let job = match deadline {
+                Some(deadline) => job.at_most(deadline.saturating_since(now)),
+                None => job,
+            };
             let job = client.submit(job, now)?;
             post.expect(job, mailbox, client, now);
             Ok(job)

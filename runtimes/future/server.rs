@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use super::{Driver, Running, Runtime, ended, finish};
-use crate::runtimes::handles::{Addresses, Plan, ServerBuilder};
+use crate::runtimes::handles::{Addresses, Plan, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
@@ -17,7 +17,7 @@ use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::path::Path;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Address, Handle, Peer, Rejected};
 
 /// A job server. Cheap to clone: to stop it from elsewhere, say.

@@ -16,7 +16,9 @@ use slab::Slab;
 
 use super::driver::TURNS;
 use super::{Connector, Driver, Running, Runtime, Wakes, connector, ended, finish};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
 use crate::runtimes::sockets::Place;
@@ -24,8 +26,8 @@ use crate::runtimes::std::io;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Assignment, Counters, Latencies, Worker as Machine};
-use crate::{Address, LinkState, Rejected, ServerId};
+use crate::worker::{Assignment, Counters, JobServer, Latencies};
+use crate::{Address, Rejected, ServerId};
 
 type Shared = Arc<Hub<Machine, Desk>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
@@ -212,8 +214,8 @@ impl<R> Worker<R> {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.shared.look(|worker, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.shared.look(|worker, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::{Dials, ToAddress};
+use super::{AdminMachine, Dials, ToAddress};
 use crate::admin::{Admin, Config, Error as CommandError, Event, RequestId};
 use crate::runtimes::{Error, seed};
 use crate::wire::admin::Reply;
@@ -19,12 +19,21 @@ pub struct AdminBuilder<A: Dials> {
     config: Config,
     pub(crate) connector: Option<A::Connector>,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> A>,
 }
 
 impl<A: Dials> AdminBuilder<A> {
     pub(crate) fn new() -> Self {
-        Self { config: Config::new(seed()), connector: None, error: None, builds: PhantomData }
+        Self {
+            config: Config::new(seed()),
+            connector: None,
+            error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            builds: PhantomData,
+        }
     }
 
     /// The job server that is asked.
@@ -48,6 +57,13 @@ impl<A: Dials> AdminBuilder<A> {
         self
     }
 
+    /// Encrypts the connection to the job server.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold: `max_packet` bounds the bytes of a reply, `max_jobs` the commands outstanding.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -67,10 +83,15 @@ impl<A: Dials> AdminBuilder<A> {
     }
 
     /// The machine of it all.
-    pub(crate) fn machine(self) -> Result<(Admin, Option<A::Connector>), Error> {
+    pub(crate) fn machine(self) -> Result<(AdminMachine, Option<A::Connector>), Error> {
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((Admin::new(self.config)?, self.connector)),
+            None => {
+                let machine = Admin::new(self.config)?;
+                #[cfg(feature = "tls")]
+                let machine = crate::runtimes::tls::dialling(machine, self.tls);
+                Ok((machine, self.connector))
+            }
         }
     }
 }

@@ -33,6 +33,16 @@ use super::{Error, seed};
 use crate::client::Unread;
 use crate::{Address, Balance, ConfigError, Limits, Retry, Seed, client, worker};
 
+/// What is driven for a handle: its machine, with TLS around it where that may be.
+#[cfg(feature = "tls")]
+type Guarded<M> = crate::tls::Secured<M>;
+#[cfg(not(feature = "tls"))]
+type Guarded<M> = M;
+pub(crate) type ClientMachine = Guarded<client::Client>;
+pub(crate) type WorkerMachine = Guarded<worker::Worker>;
+pub(crate) type ServerMachine = Guarded<crate::server::Server>;
+pub(crate) type AdminMachine = Guarded<crate::admin::Admin>;
+
 /// The user's function for events that belong to no one job.
 pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
 
@@ -110,6 +120,7 @@ impl ToAddress for PathBuf {
 }
 
 /// The job servers that the environment variable `GEARMAN_SERVERS` names, parted by commas or blanks; none when it is unset.
+/// So the path of a Unix socket among them (`unix:/PATH`) can have neither.
 ///
 /// # Errors
 /// One of them is no address.
@@ -136,12 +147,22 @@ pub struct ClientBuilder<C: Dials> {
     pub(crate) connector: Option<C::Connector>,
     pub(crate) listener: Option<Listener<client::Event>>,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> C>,
 }
 
 impl<C: Dials> ClientBuilder<C> {
     pub(crate) fn new() -> Self {
-        Self { config: client::Config::new(seed()), connector: None, listener: None, error: None, builds: PhantomData }
+        Self {
+            config: client::Config::new(seed()),
+            connector: None,
+            listener: None,
+            error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            builds: PhantomData,
+        }
     }
 
     /// Adds a job server.
@@ -198,6 +219,13 @@ impl<C: Dials> ClientBuilder<C> {
         self
     }
 
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -230,7 +258,7 @@ impl<C: Dials> ClientBuilder<C> {
     #[expect(clippy::type_complexity, reason = "each is what a driver wants")]
     pub(crate) fn machine(
         self,
-    ) -> Result<(client::Client, Option<Listener<client::Event>>, Option<C::Connector>), Error> {
+    ) -> Result<(ClientMachine, Option<Listener<client::Event>>, Option<C::Connector>), Error> {
         let mut config = self.config;
         if config.unread == Unread::Polled {
             // A mailbox polls all at once, so that is no limit to it.
@@ -238,7 +266,12 @@ impl<C: Dials> ClientBuilder<C> {
         }
         match self.error {
             Some(error) => Err(error.into()),
-            None => Ok((client::Client::new(config)?, self.listener, self.connector)),
+            None => {
+                let machine = client::Client::new(config)?;
+                #[cfg(feature = "tls")]
+                let machine = crate::runtimes::tls::dialling(machine, self.tls);
+                Ok((machine, self.listener, self.connector))
+            }
         }
     }
 }
@@ -263,6 +296,8 @@ pub struct WorkerBuilder<W: Dials, H> {
     pub(crate) functions: Vec<(Bytes, Option<Duration>, Option<H>)>,
     pub(crate) panics_fail: bool,
     error: Option<ConfigError>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ClientTls>,
     builds: PhantomData<fn() -> W>,
 }
 
@@ -275,6 +310,8 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
             functions: Vec::new(),
             panics_fail: false,
             error: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             builds: PhantomData,
         }
     }
@@ -335,6 +372,13 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
         self
     }
 
+    /// Encrypts the connections to job servers.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ClientTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
+    }
+
     /// What it may hold.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
@@ -370,7 +414,7 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
     }
 
     /// The machine of it all, with its functions registered.
-    pub(crate) fn machine(&mut self) -> Result<worker::Worker, Error> {
+    pub(crate) fn machine(&mut self) -> Result<WorkerMachine, Error> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
         }
@@ -378,6 +422,8 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
         for (function, timeout, _) in &self.functions {
             machine.register(function.clone(), *timeout, crate::Instant::EPOCH)?;
         }
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::dialling(machine, self.tls.take());
         Ok(machine)
     }
 }

@@ -1,7 +1,7 @@
 //! Where the events of a client's jobs wait for those who submitted them.
 //!
 //! How much of a job may wait is the machine's to say: it is told of what is read here, and of those who want nothing but an
-//! end. A job has one unread status at most, the last one.
+//! end. Of statuses of a job that follow one another unread, the last is kept.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -22,7 +22,8 @@ const COPIED: usize = 32 << 10;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobEvent {
-    /// JOB_CREATED: a job server has taken it. It may come again after a retry.
+    /// JOB_CREATED: a job server has taken it. It may come again after a retry: then it begins anew, and the parts of the
+    /// result that came before are of no account.
     Created {
         /// The job server's name for it.
         handle: Handle,
@@ -33,7 +34,7 @@ pub enum JobEvent {
     Data(Bytes),
     /// WORK_WARNING.
     Warning(Bytes),
-    /// WORK_STATUS: how far it is. One that has not been taken when the next comes is replaced by it.
+    /// WORK_STATUS: how far it is. One that has not been taken is replaced by the next, unless something else came between.
     Progress {
         /// Done so far.
         numerator: u64,
@@ -148,7 +149,7 @@ pub(crate) struct Post {
 struct Addressee {
     job: JobId,
     mailbox: Mailbox,
-    /// The number of its last status, as [`Contents::first`] counts.
+    /// The number of its last event, as [`Contents::first`] counts, if that is a status.
     status: Option<u64>,
 }
 
@@ -358,8 +359,10 @@ impl Contents {
         if self.ends_only && !matches!(event, JobEvent::Done(_)) {
             return false;
         }
+        let last = status.take();
         if matches!(event, JobEvent::Progress { .. }) {
-            let unread = status.and_then(|number| number.checked_sub(self.first));
+            *status = last;
+            let unread = last.and_then(|number| number.checked_sub(self.first));
             let unread = unread.and_then(|place| self.mail.get_mut(usize::try_from(place).ok()?));
             if let Some((_, old)) = unread {
                 *old = event;
@@ -426,25 +429,30 @@ mod tests {
     }
 
     #[test]
-    fn an_unread_status_is_replaced_by_the_next_and_nothing_else_is() {
+    fn an_unread_status_is_replaced_by_the_one_behind_it() {
         let (mut post, mut wake) = (Post::default(), Vec::new());
         let (job, other) = (JobId::new(3, 0), JobId::new(4, 0));
         let mailbox = post.open(false);
         post.expect(job, mailbox, &mut client(), NOW);
         post.expect(other, mailbox, &mut client(), NOW);
         let progress = |job, numerator| Event::Progress { job, numerator, denominator: 9 };
-        post.deliver(data(job, 1), &mut wake);
-        for numerator in 0..100_000 {
-            post.deliver(progress(job, numerator), &mut wake);
-            post.deliver(progress(other, numerator + 1), &mut wake);
-        }
-        post.deliver(data(job, 1), &mut wake);
-        let part = JobEvent::Data(alloc::vec![0].into());
         let status = |numerator| JobEvent::Progress { numerator, denominator: 9 };
-        assert_eq!(events(&mut post, mailbox), [part.clone(), status(99_999), status(100_000), part.clone()]);
+        for round in 1..3 {
+            for numerator in 0..10_000 {
+                post.deliver(progress(job, numerator + round), &mut wake);
+                post.deliver(progress(other, numerator), &mut wake);
+            }
+            post.deliver(data(job, 1), &mut wake);
+        }
+        let part = JobEvent::Data(alloc::vec![0].into());
+        // Of the other job only the last, of this one the last before each part.
+        let kept = [status(10_000), status(9_999), part.clone(), status(10_001), part];
+        assert_eq!(events(&mut post, mailbox), kept);
         post.deliver(progress(job, 1), &mut wake);
+        assert_eq!(events(&mut post, mailbox), [status(1)]);
+        post.deliver(progress(job, 2), &mut wake);
         post.deliver(Event::Done { job, outcome: Outcome::Failed }, &mut wake);
-        assert_eq!(events(&mut post, mailbox), [status(1), JobEvent::Done(Outcome::Failed)]);
+        assert_eq!(events(&mut post, mailbox), [status(2), JobEvent::Done(Outcome::Failed)]);
         assert_eq!(post.outstanding(mailbox), 1);
     }
 

@@ -9,7 +9,7 @@ use core::net::SocketAddr;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::Listener;
+use super::{Listener, ServerMachine};
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::{fs, process};
 use crate::runtimes::{Clock, Error, seed, unix_now};
@@ -27,6 +27,8 @@ pub struct ServerBuilder<S> {
     jobs: Vec<QueuedJob>,
     listener: Option<Listener<Event>>,
     doors: Vec<Listening>,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::tls::ServerTls>,
     binds: PhantomData<fn() -> S>,
 }
 
@@ -38,7 +40,22 @@ impl<S> ServerBuilder<S> {
         if let Some(host) = host_name() {
             config.handle_prefix = alloc::format!("H:{host}");
         }
-        Self { config, jobs: Vec::new(), listener: None, doors: Vec::new(), binds: PhantomData }
+        Self {
+            config,
+            jobs: Vec::new(),
+            listener: None,
+            doors: Vec::new(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            binds: PhantomData,
+        }
+    }
+
+    /// Encrypts its connections from the first byte, wherever it listens: whoever does not speak TLS is refused.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: impl Into<crate::tls::ServerTls>) -> Self {
+        self.tls = Some(tls.into());
+        self
     }
 
     /// What it may hold, beside the limits in its configuration.
@@ -85,6 +102,8 @@ impl<S> ServerBuilder<S> {
         for job in self.jobs {
             machine.restore(job).map_err(|rejected| Error::Refused(rejected.reason))?;
         }
+        #[cfg(feature = "tls")]
+        let machine = crate::runtimes::tls::accepting(machine, self.tls);
         let addresses = Addresses::of(&self.doors);
         Ok(Plan { machine, listener: self.listener, doors: self.doors, addresses })
     }
@@ -98,7 +117,7 @@ impl<S> fmt::Debug for ServerBuilder<S> {
 
 /// A server that is described whole.
 pub(crate) struct Plan {
-    pub(crate) machine: Server,
+    pub(crate) machine: ServerMachine,
     pub(crate) listener: Option<Listener<Event>>,
     pub(crate) doors: Vec<Listening>,
     pub(crate) addresses: Addresses,

@@ -13,8 +13,10 @@ use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
 use crate::Address;
-use crate::admin::{Admin as Machine, Error as CommandError};
-use crate::runtimes::handles::{AdminBuilder, Dials, Replies, Sealed, ToAddress, commands, unpack};
+use crate::admin::Error as CommandError;
+use crate::runtimes::handles::{
+    AdminBuilder, AdminMachine as Machine, Dials, Replies, Sealed, ToAddress, commands, unpack,
+};
 use crate::runtimes::hub::Owner;
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};

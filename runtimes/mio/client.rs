@@ -14,8 +14,10 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::client::{Client as Machine, Counters, Latencies, Status};
-use crate::runtimes::handles::{ClientBuilder, Dials, JobError, JobEvent, Post, Sealed, ToAddress};
+use crate::client::{Counters, Latencies, Status};
+use crate::runtimes::handles::{
+    ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress,
+};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};
@@ -267,6 +269,12 @@ pub struct JobSet {
 }
 
 impl JobSet {
+    /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
+    /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
+    pub fn within(self, within: Duration) -> Self {
+        Self { set: self.set.within(within), clock: self.clock }
+    }
+
     /// Submits a job.
     ///
     /// # Errors

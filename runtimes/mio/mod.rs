@@ -39,6 +39,48 @@
 //! # Ok::<(), Box<dyn core::error::Error>>(())
 //! ```
 //!
+//! The driver's connections are TCP and Unix sockets, unless you [make](Driver::connect_with) or
+//! [accept](Driver::accept) them yourself:
+//!
+//! ```
+//! # #[cfg(unix)] fn main() -> Result<(), Box<dyn core::error::Error>> {
+//! use gearwheel::{Job, Peer, client, mio::Driver, server};
+//! use std::os::unix::net::UnixStream;
+//!
+//! let mut poll = mio::Poll::new()?;
+//! let mut events = mio::Events::with_capacity(256);
+//! let mut serving = Driver::new(poll.registry(), 1000..2000)?;
+//! let mut asking = Driver::new(poll.registry(), 2000..2010)?;
+//! let mut server = server::Server::new(server::Config::new([1; 32]), serving.now(), Default::default())?;
+//! let mut config = client::Config::new([2; 32]);
+//! config.servers.push("inside".parse()?);
+//! let mut client = client::Client::new(config)?;
+//!
+//! let (near, far) = UnixStream::pair()?;
+//! let mut near = Some(near);
+//! asking.connect_with(move |_address| near.take().ok_or(std::io::ErrorKind::ConnectionRefused.into()));
+//! serving.accept(far, Peer::new("inside", true));
+//! client.submit(Job::new("later", "").background(), asking.now())?;
+//! 'queued: loop {
+//!     while let Some(event) = serving.next_event(&mut server) {
+//!         println!("{event:?}");
+//!     }
+//!     while let Some(event) = asking.next_event(&mut client) {
+//!         if let client::Event::Done { outcome, .. } = event {
+//!             assert!(matches!(outcome, gearwheel::Outcome::Queued(_)));
+//!             break 'queued;
+//!         }
+//!     }
+//!     let timeout = [serving.next_timeout(), asking.next_timeout()].into_iter().flatten().min();
+//!     poll.poll(&mut events, timeout)?;
+//!     for event in &events {
+//!         let _ours = serving.handle_event(event) || asking.handle_event(event);
+//!     }
+//! }
+//! # Ok(()) }
+//! # #[cfg(not(unix))] fn main() {}
+//! ```
+//!
 //! [`Server`], [`Client`], [`Worker`] and [`Admin`] have a loop of their own; their handles may be used by any thread.
 
 mod admin;
@@ -57,7 +99,7 @@ pub use self::stream::{Object, Stream};
 pub use self::worker::Worker;
 pub use super::Error;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
 pub use super::listening::Listening;

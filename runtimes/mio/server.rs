@@ -8,14 +8,14 @@ use core::time::Duration;
 
 use super::Stream;
 use super::turnkey::Seat;
-use crate::runtimes::handles::{Addresses, PATIENCE, Plan, ServerBuilder};
+use crate::runtimes::handles::{Addresses, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine};
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::ToSocketAddrs;
 use crate::runtimes::std::path::Path;
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
-use crate::server::{Counters, Latencies, QueuedJob, Server as Machine};
+use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Address, Handle, Peer, Rejected};
 
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it

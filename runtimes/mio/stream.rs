@@ -47,7 +47,8 @@ impl Stream {
     /// Anything that a poll can watch and that reads and writes without blocking, such as a pair of pipes, or a socket of a
     /// kind that std does not know behind `mio::unix::SourceFd`.
     ///
-    /// It counts as connected. It is dropped when the connection ends. A panic in it ends the connection.
+    /// It counts as connected. It is flushed after what was written to it, and just dropped when the connection ends: what it
+    /// could not send by then is lost. A panic in it ends the connection.
     pub fn object(object: impl Object + 'static) -> Self {
         Self(Given::Ready(Wire::Object(Box::new(object))))
     }

@@ -12,13 +12,15 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
-use crate::runtimes::handles::{Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, panic_text};
+use crate::runtimes::handles::{
+    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+};
 use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
-use crate::worker::{Counters, Latencies, Worker as Machine};
-use crate::{Address, Instant, LinkState, Rejected, ServerId};
+use crate::worker::{Counters, JobServer, Latencies};
+use crate::{Address, Instant, Rejected, ServerId};
 
 /// What runs the jobs of one function.
 type Handler = Box<dyn Fn(&mut Task) -> Result<Bytes, HandlerError> + Send + Sync>;
@@ -191,8 +193,8 @@ impl Worker {
 
     /// Each job server and how it stands, in the order they were given.
     #[must_use]
-    pub fn servers(&self) -> Vec<(ServerId, Address, LinkState)> {
-        self.0.seat.look(|worker, _| worker.servers().map(|(id, at, state)| (id, at.clone(), state)).collect())
+    pub fn servers(&self) -> Vec<JobServer> {
+        self.0.seat.look(|worker, _| worker.servers().collect())
     }
 
     /// Asks for no more jobs, and waits until those in hand are answered and everything has been written, for `within` at

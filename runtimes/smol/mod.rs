@@ -30,6 +30,26 @@
 //! Handlers are polled in the future of `Worker::run`, beside its sockets. Wrap what blocks or computes for long in
 //! `smol::unblock`. With [`spawn_with`](WorkerBuilder::spawn_with) each job becomes a task of its own:
 //! `.spawn_with(|job| smol::spawn(job).detach())`.
+//!
+//! # Connections of yours
+//!
+//! `connect_with` has a connection made by a future, `Server::serve` takes one that is made: see [`Stream`] for what it may
+//! be.
+//!
+//! ```
+//! # fn example() -> Result<(), gearwheel::smol::Error> {
+//! use async_io::Async;
+//! use gearwheel::smol::Client;
+//! use std::net::TcpStream;
+//!
+//! // By way of a tunnel that listens on this machine.
+//! let client = Client::builder()
+//!     .server("jobs.example.org")
+//!     .connect_with(|_server| Async::<TcpStream>::connect(([127, 0, 0, 1], 7000)))
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod stream;
 
@@ -50,7 +70,7 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
 use super::listening::Bound;

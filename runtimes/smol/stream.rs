@@ -42,8 +42,8 @@ pub(crate) enum Wire {
 impl Stream {
     /// Anything that reads and writes by polling, such as a stream of TLS or SSH, or a pipe in memory.
     ///
-    /// It counts as connected. It is flushed after what was written to it, and dropped when the connection ends. A panic in
-    /// it ends the connection.
+    /// It counts as connected. It is flushed after what was written to it, and just dropped when the connection ends: what it
+    /// could not send by then is lost. A panic in it ends the connection.
     pub fn object(object: impl Object + 'static) -> Self {
         Self(Given::Ready(Wire::Object(Box::new(object))))
     }

@@ -8,8 +8,8 @@ use core::time::Duration;
 
 use super::net::{Net, Place, Target};
 use super::{Slot, Sockets, State, queue};
-use crate::runtimes::connect_reason;
 use crate::runtimes::std::io::{self, ErrorKind};
+use crate::runtimes::{connect_reason, made_reason};
 use crate::{Address, CloseReason, ConnId, Input, Instant, Machine};
 
 /// When an address of a host has not answered in this time, the next is tried beside it (RFC 8305).
@@ -135,7 +135,7 @@ impl<N: Net> Sockets<N> {
                 *state = State::Dialling(Dial::new(Vec::new(), Vec::from([attempt])));
                 self.dial(index, machine);
             }
-            Err(error) => self.close(index, connect_reason(&error), machine),
+            Err(error) => self.close(index, made_reason(&error), machine),
         }
     }
 

@@ -75,7 +75,7 @@ pub(crate) enum Place {
 pub(crate) enum Target {
     Tcp(SocketAddr),
     /// An address with a path.
-    Unix(Address),
+    Unix(#[cfg_attr(not(unix), expect(dead_code, reason = "there are none"))] Address),
 }
 
 /// Lets more connections wait in a listener than the 128 of the standard library: when those are full, each further one

@@ -530,3 +530,14 @@ fn a_stream_that_is_handed_over_waits_for_room() {
     assert!(turn(&mut sockets, &mut toy).is_empty());
     assert_eq!((toy.accepted, Rc::strong_count(&late)), (2, 1), "it is closed");
 }
+
+#[test]
+fn an_object_gets_a_last_chance_to_send_what_it_holds() {
+    let (mut sockets, mut toy, wires) = with_connections(1);
+    wires[0].borrow_mut().flushes.push_back(would_block());
+    toy.say(conn(0), b"goodbye");
+    turn(&mut sockets, &mut toy);
+    toy.outputs.push_back(Output::Disconnect(conn(0)));
+    turn(&mut sockets, &mut toy);
+    assert_eq!((wires[0].borrow().flush_calls, Rc::strong_count(&wires[0])), (2, 1), "it is closed");
+}

@@ -39,6 +39,30 @@
 //!     })
 //!     .spawn_with(|job| drop(tokio::spawn(job)));
 //! ```
+//!
+//! # Connections of yours
+//!
+//! `connect_with` has a connection made by a future, `Server::serve` takes one that is made: see [`Stream`] for what it may
+//! be.
+//!
+//! ```
+//! # fn example() -> Result<(), gearwheel::tokio::Error> {
+//! use gearwheel::tokio::Client;
+//! use tokio::net::{TcpSocket, lookup_host};
+//!
+//! let client = Client::builder()
+//!     .server("jobs.example.org")
+//!     .connect_with(|server| async move {
+//!         let mut addresses = lookup_host((server.host(), server.port())).await?;
+//!         let address = addresses.find(|address| address.is_ipv4()).ok_or(std::io::ErrorKind::NotFound)?;
+//!         let socket = TcpSocket::new_v4()?;
+//!         socket.set_send_buffer_size(1 << 20)?;
+//!         socket.connect(address).await
+//!     })
+//!     .build()?;
+//! # Ok(())
+//! # }
+//! ```
 
 mod stream;
 
@@ -63,7 +87,7 @@ use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 use super::handles::PATIENCE;
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
+    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
     WorkerBuilder, servers_from_env,
 };
 use super::listening::Bound;

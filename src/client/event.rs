@@ -34,7 +34,8 @@ pub enum Event {
         /// Which one.
         server: ServerId,
     },
-    /// JOB_CREATED: a job server has taken a foreground job. It may come again after a retry.
+    /// JOB_CREATED: a job server has taken a foreground job. It may come again after a retry: then the job begins anew, and
+    /// the parts of the result that came before are of no account.
     Created {
         /// The job.
         job: JobId,

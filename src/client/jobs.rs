@@ -1,13 +1,14 @@
 //! The jobs outstanding in a client: found by id, by handle and by deadline.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry};
+use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry, Unique};
 use crate::random::Random;
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span};
@@ -54,6 +55,8 @@ pub(super) struct Entry {
     dealt: u32,
     /// Of its handle, once it has one.
     hash: u64,
+    /// Of what job servers join it by; 0 if they must not.
+    joins: u64,
     /// What of it waits to be read, as [`Limits::max_unread`](crate::Limits::max_unread) counts.
     pub(super) unread: usize,
     /// That is too much, and its connection is paused.
@@ -114,10 +117,23 @@ impl Entry {
     }
 }
 
+/// Handles of which ghosts are kept, at most.
+const MAX_GHOSTS: usize = 4096;
+
+/// Submissions of one handle that have ended here, while their job server goes on to send copies for them.
+#[derive(Debug, Default)]
+struct Ghosts {
+    count: u64,
+    /// The copies that all of them have had, since the handle was shared.
+    dealt: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     slab: Slab<Entry>,
     handles: HashTable<u32>,
+    /// By link and handle.
+    ghosts: BTreeMap<(usize, Vec<u8>), Ghosts>,
     /// Most jobs have the same time to be accepted in, so that their timers come in order and stand in a queue. One that
     /// holds no more, as its job has another, is passed over when it comes to the front.
     timers: VecDeque<(Instant, u32)>,
@@ -156,6 +172,7 @@ impl Jobs {
             sequence,
             dealt: 0,
             hash: 0,
+            joins: 0,
             unread: 0,
             holds: false,
             muted: false,
@@ -189,15 +206,20 @@ impl Jobs {
 
     /// Moves a job to another stage and sets its timer anew.
     pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines, random: &Random) {
-        self.forget_handle(id);
         let Some(entry) = self.entry_mut(id) else { return };
-        let key = (entry.sequence, id.index() as u32);
-        match (core::mem::replace(&mut entry.stage, stage), matches!(entry.stage, Stage::Parked)) {
-            (_, true) => drop(self.parked.insert(key)),
-            (Stage::Parked, false) => drop(self.parked.remove(&key)),
+        let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
+        let (parks, accepted) = (matches!(stage, Stage::Parked), matches!(stage, Stage::Accepted { .. }));
+        match core::mem::replace(&mut entry.stage, stage) {
+            Stage::Accepted { .. } => self.forget_handle(hash, id),
+            Stage::Parked if !parks => drop(self.parked.remove(&key)),
             _ => {}
         }
-        self.remember_handle(id, random);
+        if parks {
+            self.parked.insert(key);
+        }
+        if accepted {
+            self.remember_handle(id, random);
+        }
         self.set_timer(id, defaults);
     }
 
@@ -207,7 +229,11 @@ impl Jobs {
         let (link, hash) = (entry.link, hash(random, entry.link, handle));
         // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
         let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
-        let dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        let mut dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        if dealt.is_none() && !self.ghosts.is_empty() {
+            let ghosts = self.ghosts.get(&(link, handle.as_bytes().into()));
+            dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
+        }
         if let Some(entry) = self.entry_mut(id) {
             entry.hash = hash;
             entry.dealt = dealt.unwrap_or(0);
@@ -269,52 +295,133 @@ impl Jobs {
         Some(JobId::new(index, entry.generation))
     }
 
-    /// Who gets a packet for `handle` on `link`. A server sends one copy for each submission that shares the handle, so
-    /// the copies are dealt in turn.
-    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
+    /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
+    /// submission that does, so the copies are dealt in turn.
+    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<(JobId, bool)> {
         let slab = &self.slab;
-        let index = self
+        let mut sharing = self
             .handles
             .iter_hash(hash(random, link, handle))
             .filter_map(|&index| slab.get(index as usize).map(|entry| (index, entry)))
-            .filter(|(_, entry)| is_at(entry, link, handle))
+            .filter(|(_, entry)| is_at(entry, link, handle));
+        let (one, other) = (sharing.next(), sharing.next());
+        let shared = other.is_some();
+        let first = one
+            .into_iter()
+            .chain(other)
+            .chain(sharing)
             .min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
-            .map(|(index, _)| index)?;
+            .map(|(index, entry)| (index, entry.dealt));
+        if !self.ghosts.is_empty()
+            && let Some(ghosts) = self.ghosts.get_mut(&(link, handle.as_bytes().into()))
+            // A round is over when each of them has had its copy, too.
+            && first.is_none_or(|(_, rounds)| ghosts.dealt < ghosts.count * u64::from(rounds))
+        {
+            ghosts.dealt += 1;
+            return None;
+        }
+        let (index, _) = first?;
         let entry = self.slab.get_mut(index as usize)?;
         entry.dealt = entry.dealt.wrapping_add(1);
-        Some(JobId::new(index, entry.generation))
+        Some((JobId::new(index, entry.generation), shared))
     }
 
-    /// Whether another job has the handle of this one.
-    pub(super) fn shares_handle(&self, id: JobId) -> bool {
-        let Some(Entry { stage: Stage::Accepted { handle, .. }, link, hash, .. }) = self.entry(id) else {
-            return false;
-        };
-        let mut same_hash = self.handles.iter_hash(*hash);
-        same_hash.any(|&other| {
-            other as usize != id.index()
-                && self.slab.get(other as usize).is_some_and(|entry| is_at(entry, *link, handle))
-        })
+    /// What job servers join this job by, to be noted before the job forgets what it was made of.
+    pub(super) fn note_joins(&mut self, id: JobId, random: &Random) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        if let Some(unique) = joins(&entry.job) {
+            // `-` stands for the payload.
+            let payload = if unique == b"-" { random.hash_one(&entry.job.payload) } else { 0 };
+            let named = random.hash_one(&entry.job.function).rotate_left(21) ^ random.hash_one(unique);
+            entry.joins = (named.rotate_left(21) ^ payload) | 1;
+        }
+    }
+
+    /// Whether this job may have this handle: no other has it, or all are one job to their server.
+    pub(super) fn may_have(&self, id: JobId, link: usize, handle: &Handle, random: &Random) -> bool {
+        let joins = self.entry(id).map_or(0, |entry| entry.joins);
+        let others = self.handles.iter_hash(hash(random, link, handle));
+        others
+            .filter_map(|&index| self.slab.get(index as usize))
+            .filter(|other| is_at(other, link, handle))
+            .all(|other| joins != 0 && other.joins == joins)
+    }
+
+    /// A job ends here that its server goes on with: the copies for it are nobody's from now on.
+    pub(super) fn leave_ghost(&mut self, id: JobId) {
+        let Some(entry) = self.entry(id).filter(|entry| entry.joins != 0) else { return };
+        let Stage::Accepted { handle, .. } = &entry.stage else { return };
+        let (link, handle, dealt) = (entry.link, handle.clone(), entry.dealt);
+        self.haunt(link, &handle, dealt);
+    }
+
+    /// A submission that has ended before has been given a handle.
+    pub(super) fn ghost_created(&mut self, link: usize, handle: &Handle, random: &Random) {
+        let slab = &self.slab;
+        let sharing = self.handles.iter_hash(hash(random, link, handle)).filter_map(|&other| slab.get(other as usize));
+        let dealt = sharing.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        self.haunt(link, handle, dealt.unwrap_or(0));
+    }
+
+    fn haunt(&mut self, link: usize, handle: &Handle, dealt: u32) {
+        if self.ghosts.len() >= MAX_GHOSTS {
+            self.ghosts.pop_first();
+        }
+        let ghosts = self.ghosts.entry((link, handle.as_bytes().into())).or_default();
+        ghosts.count += 1;
+        ghosts.dealt += u64::from(dealt);
+    }
+
+    /// A handle has come to its end: nothing more will come for those who had it.
+    pub(super) fn lay_ghosts(&mut self, link: usize, handle: &Handle, random: &Random) {
+        let slab = &self.slab;
+        let mut others = self.handles.iter_hash(hash(random, link, handle));
+        if !self.ghosts.is_empty()
+            && !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, handle)))
+        {
+            self.ghosts.remove(&(link, handle.as_bytes().into()));
+        }
+    }
+
+    /// The connection of a link is gone, and with it all handles.
+    pub(super) fn lay_all_ghosts(&mut self, link: usize) {
+        self.ghosts.retain(|(other, _), _| *other != link);
+    }
+
+    /// Any job that has this handle.
+    pub(super) fn first_of(&self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
+        let with_entry = |&index: &u32| self.slab.get(index as usize).map(|entry| (index, entry));
+        let all = self.handles.iter_hash(hash(random, link, handle)).filter_map(with_entry);
+        let first = all.filter(|(_, entry)| is_at(entry, link, handle)).min_by_key(|(_, entry)| entry.sequence);
+        first.map(|(index, entry)| JobId::new(index, entry.generation))
     }
 
     /// Takes a job out: it has ended.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Entry> {
         self.entry(id)?;
-        self.forget_handle(id);
         let entry = self.slab.try_remove(id.index())?;
         let index = id.index() as u32;
-        if matches!(entry.stage, Stage::Parked) {
-            self.parked.remove(&(entry.sequence, index));
+        match entry.stage {
+            Stage::Accepted { .. } => self.forget_handle(entry.hash, id),
+            Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
+            _ => {}
         }
         self.drop_timer(entry.timer, index);
         Some(entry)
     }
 
-    fn forget_handle(&mut self, id: JobId) {
-        let Some(entry) = self.entry(id).filter(|entry| matches!(entry.stage, Stage::Accepted { .. })) else { return };
-        if let Ok(found) = self.handles.find_entry(entry.hash, |&index| index as usize == id.index()) {
+    fn forget_handle(&mut self, hash: u64, id: JobId) {
+        if let Ok(found) = self.handles.find_entry(hash, |&index| index as usize == id.index()) {
             found.remove();
         }
+    }
+}
+
+/// The unique by which job servers join a foreground job with others.
+pub(super) fn joins(job: &Job) -> Option<&[u8]> {
+    match &job.unique {
+        Unique::Own(unique) if !job.background && !unique.is_empty() => Some(unique),
+        _ => None,
     }
 }
 

@@ -39,7 +39,11 @@ use crate::wire::PacketType;
 /// What a reply is for.
 #[derive(Debug)]
 enum Reply {
-    Created(JobId),
+    /// `joins`: whether the job server joins it with others.
+    Created {
+        job: JobId,
+        joins: bool,
+    },
     Status(RequestId),
     StatusUnique(RequestId),
     Echo(RequestId),
@@ -66,6 +70,8 @@ pub struct Client {
     /// Requests that wait for a connection, place by place.
     asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
+    /// What of all jobs waits to be read.
+    unread: usize,
     requests: u64,
     open_requests: usize,
     counters: Counters,
@@ -108,6 +114,7 @@ impl Client {
             candidates,
             links,
             jobs: Jobs::default(),
+            unread: 0,
             requests: 0,
             open_requests: 0,
             counters: Counters::default(),
@@ -211,6 +218,7 @@ impl Client {
         }
         for place in 0..self.links.len() {
             let replies = self.links.close(place);
+            self.jobs.lay_all_ghosts(place);
             self.end_requests(place, replies, &RequestError::Closed);
         }
         self.links.event(Event::Closed);
@@ -221,7 +229,7 @@ impl Client {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty()
-            && self.open_requests == 0
+            && (self.open_requests, self.unread) == (0, 0)
             && self.candidates.iter().all(|candidate| candidate.outstanding == 0)
             && self.asks.iter().all(VecDeque::is_empty)
     }
@@ -303,7 +311,8 @@ impl Client {
             }
             _ => unique_of(&entry.job),
         };
-        let (job, reply) = (&entry.job, Some(Reply::Created(id)));
+        let (job, joins) = (&entry.job, jobs::joins(&entry.job).is_some());
+        let reply = Some(Reply::Created { job: id, joins });
         let (kind, payload) = (job.packet(), Some(&job.payload));
         match (job.start(), job.reducer_name()) {
             (Some(Start::At(time)), _) => {
@@ -350,6 +359,9 @@ impl Client {
 
     /// Ends a job: the one place where `Done` is said.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
+        if matches!(outcome, Outcome::TimedOut { .. } | Outcome::Cancelled { .. } | Outcome::Overflow { .. }) {
+            self.jobs.leave_ghost(id);
+        }
         let Some(entry) = self.jobs.remove(id) else { return };
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
@@ -357,6 +369,7 @@ impl Client {
         self.latencies.total.record_between(entry.submitted, self.links.now);
         trace::done(&entry.span, &outcome, self.links.now.saturating_since(entry.submitted));
         self.links.event(Event::Done { job: id, outcome });
+        self.unread -= entry.unread;
         if entry.holds {
             self.links.unhold(entry.link);
         }
@@ -371,6 +384,7 @@ impl Client {
         // A writer may be at work while the machine breaks off: what it has in hand may have arrived.
         let (server, address, taken) = (link.id, link.address.clone(), link.connection.out.perhaps_taken());
         let (replies, retry_at) = self.links.lost(place, reason);
+        self.jobs.lay_all_ghosts(place);
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;
         }
@@ -483,6 +497,14 @@ impl Client {
         self.jobs.set_timer(id, &self.config.deadlines);
     }
 
+    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
+    #[inline(never)]
+    fn settle(&mut self) {
+        let parked = self.jobs.has_parked();
+        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
+        self.links.settle(self.jobs.first_timer(), |place| parked || asked(place));
+    }
+
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
         while let Some(received) = self.links.receive(conn, stream) {
             if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
@@ -490,6 +512,8 @@ impl Client {
                 return self.break_off(conn.index(), &CloseReason::Protocol(error));
             }
         }
+        // The last that a server on its way out was waited for may have been a reply.
+        self.remove_if_done(conn.index());
     }
 }
 
@@ -522,9 +546,7 @@ impl Machine for Client {
 
     fn poll(&mut self) -> Output<Event> {
         if self.links.is_unsettled() {
-            let parked = self.jobs.has_parked();
-            let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
-            self.links.settle(self.jobs.first_timer(), |place| parked || asked(place));
+            self.settle();
         }
         self.links.output()
     }

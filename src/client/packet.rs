@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::jobs::{Doubt, Stage};
 use super::{Client, Event, Reply, RequestError, Status};
-use crate::error::{ProtocolError, lossy};
+use crate::error::ProtocolError;
 use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
 use crate::machine::CloseReason;
 use crate::trace;
@@ -20,9 +20,10 @@ impl Client {
                 self.ended(place, handle, Outcome::Complete(packet.into_payload()));
             }
             Packet::JobCreated(packet) => {
-                let reply = self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created(_)))?;
-                if let Reply::Created(job) = reply {
-                    self.created(place, job, Handle::from_wire(packet.handle()));
+                let reply =
+                    self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created { .. }))?;
+                if let Reply::Created { job, joins } = reply {
+                    return self.created(place, job, joins, packet.handle());
                 }
             }
             Packet::WorkFail(packet) => self.ended(place, Handle::from_wire(packet.handle()), Outcome::Failed),
@@ -90,7 +91,7 @@ impl Client {
                 self.reply(place, PacketType::OPTION_RES, |reply| matches!(reply, Reply::Option))?;
             }
             Packet::Error(packet) => {
-                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                let error = ServerError::from_wire(packet.code(), packet.text());
                 self.server_error(place, error);
             }
             // A worker on this connection would want it; a client that shares a server's connection with nobody does not.
@@ -113,13 +114,25 @@ impl Client {
         link.connection.take_reply(wanted, |reply| matches!(reply, Reply::Option)).ok_or(out_of_order)
     }
 
-    fn created(&mut self, place: usize, id: JobId, handle: Handle) {
-        let Some(entry) = self.jobs.entry_mut(id) else { return };
+    fn created(&mut self, place: usize, id: JobId, joins: bool, handle: &[u8]) -> Result<(), ProtocolError> {
+        // Without a name of its own, nobody could tell whose the results are.
+        let handle = Handle::given(PacketType::JOB_CREATED, handle)?;
+        self.jobs.note_joins(id, &self.links.random);
+        let Some(entry) = self.jobs.entry_mut(id) else {
+            if joins {
+                self.jobs.ghost_created(place, &handle, &self.links.random);
+            }
+            return Ok(());
+        };
         self.latencies.accept.record_between(entry.submitted, self.links.now);
         trace::created(&entry.span, &handle);
         if entry.job.background {
-            return self.finish(id, Outcome::Queued(handle));
+            return Ok(self.finish(id, Outcome::Queued(handle)));
         }
+        if !self.jobs.may_have(id, place, &handle, &self.links.random) {
+            return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
+        }
+        let Some(entry) = self.jobs.entry_mut(id) else { return Ok(()) };
         entry.since = self.links.now;
         let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
             let interval = self.links.settings.retry_first.saturating_mul(2);
@@ -134,15 +147,16 @@ impl Client {
         let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
         if self.is_muted(id) {
-            return;
+            return Ok(());
         }
         let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
         self.links.event(Event::Created { job: id, handle, server });
+        Ok(())
     }
 
     /// A sign of life of a job that goes on.
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
-        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random);
+        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random).map(|(job, _)| job);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.late(place, handle);
             return None;
@@ -160,22 +174,24 @@ impl Client {
     }
 
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let Some(job) = self.jobs.deal(place, &handle, &self.links.random) else {
+        let Some((job, shared)) = self.jobs.deal(place, &handle, &self.links.random) else {
+            self.jobs.lay_ghosts(place, &handle, &self.links.random);
             return self.late(place, handle.as_bytes());
         };
-        let shared = self.jobs.shares_handle(job);
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
             self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
         }
         self.finish(job, outcome);
+        self.jobs.lay_ghosts(place, &handle, &self.links.random);
     }
 
     fn end_all(&mut self, place: usize, handle: &Handle, outcome: &Outcome) {
-        while let Some(job) = self.jobs.deal(place, handle, &self.links.random) {
+        while let Some(job) = self.jobs.first_of(place, handle, &self.links.random) {
             self.finish(job, outcome.clone());
         }
+        self.jobs.lay_ghosts(place, handle, &self.links.random);
     }
 
     /// The job server said whether it still knows a job in doubt. Unknown twice, without an end between: it is lost.
@@ -199,7 +215,7 @@ impl Client {
         let Some(link) = self.links.get_mut(place) else { return };
         let server = link.id;
         match link.connection.take_reply(|_| true, |_| false) {
-            Some(Reply::Created(job)) => self.finish(job, Outcome::Rejected(error)),
+            Some(Reply::Created { job, .. }) => self.finish(job, Outcome::Rejected(error)),
             Some(Reply::Status(request) | Reply::StatusUnique(request)) => {
                 self.answer_status(request, Err(RequestError::Rejected(error)))
             }

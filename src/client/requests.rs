@@ -141,7 +141,7 @@ impl Client {
                 Reply::Status(request) | Reply::StatusUnique(request) => {
                     self.answer_status(request, Err(error.clone()))
                 }
-                Reply::Created(_) | Reply::Probe | Reply::Option | Reply::Doubt(_) | Reply::Barrier(..) => {}
+                Reply::Created { .. } | Reply::Probe | Reply::Option | Reply::Doubt(_) | Reply::Barrier(..) => {}
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The job servers of a client: who can be had, who comes and who goes.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 
-use super::{Client, Event, Reply};
+use super::{Client, Event, Reply, RequestError};
 use crate::address::Address;
 use crate::balancer::{Candidate, ServerCounters};
 use crate::error::{ConfigError, Reason, Rejected};
@@ -13,7 +14,14 @@ use crate::time::Instant;
 
 pub(super) fn candidate(link: &Link<Reply>) -> Candidate {
     let (server, address) = (link.id, link.address.clone());
-    Candidate { server, address, state: LinkState::Idle, outstanding: 0, counters: ServerCounters::default() }
+    Candidate {
+        server,
+        address,
+        state: LinkState::Idle,
+        retry_at: None,
+        outstanding: 0,
+        counters: ServerCounters::default(),
+    }
 }
 
 impl Client {
@@ -55,7 +63,10 @@ impl Client {
         if let Some(link) = self.links.get_mut(place) {
             link.removal = Removal::Draining;
             let conn = link.conn();
-            if !drain && link.owns(conn) {
+            if !link.owns(conn) {
+                // It is not dialled any more, so that what waits for a connection waits in vain.
+                self.end_requests(place, Vec::new(), &RequestError::Lost(CloseReason::Local));
+            } else if !drain {
                 self.break_off(place, &CloseReason::Local);
             }
         }
@@ -69,6 +80,7 @@ impl Client {
         let now = self.links.now;
         for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
             candidate.state = link.state(now);
+            candidate.retry_at = link.retry_at().filter(|_| candidate.state == LinkState::Down);
         }
         if self.links.iter().any(Link::is_on_probation) {
             let settings = &self.links.settings;
@@ -83,7 +95,8 @@ impl Client {
             for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
                 match candidate.state {
                     LinkState::Idle if any_good && link.is_recovering(now, settings) => {
-                        candidate.state = LinkState::Down
+                        candidate.state = LinkState::Down;
+                        candidate.retry_at = link.recovers_at(settings);
                     }
                     LinkState::Up if any_proved && link.is_on_probation() && candidate.outstanding > 0 => {
                         candidate.state = LinkState::Connecting;
@@ -92,9 +105,12 @@ impl Client {
                 }
             }
         }
-        self.changed |= self.shown.iter().copied().ne(self.candidates.iter().map(|candidate| candidate.state));
-        self.shown.clear();
-        self.shown.extend(self.candidates.iter().map(|candidate| candidate.state));
+        let states = self.candidates.iter().map(|candidate| candidate.state);
+        if self.shown.iter().copied().ne(states.clone()) {
+            self.changed = true;
+            self.shown.clear();
+            self.shown.extend(states);
+        }
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {
@@ -119,6 +135,7 @@ impl Client {
             link.removal = Removal::Done;
             let server = link.id;
             self.links.close(place);
+            self.jobs.lay_all_ghosts(place);
             self.links.event(Event::Removed { server });
         }
     }

@@ -15,7 +15,9 @@ impl Client {
         self.links.advance_clock(now);
         let default = self.links.limits.max_unread;
         let Some(entry) = self.jobs.entry_mut(job) else { return };
-        entry.unread = entry.unread.saturating_sub(payload.saturating_add(EVENT_COST));
+        let read = entry.unread.min(payload.saturating_add(EVENT_COST));
+        entry.unread -= read;
+        self.unread -= read;
         if entry.holds && entry.unread <= entry.max_unread(default) / 2 {
             entry.holds = false;
             let place = entry.link;
@@ -28,7 +30,8 @@ impl Client {
     pub fn want_end(&mut self, job: JobId, now: Instant) {
         self.links.advance_clock(now);
         let Some(entry) = self.jobs.entry_mut(job) else { return };
-        (entry.muted, entry.unread) = (true, 0);
+        entry.muted = true;
+        self.unread -= core::mem::take(&mut entry.unread);
         if core::mem::take(&mut entry.holds) {
             let place = entry.link;
             self.links.unhold(place);
@@ -41,21 +44,24 @@ impl Client {
 
     /// Whether an event with a payload of so many bytes may wait for the user of `job`. Ends the job when it may not.
     pub(super) fn may_wait(&mut self, place: usize, job: JobId, payload: usize) -> bool {
-        let default = self.links.limits.max_unread;
+        let (default, total_limit) = (self.links.limits.max_unread, self.links.limits.max_unread_total);
         let Some(entry) = self.jobs.entry_mut(job).filter(|entry| !entry.muted) else { return false };
-        if self.config.unread == Unread::Polled {
-            return true;
+        let limit = entry.max_unread(default);
+        let cost = payload.saturating_add(EVENT_COST);
+        let (unread, total) = (entry.unread.saturating_add(cost), self.unread.saturating_add(cost));
+        match self.config.unread {
+            Unread::Polled => return true,
+            Unread::Overflow if entry.unread > 0 && (unread > limit || total > total_limit) => {
+                self.overflow(place, job, limit.min(total_limit));
+                return false;
+            }
+            Unread::Pause if (unread >= limit || total >= total_limit) && !entry.holds => {
+                entry.holds = true;
+                self.links.hold(place);
+            }
+            Unread::Overflow | Unread::Pause => {}
         }
-        let (limit, before) = (entry.max_unread(default), entry.unread);
-        let unread = before.saturating_add(payload.saturating_add(EVENT_COST));
-        if self.config.unread == Unread::Overflow && before > 0 && unread > limit {
-            self.overflow(place, job, limit);
-            return false;
-        }
-        entry.unread = unread;
-        if self.config.unread == Unread::Pause && unread >= limit && !core::mem::replace(&mut entry.holds, true) {
-            self.links.hold(place);
-        }
+        (entry.unread, self.unread) = (unread, total);
         true
     }
 

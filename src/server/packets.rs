@@ -472,6 +472,8 @@ mod tests {
         ];
         numbers.iter().for_each(|(text, number)| assert_eq!(natural(text), *number));
         assert_eq!(wrapped(b"-1"), u32::MAX);
+        assert_eq!(wrapped(b"+7"), 7);
+        assert_eq!(wrapped(b"-"), 0);
         assert_eq!(wrapped(b" 5"), 5);
         assert_eq!(wrapped(b"0.5"), 0);
         assert_eq!(wrapped(b"4294967297"), 1);

@@ -89,9 +89,13 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
         make_room(stream, size);
         return Ok(None);
     }
-    stream.advance(HEADER);
-    // A packet without a body shares nothing.
-    let body = if size == 0 { Bytes::new() } else { stream.split_to(size).freeze() };
+    if size == 0 {
+        // It shares nothing.
+        stream.advance(HEADER);
+        return Ok(Some(Frame { magic, kind, body: Bytes::new() }));
+    }
+    let mut body = stream.split_to(HEADER + size).freeze();
+    body.advance(HEADER);
     if size > LARGE {
         detach(stream, size);
     }
@@ -119,12 +123,14 @@ const fn fields(header: &[u8; HEADER]) -> [[u8; 4]; 3] {
     [[m0, m1, m2, m3], [k0, k1, k2, k3], [s0, s1, s2, s3]]
 }
 
-/// Room is made as bytes come, never more than twice what has come, so that a header alone claims nothing.
+/// Room is made as bytes come, when little is left, and for twice what has come: a header alone claims nothing, and a large
+/// packet is moved seldom.
 #[cold]
 fn make_room(stream: &mut BytesMut, size: usize) {
-    let missing = (HEADER + size).saturating_sub(stream.len());
-    if stream.len() >= FIRST_ROOM {
-        stream.reserve(missing.min(stream.len()));
+    let (come, room) = (stream.len(), stream.capacity() - stream.len());
+    let missing = (HEADER + size).saturating_sub(come);
+    if come >= FIRST_ROOM && room < missing.min(come / 2) {
+        stream.reserve(missing.min(2 * come));
     }
 }
 

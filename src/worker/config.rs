@@ -24,7 +24,7 @@ pub struct Config {
     /// Jobs run at once, over all servers together. Default 1.
     pub concurrency: usize,
     /// Jobs that may wait here while `concurrency` others run: one round trip less a job, but they are kept from other
-    /// workers. Counts as 0 while any function has a time limit, which runs from the assignment. Default 0.
+    /// workers. Counts as 0 while any function has a time limit, as its job server counts that from the assignment. Default 0.
     pub prefetch: usize,
     /// How jobs are asked for.
     pub grab: Grab,

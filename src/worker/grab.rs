@@ -6,10 +6,63 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Event, Function, Mood, Reply, Stop, Worker};
+use super::{Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
+
+/// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 4 ms, lest a job wait for it.
+const EAGER: u32 = 16;
+/// One that has slept for so long is woken for the first time.
+const DEEP_SLEEP: Duration = Duration::from_secs(1);
+
+/// Whether a server may have a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mood {
+    /// It may: ask before sleeping.
+    Awake,
+    /// It has none any more, but other grabs are still out.
+    Tired,
+    /// PRE_SLEEP was sent.
+    Asleep { since: Instant },
+    /// It was woken once more, after it had been for nothing again and again: it is not in a hurry.
+    Dozing { until: Instant },
+}
+
+/// The worker's side of one connection.
+#[derive(Debug)]
+pub(super) struct Side {
+    pub(super) mood: Mood,
+    pub(super) grab: Grab,
+    /// Grabs without a reply, and when the oldest of them was sent.
+    pub(super) grabs: usize,
+    pub(super) grabbed: Instant,
+    /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
+    pub(super) slow: bool,
+    /// How often in a row it was woken and found no job.
+    pub(super) in_vain: u32,
+    /// How many grabs may be out: grows while the server has jobs.
+    pub(super) window: usize,
+    /// Functions that this server has been told of and must be told to forget.
+    pub(super) to_forget: Vec<Bytes>,
+    pub(super) leaving: bool,
+}
+
+impl Side {
+    pub(super) const fn new(grab: Grab) -> Self {
+        Self {
+            mood: Mood::Awake,
+            grab,
+            grabs: 0,
+            grabbed: Instant::EPOCH,
+            slow: false,
+            in_vain: 0,
+            window: 1,
+            to_forget: Vec::new(),
+            leaving: false,
+        }
+    }
+}
 
 impl Worker {
     pub(super) fn offer(&mut self, place: usize, function: &Bytes, timeout: Option<Duration>) {
@@ -88,15 +141,22 @@ impl Worker {
         }
     }
 
+    /// Whether too much waits to be written to a server to ask it for more.
+    fn is_choked(&self, place: usize) -> bool {
+        self.links.get(place).is_some_and(|link| link.connection.out.waiting() >= self.links.limits.max_outgoing)
+    }
+
     pub(super) fn grab_from(&mut self, place: usize) -> bool {
+        let choked = self.is_choked(place);
         let Some(side) = self.sides.get_mut(place).filter(|side| side.mood == Mood::Awake && side.to_forget.is_empty())
         else {
             return false;
         };
-        let wanted = self.links.get(place).is_some_and(|link| link.is_up() && link.removal == Removal::None);
+        let Some(link) = self.links.get(place) else { return false };
+        let wanted = link.is_up() && link.removal == Removal::None;
         // Grabs at a slow server are not counted, so it gets no more of them until it answers.
         let slow = side.slow && side.grabs > 0;
-        if side.grabs >= side.window || slow || !wanted {
+        if side.grabs >= side.window || slow || choked || !wanted {
             return false;
         }
         if side.grabs == 0 {
@@ -106,6 +166,25 @@ impl Worker {
         side.grabs += 1;
         self.links.send(place, side.grab.packet(), &[], None, Some(Reply::Grab));
         true
+    }
+
+    /// Hands out waiting jobs while there are places. A job's time begins only now: until then its job server may take it
+    /// away, but the worker has no cause to fail it.
+    pub(super) fn hand_out(&mut self) {
+        while self.running < self.concurrency
+            && let Some(assignment) = self.waiting.pop_front()
+        {
+            self.running += 1;
+            let index = assignment.task.index();
+            if let Some(task) = self.tasks.get_mut(index) {
+                let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
+                let limit = known.and_then(|known| known.timeout).map(local_limit);
+                task.began = self.links.now;
+                task.deadline = limit.map(|limit| task.began + limit);
+                self.limits.extend(task.deadline.map(|at| (at, index)));
+            }
+            self.links.event(Event::Assigned(assignment));
+        }
     }
 
     /// The server has no job: sleep, once no other grab is out.
@@ -119,19 +198,52 @@ impl Worker {
         }
     }
 
+    /// NOOP: the server may have a job. One that says so time and again and has none is not asked at once, as it would keep
+    /// both busy with nothing; where many workers are woken for each job that comes about, too.
+    pub(super) fn woken(&mut self, place: usize) {
+        let now = self.links.now;
+        let Some(side) = self.sides.get_mut(place) else { return };
+        let Mood::Asleep { since } = side.mood else { return };
+        side.in_vain = if since + DEEP_SLEEP <= now { 1 } else { side.in_vain.saturating_add(1) };
+        match side.in_vain.checked_sub(EAGER) {
+            None | Some(0) => {
+                side.mood = Mood::Awake;
+                self.grab_more();
+            }
+            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(2)) },
+        }
+    }
+
+    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
+    #[inline(never)]
+    pub(super) fn settle(&mut self) {
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.settle(self.own_deadline(), |_| wanted);
+    }
+
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
+    fn own_deadline(&self) -> Option<Instant> {
         let first = self.limits.first().map(|&(at, _)| at);
         let patience = self.links.settings.patience;
         let sides =
             self.sides.iter().enumerate().filter(|(place, _)| self.links.is_up(*place) && self.stop == Stop::No);
-        sides.fold(first, |first, (_, side)| {
+        sides.fold(first, |first, (place, side)| {
             let asleep = match side.mood {
+                Mood::Dozing { until } => Some(until),
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
             };
             let impatient = self.sides.len() > 1 && side.grabs > 0 && !side.slow;
-            earlier(first, earlier(asleep, impatient.then(|| side.grabbed + patience)))
+            let choked = side.mood == Mood::Awake && self.is_choked(place);
+            let choked = choked.then(|| self.links.now + patience);
+            earlier(earlier(first, choked), earlier(asleep, impatient.then(|| side.grabbed + patience)))
         })
     }
+}
+
+/// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
+/// that the job failed, else it is silently given to another.
+fn local_limit(timeout: Duration) -> Duration {
+    let servers = timeout.max(Duration::from_secs(1));
+    timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }

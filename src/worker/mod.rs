@@ -20,6 +20,8 @@ use slab::Slab;
 
 pub use self::config::{Config, Counters, Grab, Latencies};
 pub use self::event::{Assignment, Event, Gone, TaskId};
+use self::grab::{Mood, Side};
+pub use self::servers::{JobServer, ServerCounters};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Handle, check_client_id, check_function};
 use crate::link::Removal;
@@ -45,49 +47,6 @@ struct Function {
     timeout: Option<Duration>,
     /// No longer wanted: to be told to each server once no job of it is run for that one.
     leaving: bool,
-}
-
-/// Whether a server may have a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mood {
-    /// It may: ask before sleeping.
-    Awake,
-    /// It has none any more, but other grabs are still out.
-    Tired,
-    /// PRE_SLEEP was sent.
-    Asleep { since: Instant },
-}
-
-/// The worker's side of one connection.
-#[derive(Debug)]
-struct Side {
-    mood: Mood,
-    grab: Grab,
-    /// Grabs without a reply, and when the oldest of them was sent.
-    grabs: usize,
-    grabbed: Instant,
-    /// Whether that one takes longer than patience allows: the server must not keep the worker from the others.
-    slow: bool,
-    /// How many grabs may be out: grows while the server has jobs.
-    window: usize,
-    /// Functions that this server has been told of and must be told to forget.
-    to_forget: Vec<Bytes>,
-    leaving: bool,
-}
-
-impl Side {
-    const fn new(grab: Grab) -> Self {
-        Self {
-            mood: Mood::Awake,
-            grab,
-            grabs: 0,
-            grabbed: Instant::EPOCH,
-            slow: false,
-            window: 1,
-            to_forget: Vec::new(),
-            leaving: false,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -116,6 +75,8 @@ enum Stop {
 pub struct Worker {
     links: Links<Reply, Event>,
     sides: Vec<Side>,
+    /// What has come of each server so far, place by place.
+    tallies: Vec<ServerCounters>,
     functions: BTreeMap<Bytes, Function>,
     /// How many of them have a timeout, and how many are leaving.
     timed: usize,
@@ -162,6 +123,7 @@ impl Worker {
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
         Ok(Self {
             sides: (0..links.len()).map(|_| Side::new(config.grab)).collect(),
+            tallies: (0..links.len()).map(|_| ServerCounters::default()).collect(),
             links,
             functions: BTreeMap::new(),
             timed: 0,
@@ -488,6 +450,7 @@ impl Worker {
             Err(Rejected::new(Reason::Unknown("job: it is no longer this worker's"), payload.unwrap_or_default()))
         } else {
             self.counters.answered += 1;
+            self.tallies.get_mut(task.place).into_iter().for_each(|tally| tally.answered += 1);
             self.latencies.run.record_between(task.began, self.links.now);
             trace::answered(&task.span, kind, payload.as_ref().map_or(0, Bytes::len), took);
             self.send_end(task.place, &task.handle, kind, payload.as_ref());
@@ -504,17 +467,6 @@ impl Worker {
         self.links.send(place, kind, &[handle.as_bytes()], payload, None);
         if kind == PacketType::WORK_EXCEPTION {
             self.links.send(place, PacketType::WORK_FAIL, &[handle.as_bytes()], None, Some(Reply::SecondEnd));
-        }
-    }
-
-    /// Hands out waiting jobs while there are places.
-    fn hand_out(&mut self) {
-        while self.running < self.concurrency
-            && let Some(assignment) = self.waiting.pop_front()
-        {
-            self.running += 1;
-            self.tasks.get_mut(assignment.task.index()).into_iter().for_each(|task| task.began = self.links.now);
-            self.links.event(Event::Assigned(assignment));
         }
     }
 
@@ -548,6 +500,7 @@ impl Worker {
         if !self.links.connected(place) {
             return;
         }
+        self.tallies.get_mut(place).into_iter().for_each(|tally| tally.connected += 1);
         if let Some(id) = &self.client_id {
             self.links.send(place, PacketType::SET_CLIENT_ID, &[id.as_bytes()], None, None);
         }
@@ -569,6 +522,7 @@ impl Worker {
 
     fn link_lost(&mut self, place: usize, reason: CloseReason) {
         let (_, retry_at) = self.links.lost(place, &reason);
+        self.tallies.get_mut(place).into_iter().for_each(|tally| tally.failed += 1);
         if let Some(side) = self.sides.get_mut(place) {
             *side = Side::new(self.grab);
         }
@@ -638,6 +592,12 @@ impl Worker {
             {
                 side.mood = Mood::Awake;
             }
+            if let Some(side) = self.sides.get_mut(place)
+                && let Mood::Dozing { until } = side.mood
+                && until <= now
+            {
+                side.mood = Mood::Awake;
+            }
         }
         self.end_overdue();
         self.grab_more();
@@ -689,8 +649,7 @@ impl Machine for Worker {
 
     fn poll(&mut self) -> Output<Event> {
         if self.links.is_unsettled() {
-            let wanted = self.stop == Stop::No && !self.functions.is_empty();
-            self.links.settle(self.own_deadline(), |_| wanted);
+            self.settle();
         }
         self.links.output()
     }

@@ -1,11 +1,9 @@
 //! What a worker does with each packet of a job server.
 
-use core::time::Duration;
-
 use bytes::{Bytes, BytesMut};
 
 use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
-use crate::error::{ProtocolError, lossy};
+use crate::error::ProtocolError;
 use crate::job::{Handle, ServerError};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace;
@@ -24,17 +22,17 @@ impl Worker {
     fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
             Packet::JobAssign(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN, packet.handle(), packet.function())?;
                 let payload = packet.into_payload();
                 self.assigned(place, PacketType::JOB_ASSIGN, handle, function, Bytes::new(), None, payload)
             }
             Packet::JobAssignUniq(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN_UNIQ, packet.handle(), packet.function())?;
                 let unique = packet.share(packet.unique());
                 self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
             }
             Packet::JobAssignAll(packet) => {
-                let (handle, function) = (Handle::from_wire(packet.handle()), self.registered(packet.function()));
+                let (handle, function) = self.known(PacketType::JOB_ASSIGN_ALL, packet.handle(), packet.function())?;
                 let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
                 let (reducer, payload) = (Some(reducer).filter(|reducer| !reducer.is_empty()), packet.into_payload());
                 self.assigned(place, PacketType::JOB_ASSIGN_ALL, handle, function, unique, reducer, payload)
@@ -48,11 +46,8 @@ impl Worker {
                 Ok(())
             }
             Packet::Noop(_) => {
-                if let Some(side) = self.sides.get_mut(place)
-                    && matches!(side.mood, Mood::Asleep { .. })
-                {
-                    side.mood = Mood::Awake;
-                    self.grab_more();
+                if self.sides.get(place).is_some_and(|side| matches!(side.mood, Mood::Asleep { .. })) {
+                    self.woken(place);
                 }
                 Ok(())
             }
@@ -65,7 +60,7 @@ impl Worker {
                 Ok(())
             }
             Packet::Error(packet) => {
-                let error = ServerError { code: lossy(packet.code()), text: lossy(packet.text()) };
+                let error = ServerError::from_wire(packet.code(), packet.text());
                 self.server_error(place, error);
                 Ok(())
             }
@@ -73,10 +68,12 @@ impl Worker {
         }
     }
 
-    /// A function by its name on the wire, as it was registered: nothing is copied.
-    fn registered(&self, name: &[u8]) -> Bytes {
-        let known = self.functions.get_key_value(name);
-        known.map_or_else(|| Bytes::copy_from_slice(name), |(function, _)| function.clone())
+    /// The names in an assignment. The function is as it was registered: nothing is copied. A job server that gives a job of
+    /// another must not have it failed by this worker: it breaks the protocol, and others get the job.
+    fn known(&self, kind: PacketType, handle: &[u8], function: &[u8]) -> Result<(Handle, Bytes), ProtocolError> {
+        let known = self.functions.get_key_value(function).map(|(function, _)| function.clone());
+        let function = known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })?;
+        Ok((Handle::given(kind, handle)?, function))
     }
 
     fn reply(
@@ -116,10 +113,10 @@ impl Worker {
         let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
         let server = link.id;
         side.mood = Mood::Awake;
+        side.in_vain = 0;
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
-        let limit = self.functions.get(&function).and_then(|known| known.timeout).map(local_limit);
-        let deadline = limit.map(|limit| self.links.now + limit);
+        self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         self.next_task = self.next_task.wrapping_add(1);
         let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
@@ -127,22 +124,17 @@ impl Worker {
             generation: self.next_task,
             handle: handle.clone(),
             function: function.clone(),
-            deadline,
+            deadline: None,
             began: self.links.now,
             span: span.clone(),
             gone: false,
         };
         let index = self.tasks.insert(task);
-        self.limits.extend(deadline.map(|at| (at, index)));
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
-        if self.running < self.concurrency {
-            self.running += 1;
-            self.links.event(Event::Assigned(assignment));
-        } else {
-            self.waiting.push_back(assignment);
-        }
+        self.waiting.push_back(assignment);
+        self.hand_out();
         self.forget_functions();
         self.grab_more();
         Ok(())
@@ -186,11 +178,4 @@ impl Worker {
         self.grab_more();
         self.leave_if_done();
     }
-}
-
-/// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
-/// that the job failed, else it is silently given to another.
-fn local_limit(timeout: Duration) -> Duration {
-    let servers = timeout.max(Duration::from_secs(1));
-    timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }

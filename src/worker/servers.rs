@@ -8,11 +8,50 @@ use crate::link::{LinkState, Removal};
 use crate::machine::CloseReason;
 use crate::time::Instant;
 
+/// A job server of a worker, and how it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobServer {
+    /// Which one.
+    pub server: ServerId,
+    /// Where it is.
+    pub address: Address,
+    /// Whether it is connected.
+    pub state: LinkState,
+    /// When it is tried again, where it is [`Down`](LinkState::Down).
+    pub retry_at: Option<Instant>,
+    /// What has come of it so far.
+    pub counters: ServerCounters,
+}
+
+/// Plain counts of one job server of a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerCounters {
+    /// Connections made.
+    pub connected: u64,
+    /// Connections lost or not made.
+    pub failed: u64,
+    /// Jobs that it assigned.
+    pub assigned: u64,
+    /// Of these, those whose result, failure or exception went out.
+    pub answered: u64,
+}
+
 impl Worker {
     /// Each job server and how it stands, in the order they were configured.
-    pub fn servers(&self) -> impl Iterator<Item = (ServerId, &Address, LinkState)> {
-        let there = self.links.iter().filter(|link| link.removal != Removal::Done);
-        there.map(|link| (link.id, &link.address, link.state(self.links.now)))
+    pub fn servers(&self) -> impl Iterator<Item = JobServer> {
+        let there = self.links.iter().zip(&self.tallies).filter(|(link, _)| link.removal != Removal::Done);
+        there.map(|(link, counters)| {
+            let state = link.state(self.links.now);
+            let retry_at = link.retry_at().filter(|_| state == LinkState::Down);
+            JobServer { server: link.id, address: link.address.clone(), state, retry_at, counters: *counters }
+        })
+    }
+
+    #[cfg(feature = "blocking")]
+    pub(crate) fn has_several_servers(&self) -> bool {
+        self.links.iter().filter(|link| link.removal != Removal::Done).nth(1).is_some()
     }
 
     /// Takes up one more job server.
@@ -23,8 +62,14 @@ impl Worker {
         self.links.advance_clock(now);
         let place = self.links.add(address)?;
         match self.sides.get_mut(place) {
-            Some(side) => *side = Side::new(self.grab),
-            None => self.sides.push(Side::new(self.grab)),
+            Some(side) => {
+                *side = Side::new(self.grab);
+                self.tallies.get_mut(place).into_iter().for_each(|tally| *tally = ServerCounters::default());
+            }
+            None => {
+                self.sides.push(Side::new(self.grab));
+                self.tallies.push(ServerCounters::default());
+            }
         }
         if self.stop == Stop::No && !self.functions.is_empty() {
             self.links.dial(place);

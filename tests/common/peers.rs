@@ -30,7 +30,7 @@ pub(crate) fn wait_until(what: &str, within: Duration, mut condition: impl FnMut
 
 /// Between two looks at something that another process will do and can give no sign of.
 #[expect(clippy::disallowed_methods, reason = "the one place that may: everything here waits through it")]
-fn nap() {
+pub(crate) fn nap() {
     thread::sleep(Duration::from_millis(5));
 }
 

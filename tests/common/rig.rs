@@ -120,6 +120,11 @@ impl<M: Machine<Event: Debug>> Rig<M> {
         packets
     }
 
+    /// The bytes written on `conn` since the last call.
+    pub fn sent_bytes(&mut self, conn: ConnId) -> Bytes {
+        self.written.remove(&conn).unwrap_or_default().freeze()
+    }
+
     /// The bytes written on `conn` since the last call, as text.
     pub fn sent_text(&mut self, conn: ConnId) -> String {
         let written = self.written.remove(&conn).unwrap_or_default();

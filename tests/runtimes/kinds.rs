@@ -1,12 +1,19 @@
 //! The runtimes, each put in the same words, so that a scenario is written once.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use bytes::Bytes;
 use gearwheel::client::Status;
 use gearwheel::server::{Config, Counters, QueuedJob};
-use gearwheel::{Job, JobId, Outcome, Rejected, ServerId, client};
+use gearwheel::wire::admin::WorkerStatus;
+use gearwheel::{Address, Job, JobId, Outcome, Peer, Rejected, ServerId, client};
 
 #[cfg(feature = "blocking")]
 pub(crate) use gearwheel::blocking as any;
@@ -24,10 +31,17 @@ pub(crate) trait Kind {
     type Server: Send + Sync;
     type Client: Clone + Send + Sync + 'static;
     type Pending: Send;
+    /// What a connection's bytes may be.
+    type Stream: Send + fmt::Debug + From<TcpStream> + From<UnixStream> + 'static;
     type Worker: Clone + Send + Sync + 'static;
 
-    fn server(at: SocketAddr, configure: fn(&mut Config)) -> Self::Server;
+    fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server;
     fn address(server: &Self::Server) -> SocketAddr;
+    fn addresses(server: &Self::Server) -> Vec<Address>;
+    /// A server that listens on what it is given.
+    fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server;
+    /// Hands a connected stream over.
+    fn serve(server: &Self::Server, stream: Self::Stream, peer: Peer<'_>) -> Result<(), Rejected<Self::Stream>>;
     fn counters(server: &Self::Server) -> Counters;
     fn queued(server: &Self::Server) -> Vec<QueuedJob>;
     fn drain_server(server: &Self::Server, within: Duration) -> Result<(), Error>;
@@ -37,17 +51,37 @@ pub(crate) trait Kind {
     fn id(job: &Self::Pending) -> JobId;
     fn wait(job: Self::Pending) -> Result<Bytes, JobError>;
     fn next_event(job: &mut Self::Pending) -> Option<JobEvent>;
-    /// Has all jobs run at once.
-    fn run_all(client: &Self::Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)>;
+    /// Has all jobs run at once, with one deadline.
+    fn run_all(client: &Self::Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)>;
     fn status(client: &Self::Client, job: JobId) -> Result<Status, Error>;
     fn echo(client: &Self::Client, server: ServerId, payload: Bytes) -> Result<Bytes, Error>;
     fn first_server(client: &Self::Client) -> ServerId;
     fn close(client: &Self::Client);
 
     /// A worker with handlers for all functions of [`run`].
-    fn worker(at: SocketAddr, concurrency: usize) -> Self::Worker;
+    fn worker(at: impl ToString, concurrency: usize) -> Self::Worker;
+    /// Two ends of an object that the runtime has never heard of.
+    fn objects() -> (Self::Stream, Self::Stream);
+    /// An object that panics when it is read.
+    fn grenade() -> Self::Stream;
+    /// A client whose connections `connect` makes, within `within`, and which tells what happens to them.
+    fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Self::Client
+    where
+        Self: Sized;
+    /// Like [`client_by`](Self::client_by), whose connections are never made, until `done`.
+    fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Self::Client;
+    /// A client that tells what happens to its connections.
+    fn client_heard(at: impl ToString, heard: Sender<client::Event>) -> Self::Client;
+    /// Like [`worker`](Self::worker).
+    fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker
+    where
+        Self: Sized;
+    /// What the admin command `workers` says, asked at `at`, or by what `connect` makes.
+    fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus>
+    where
+        Self: Sized;
     /// A worker without handlers, for [`next`](Self::next).
-    fn taker(at: SocketAddr, function: &'static str) -> Self::Worker;
+    fn taker(at: impl ToString, function: &'static str) -> Self::Worker;
     fn next(worker: &Self::Worker) -> Option<Task>;
     fn drain(worker: &Self::Worker, within: Duration) -> Result<(), Error>;
 }
@@ -75,6 +109,14 @@ fn run(task: &Task) -> Result<Bytes, any::HandlerError> {
     }
 }
 
+/// What a server listens on.
+fn listening(at: impl ToString) -> any::Listening {
+    any::Listening::bind(&at.to_string()).expect("it can be had")
+}
+
+/// What makes a connection of a kind.
+pub(crate) type Connect<K> = Box<dyn Fn(Address) -> io::Result<<K as Kind>::Stream> + Send + Sync + 'static>;
+
 /// What comes back quickly from a server that is gone.
 fn impatient(connecting: &mut gearwheel::Connecting) {
     connecting.retry_most = Duration::from_millis(200);
@@ -83,8 +125,10 @@ fn impatient(connecting: &mut gearwheel::Connecting) {
 #[cfg(feature = "blocking")]
 pub(crate) mod blocking {
     use super::*;
-    use gearwheel::blocking::{Client, Pending, Running, Server, Worker};
-    use std::sync::Arc;
+    use crate::pipe;
+    use gearwheel::blocking::{Admin, Client, Pending, Running, Server, Stream, Worker};
+
+    use std::sync::atomic::Ordering::Relaxed;
 
     pub(crate) enum Blocking {}
 
@@ -96,16 +140,79 @@ pub(crate) mod blocking {
 
     impl Kind for Blocking {
         type Server = Server;
+        type Stream = Stream;
         type Client = Client;
         type Pending = Pending;
         type Worker = Arc<Either>;
 
-        fn server(at: SocketAddr, configure: fn(&mut Config)) -> Server {
-            Server::builder().configure(configure).bind(at).expect("a port")
+        fn server(at: impl ToString, configure: fn(&mut Config)) -> Server {
+            secured!(server Server::builder()).configure(configure).listen_on(listening(at)).build().expect("a server")
         }
 
         fn address(server: &Server) -> SocketAddr {
             server.local_addr()
+        }
+
+        fn addresses(server: &Server) -> Vec<Address> {
+            server.addresses().to_vec()
+        }
+
+        fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Server {
+            let builder = secured!(server Server::builder());
+            let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
+            builder.configure(configure).build().expect("a server")
+        }
+
+        fn serve(server: &Server, stream: Stream, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+            server.serve(stream, peer)
+        }
+
+        fn objects() -> (Stream, Stream) {
+            let (a, b) = pipe::pair();
+            (Stream::object(a), Stream::object(b))
+        }
+
+        fn grenade() -> Stream {
+            Stream::object(pipe::Grenade)
+        }
+
+        fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
+            let builder =
+                secured!(client Client::builder()).server("there").connect_with(connect).connect_timeout(within);
+            let builder = builder.configure(|config| impatient(&mut config.connecting));
+            builder.on_event(move |event| drop(heard.send(event))).build().expect("a client")
+        }
+
+        fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
+            let connect: Connect<Self> = Box::new(move |_| {
+                while !done.load(Relaxed) {
+                    std::thread::park_timeout(Duration::from_millis(10));
+                }
+                Err(io::ErrorKind::Other.into())
+            });
+            Self::client_by(connect, within, heard)
+        }
+
+        fn client_heard(at: impl ToString, heard: Sender<client::Event>) -> Client {
+            let builder = Client::builder().server(at.to_string());
+            builder.on_event(move |event| drop(heard.send(event))).build().expect("a client")
+        }
+
+        fn worker_by(connect: Connect<Self>, concurrency: usize) -> Arc<Either> {
+            let builder =
+                secured!(worker Worker::builder()).server("there").connect_with(connect).concurrency(concurrency);
+            let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
+            let running = builder.spawn().expect("a worker");
+            Arc::new(Either { worker: running.worker().clone(), _running: Some(running) })
+        }
+
+        fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
+            let builder = secured!(admin Admin::builder()).server(at.to_string());
+            let builder = match connect {
+                Some(connect) => builder.connect_with(connect),
+                None => builder,
+            };
+            builder.connect().expect("it listens").workers().expect("an answer")
         }
 
         fn counters(server: &Server) -> Counters {
@@ -121,7 +228,7 @@ pub(crate) mod blocking {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -145,8 +252,8 @@ pub(crate) mod blocking {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -169,16 +276,17 @@ pub(crate) mod blocking {
             client.close();
         }
 
-        fn worker(at: SocketAddr, concurrency: usize) -> Arc<Either> {
-            let builder = Worker::builder().server(at).concurrency(concurrency);
+        fn worker(at: impl ToString, concurrency: usize) -> Arc<Either> {
+            let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             let running = builder.spawn().expect("a worker");
             Arc::new(Either { worker: running.worker().clone(), _running: Some(running) })
         }
 
-        fn taker(at: SocketAddr, function: &'static str) -> Arc<Either> {
-            let worker = Worker::builder().server(at).can_do(function).build().expect("a worker");
+        fn taker(at: impl ToString, function: &'static str) -> Arc<Either> {
+            let worker =
+                secured!(worker Worker::builder()).server(at.to_string()).can_do(function).build().expect("a worker");
             Arc::new(Either { worker, _running: None })
         }
 
@@ -206,25 +314,96 @@ impl<T> Drop for Owned<T> {
 #[cfg(feature = "mio")]
 pub(crate) mod mio {
     use super::*;
-    use gearwheel::mio::{Client, Pending, Server, Worker};
-    use std::sync::Arc;
+    use crate::pipe;
+    use gearwheel::mio::{Admin, Client, Pending, Server, Stream, Worker};
+    use rustix::net::{AddressFamily, SocketType};
+
+    use std::sync::atomic::Ordering::Relaxed;
 
     pub(crate) enum Mio {}
 
     impl Kind for Mio {
         type Server = Owned<Server>;
+        type Stream = Stream;
         type Client = Client;
         type Pending = Pending;
         type Worker = Arc<Owned<Worker>>;
 
-        fn server(at: SocketAddr, configure: fn(&mut Config)) -> Self::Server {
-            let server = Server::builder().configure(configure).bind(at).expect("a port");
+        fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
+            let server = secured!(server Server::builder())
+                .configure(configure)
+                .listen_on(listening(at))
+                .build()
+                .expect("a server");
             server.spawn().expect("a thread");
             Owned(server, Server::close)
         }
 
         fn address(server: &Self::Server) -> SocketAddr {
             server.0.local_addr()
+        }
+
+        fn addresses(server: &Self::Server) -> Vec<Address> {
+            server.0.addresses().to_vec()
+        }
+
+        fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
+            let builder = secured!(server Server::builder());
+            let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
+            let server = builder.configure(configure).build().expect("a server");
+            server.spawn().expect("a thread");
+            Owned(server, Server::close)
+        }
+
+        fn serve(server: &Self::Server, stream: Stream, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+            server.0.serve(stream, peer)
+        }
+
+        fn objects() -> (Stream, Stream) {
+            let (a, b) = pipe::sources();
+            (Stream::object(a), Stream::object(b))
+        }
+
+        fn grenade() -> Stream {
+            Stream::object(pipe::Grenade)
+        }
+
+        fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
+            let builder =
+                secured!(client Client::builder()).server("there").connect_with(connect).connect_timeout(within);
+            let builder = builder.configure(|config| impatient(&mut config.connecting));
+            builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
+        }
+
+        fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
+            let connect: Connect<Self> = Box::new(move |_| {
+                assert!(!done.load(Relaxed));
+                // It is never told to connect.
+                let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+                Ok(TcpStream::from(socket).into())
+            });
+            Self::client_by(connect, within, heard)
+        }
+
+        fn client_heard(at: impl ToString, heard: Sender<client::Event>) -> Client {
+            let builder = Client::builder().server(at.to_string());
+            builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
+        }
+
+        fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
+            let builder =
+                secured!(worker Worker::builder()).server("there").connect_with(connect).concurrency(concurrency);
+            let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
+            Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
+        }
+
+        fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
+            let builder = secured!(admin Admin::builder()).server(at.to_string());
+            let builder = match connect {
+                Some(connect) => builder.connect_with(connect),
+                None => builder,
+            };
+            builder.connect().expect("it listens").workers().expect("an answer")
         }
 
         fn counters(server: &Self::Server) -> Counters {
@@ -240,7 +419,7 @@ pub(crate) mod mio {
         }
 
         fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-            Client::builder()
+            secured!(client Client::builder())
                 .server(at)
                 .configure(|config| impatient(&mut config.connecting))
                 .configure(configure)
@@ -264,8 +443,8 @@ pub(crate) mod mio {
             job.next_event()
         }
 
-        fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-            let mut set = client.set();
+        fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+            let mut set = client.set().within(within);
             for job in jobs {
                 set.submit(job).expect("taken");
             }
@@ -288,15 +467,16 @@ pub(crate) mod mio {
             client.close();
         }
 
-        fn worker(at: SocketAddr, concurrency: usize) -> Self::Worker {
-            let builder = Worker::builder().server(at).concurrency(concurrency);
+        fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
+            let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
             let builder = builder.configure(|config| impatient(&mut config.connecting));
             let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
             Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
         }
 
-        fn taker(at: SocketAddr, function: &'static str) -> Self::Worker {
-            let worker = Worker::builder().server(at).can_do(function).spawn().expect("a worker");
+        fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
+            let worker =
+                secured!(worker Worker::builder()).server(at.to_string()).can_do(function).spawn().expect("a worker");
             Arc::new(Owned(worker, Worker::close))
         }
 
@@ -318,14 +498,16 @@ macro_rules! kind_of_futures {
 
         impl Kind for $kind {
             type Server = Owned<Server>;
+            type Stream = Stream;
             type Client = Client;
             type Pending = Pending;
             type Worker = Arc<Owned<Worker>>;
 
-            fn server(at: SocketAddr, configure: fn(&mut Config)) -> Self::Server {
+            fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
+                let builder = secured!(server Server::builder()).configure(configure).listen_on(listening(at));
                 ($spawn)(async move {
-                    let server = Server::builder().configure(configure).bind(at).await.expect("a port");
+                    let server = builder.build().await.expect("a server");
                     bound.send(server.clone()).expect("somebody waits");
                     server.run().await;
                 });
@@ -334,6 +516,91 @@ macro_rules! kind_of_futures {
 
             fn address(server: &Self::Server) -> SocketAddr {
                 server.0.local_addr()
+            }
+
+            fn addresses(server: &Self::Server) -> Vec<Address> {
+                server.0.addresses().to_vec()
+            }
+
+            fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
+                let (bound, server) = mpsc::channel();
+                let builder = secured!(server Server::builder());
+                let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
+                ($spawn)(async move {
+                    let server = builder.configure(configure).build().await.expect("a server");
+                    bound.send(server.clone()).expect("somebody waits");
+                    server.run().await;
+                });
+                Owned(server.recv().expect("bound"), Server::close)
+            }
+
+            fn serve(server: &Self::Server, stream: Stream, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+                server.0.serve(stream, peer)
+            }
+
+            fn objects() -> (Stream, Stream) {
+                let (a, b) = pipe::pair();
+                (Stream::object(a), Stream::object(b))
+            }
+
+            fn grenade() -> Stream {
+                Stream::object(pipe::Grenade)
+            }
+
+            fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
+                let connect = Arc::new(connect);
+                let builder = secured!(client Client::builder())
+                    .server("there")
+                    .connect_timeout(within)
+                    .connect_with(move |server| {
+                        let connect = connect.clone();
+                        async move { connect(server) }
+                    });
+                let builder = builder.configure(|config| impatient(&mut config.connecting));
+                let client = builder.on_event(move |event| drop(heard.send(event))).build().expect("a client");
+                ($spawn)(client.run());
+                client
+            }
+
+            fn client_that_waits(within: Duration, _: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
+                let never = |_| std::future::pending::<io::Result<Stream>>();
+                let builder = secured!(client Client::builder())
+                    .server("there")
+                    .connect_timeout(within)
+                    .connect_with(never);
+                let builder = builder.configure(|config| impatient(&mut config.connecting));
+                let client = builder.on_event(move |event| drop(heard.send(event))).build().expect("a client");
+                ($spawn)(client.run());
+                client
+            }
+
+            fn client_heard(at: impl ToString, heard: Sender<client::Event>) -> Client {
+                let builder = Client::builder().server(at.to_string());
+                let client = builder.on_event(move |event| drop(heard.send(event))).build().expect("a client");
+                ($spawn)(client.run());
+                client
+            }
+
+            fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
+                let builder = secured!(worker Worker::builder()).server("there").concurrency(concurrency);
+                let builder = builder.connect_with(move |server| std::future::ready(connect(server)));
+                let builder = FUNCTIONS
+                    .iter()
+                    .fold(builder, |builder, name| builder.function(*name, |task| async move { run(&task) }));
+                let worker = builder.build().expect("a worker");
+                ($spawn)(worker.run());
+                Arc::new(Owned(worker, Worker::close))
+            }
+
+            fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
+                let builder = secured!(admin Admin::builder()).server(at.to_string());
+                let builder = match connect {
+                    Some(connect) => builder.connect_with(move |server| std::future::ready(connect(server))),
+                    None => builder,
+                };
+                let admin = builder.build().expect("an address");
+                ($spawn)(admin.run());
+                block_on(admin.workers()).expect("an answer")
             }
 
             fn counters(server: &Self::Server) -> Counters {
@@ -349,7 +616,9 @@ macro_rules! kind_of_futures {
             }
 
             fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
-                let builder = Client::builder().server(at).configure(|config| impatient(&mut config.connecting));
+                let builder = secured!(client Client::builder())
+                    .server(at)
+                    .configure(|config| impatient(&mut config.connecting));
                 let client = builder.configure(configure).build().expect("a client");
                 ($spawn)(client.run());
                 client
@@ -371,8 +640,8 @@ macro_rules! kind_of_futures {
                 block_on(job.next_event())
             }
 
-            fn run_all(client: &Client, jobs: Vec<Job>) -> Vec<(JobId, Outcome)> {
-                let mut set = client.set();
+            fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+                let mut set = client.set().within(within);
                 for job in jobs {
                     set.submit(job).expect("taken");
                 }
@@ -395,8 +664,8 @@ macro_rules! kind_of_futures {
                 client.close();
             }
 
-            fn worker(at: SocketAddr, concurrency: usize) -> Self::Worker {
-                let builder = Worker::builder().server(at).concurrency(concurrency);
+            fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
+                let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
                 let builder = builder.configure(|config| impatient(&mut config.connecting));
                 let builder = FUNCTIONS
                     .iter()
@@ -406,8 +675,12 @@ macro_rules! kind_of_futures {
                 Arc::new(Owned(worker, Worker::close))
             }
 
-            fn taker(at: SocketAddr, function: &'static str) -> Self::Worker {
-                let worker = Worker::builder().server(at).can_do(function).build().expect("a worker");
+            fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
+                let worker = secured!(worker Worker::builder())
+                    .server(at.to_string())
+                    .can_do(function)
+                    .build()
+                    .expect("a worker");
                 ($spawn)(worker.run());
                 Arc::new(Owned(worker, Worker::close))
             }
@@ -426,10 +699,11 @@ macro_rules! kind_of_futures {
 #[cfg(feature = "smol")]
 pub(crate) mod smol {
     use super::*;
+    use crate::pipe;
     use futures_lite::StreamExt;
     use futures_lite::future::block_on;
-    use gearwheel::smol::{Client, Pending, Server, Worker};
-    use std::sync::{Arc, mpsc};
+    use gearwheel::smol::{Admin, Client, Pending, Server, Stream, Worker};
+    use std::sync::mpsc;
     use std::thread;
 
     /// What must live where a driver is polled by hand.
@@ -444,11 +718,12 @@ pub(crate) mod smol {
 #[cfg(feature = "tokio")]
 pub(crate) mod tokio {
     use super::*;
+    use crate::pipe;
     use ::tokio::runtime::{Builder, Runtime};
     use futures_lite::StreamExt;
     use futures_lite::future::block_on;
-    use gearwheel::tokio::{Client, Pending, Server, Worker};
-    use std::sync::{Arc, LazyLock, mpsc};
+    use gearwheel::tokio::{Admin, Client, Pending, Server, Stream, Worker};
+    use std::sync::{LazyLock, mpsc};
     use std::thread;
 
     /// What must live where a driver is polled by hand.

@@ -31,6 +31,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 Output::Transmit(conn) => core.due.push(conn),
                 Output::Resume(conn) => core.resume(conn, self.clock.now()),
                 Output::Disconnect(conn) => {
+                    core.say_goodbye(conn);
                     core.remove(conn);
                     self.ended.notify_all();
                 }
@@ -125,11 +126,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
-            if core.machine.outgoing(conn).is_empty() {
+            let Core { machine, batch, .. } = &mut *core;
+            let mut outgoing = machine.outgoing(conn);
+            if outgoing.is_empty() {
                 return self.all_written(core, conn);
             }
-            let mut batch = core::mem::take(&mut core.batch);
-            core.machine.outgoing(conn).share(CHUNKS, &mut batch);
+            let mut batch = core::mem::take(batch);
+            outgoing.share(CHUNKS, &mut batch);
             drop(core);
             let result = write_batch(socket, &batch);
             batch.clear();

@@ -310,7 +310,6 @@ pub(crate) fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
 
 /// The powers of two are few, so that the socket is seldom told a new one.
 fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = limit.map_or(u128::MAX, |at| at.saturating_since(now).as_millis());
-    let left = u64::try_from(left).unwrap_or(u64::MAX).min(READ_PATIENCE);
-    left.checked_ilog2().map(|bits| 1 << bits)
+    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now) / 1_000_000);
+    left.min(READ_PATIENCE).checked_ilog2().map(|bits| 1 << bits)
 }

@@ -14,7 +14,7 @@ use crate::runtimes::handles::Listener;
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::std::thread_local;
-use crate::runtimes::{Incoming, SCRATCH};
+use crate::runtimes::{Incoming, SCRATCH, write_out};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
 pub(super) struct Core<M: Machine, S> {
@@ -163,6 +163,19 @@ impl<M: Machine, S> Core<M, S> {
         }
         self.remove(conn);
         self.machine.handle(Input::Closed(conn, reason), now);
+    }
+
+    /// TLS has a last word. Everything before it has been taken, so that nobody is writing, and the socket has room for some
+    /// bytes: this does not block, and hardly so where it has none.
+    pub(super) fn say_goodbye(&mut self, conn: ConnId) {
+        let Self { machine, links, .. } = self;
+        let outgoing = machine.outgoing(conn);
+        if !outgoing.is_empty()
+            && let Some(Link { broken: None, socket: Some(socket), .. }) = find(links, conn)
+            && socket.set_write_timeout(Some(Duration::from_millis(1))).is_ok()
+        {
+            let _ = write_out(outgoing, |chunks| socket.write_vectored(chunks));
+        }
     }
 
     /// Forgets a connection. Whoever reads it, writes it or waits for it finds out.

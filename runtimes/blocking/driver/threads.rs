@@ -15,7 +15,7 @@ use crate::runtimes::std::net::TcpStream;
 use crate::runtimes::std::os::unix::net::UnixStream;
 use crate::runtimes::std::sync::{Condvar, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
-use crate::runtimes::{connect_reason, guarded, resolve};
+use crate::runtimes::{connect_reason, guarded, made_reason, resolve};
 use crate::time::earlier;
 use crate::{Address, CloseReason, ConnId, Input};
 
@@ -90,17 +90,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     fn connect(&self, conn: ConnId, server: &Address, within: Duration) -> Result<Stream, CloseReason> {
         let _dialling = Dialling::begin(self, server)?;
-        let stream = match &self.connector {
-            Some(connector) => guarded(|| connector(server.clone())),
-            #[cfg(unix)]
-            None if server.unix_path().is_some() => {
-                at_path(server.host(), |path| UnixStream::connect(path)).map(Into::into)
-            }
-            #[cfg(not(unix))]
-            None if server.unix_path().is_some() => Err(no_unix_sockets()),
-            None => return self.connect_tcp(conn, server, within),
-        };
-        stream.and_then(open).map_err(|error| connect_reason(&error))
+        if let Some(connector) = &self.connector {
+            return guarded(|| connector(server.clone())).and_then(open).map_err(|error| made_reason(&error));
+        }
+        match server.unix_path() {
+            Some(path) => connect_unix(path).and_then(open).map_err(|error| connect_reason(&error)),
+            None => self.connect_tcp(conn, server, within),
+        }
     }
 
     fn connect_tcp(&self, conn: ConnId, server: &Address, within: Duration) -> Result<Stream, CloseReason> {
@@ -166,6 +162,16 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Counted<M, S> {
 }
 pub(super) fn sleep<'a, T>(on: &Condvar, guard: MutexGuard<'a, T>, most: Duration) -> MutexGuard<'a, T> {
     on.wait_timeout(guard, most).unwrap_or_else(PoisonError::into_inner).0
+}
+
+#[cfg(unix)]
+fn connect_unix(path: &str) -> io::Result<Stream> {
+    Ok(at_path(path, |path| UnixStream::connect(path))?.into())
+}
+
+#[cfg(not(unix))]
+fn connect_unix(_: &str) -> io::Result<Stream> {
+    Err(no_unix_sockets())
 }
 
 /// How a stream is set up, whoever made it.

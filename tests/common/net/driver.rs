@@ -37,6 +37,8 @@ pub struct Driver<M: Machine> {
     pub outputs: u64,
 }
 
+/// A TLS alert: all that a machine may have behind its Disconnect.
+const LAST_WORD: usize = 64;
 /// How many outputs may follow from one input beside those for the packets it brings.
 const OUTPUTS: u64 = 100_000;
 
@@ -283,10 +285,19 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                     }
                 }
                 Output::Disconnect(conn) => {
+                    let last_word: Vec<u8> = self.machine.outgoing(conn).chunks().flatten().copied().collect();
+                    assert!(
+                        last_word.len() <= LAST_WORD,
+                        "{} bytes for {conn:?} behind its Disconnect",
+                        last_word.len()
+                    );
+                    self.machine.outgoing(conn).advance(last_word.len());
                     let end = self.forget(conn).expect("Disconnect for a connection that is none");
+                    if !last_word.is_empty() && last_word.len() <= net.room(end) {
+                        net.send(end, last_word.into());
+                    }
                     net.note(format_args!("host {} hangs up {conn:?}", self.host));
                     net.close(end, CloseReason::Ended);
-                    assert!(self.machine.outgoing(conn).is_empty(), "bytes for {conn:?} behind its Disconnect");
                 }
                 Output::Event(event) => {
                     net.note(format_args!("host {} says {event:?}", self.host));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gearwheel::client::{self, Client, Config};
 use gearwheel::wire::{Packet, split};
-use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry};
+use gearwheel::{Balance, Job, JobId, Outcome, Phase, Priority, Retry, ServerId};
 
 use super::super::net::{Dice, Driver, EndId, HostId, MILLISECOND, SECOND};
 use super::readers::Reading;
@@ -19,6 +19,8 @@ pub(super) struct ClientSlot {
     pub(super) driver: Option<Driver<Client>>,
     pub(super) jobs: BTreeMap<JobId, usize>,
     pub(super) asked: BTreeSet<client::RequestId>,
+    /// Servers that are being removed.
+    pub(super) leaving: BTreeSet<ServerId>,
     /// What it has written on each connection and was not a whole packet.
     pub(super) written: BTreeMap<EndId, BytesMut>,
     pub(super) reading: Reading,
@@ -66,6 +68,7 @@ impl World {
         slot.driver = Some(driver);
         slot.jobs.clear();
         slot.asked.clear();
+        slot.leaving.clear();
         slot.written.clear();
         slot.reading = reading;
         (slot.closing, slot.closed) = (false, false);
@@ -160,6 +163,8 @@ impl World {
             alive: false,
             ended: false,
             queued: None,
+            handle: None,
+            may_fail: false,
             written: 0,
             runs: 0,
         });
@@ -198,7 +203,8 @@ impl World {
 
     pub(super) fn change_servers(&mut self, place: usize, dice: &mut Dice) {
         let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
-        let Some(driver) = &mut self.clients[place].driver else { return };
+        let slot = &mut self.clients[place];
+        let (Some(driver), leaving) = (&mut slot.driver, &mut slot.leaving) else { return };
         driver.act(&mut self.net, |client, now| {
             let there: Vec<_> =
                 client.servers().map(|candidate| (candidate.server, candidate.address.clone())).collect();
@@ -207,6 +213,7 @@ impl World {
                 None if there.len() > 1 => {
                     let (server, _) = there[dice.below(there.len())];
                     client.remove_server(server, dice.chance(500), now).expect("it is there");
+                    leaving.insert(server);
                 }
                 None => {}
             }
@@ -231,6 +238,7 @@ impl World {
         self.read_what_was_written();
         while let Some(event) = self.clients[place].driver.as_mut().and_then(|driver| driver.events.pop_front()) {
             assert!(!self.clients[place].closed, "{event:?} behind Closed");
+            let Some(event) = self.heard_of_probe(place, event) else { continue };
             match event {
                 client::Event::Created { job, handle, .. } => {
                     let number = self.outstanding(place, job, "Created");
@@ -238,6 +246,7 @@ impl World {
                     assert!(!record.background, "Created for a background job");
                     assert!(!handle.as_bytes().is_empty());
                     record.created = true;
+                    record.handle = Some(Bytes::copy_from_slice(handle.as_bytes()));
                 }
                 client::Event::Data { job, payload } | client::Event::Warning { job, payload } => {
                     self.sign_of_life(place, job, Some(&payload));
@@ -257,7 +266,12 @@ impl World {
                     assert!(slot.asked.is_empty(), "Closed before {:?} are answered", slot.asked);
                     slot.closed = true;
                 }
-                client::Event::Removed { .. } if self.calm => self.give_servers(place),
+                client::Event::Removed { server } => {
+                    assert!(self.clients[place].leaving.remove(&server), "{server:?} was not to be removed");
+                    if self.calm {
+                        self.give_servers(place);
+                    }
+                }
                 _ => {}
             }
         }
@@ -293,9 +307,9 @@ impl World {
         let number = self.outstanding(place, job, "Done");
         self.clients[place].jobs.remove(&job);
         let closing = self.clients[place].closing;
-        let picky = self.servers.iter().any(|slot| slot.picky);
+        let picky = self.servers.iter().any(|slot| slot.picky || slot.has_drained);
         let drops = self.servers.iter().any(|slot| slot.impatient || slot.habits.is_some_and(|habits| habits.perl));
-        let may_fail = drops || self.timed;
+        let may_fail = drops || self.timed || self.shared_may_fail;
         let now = self.net.now();
         let record = &mut self.records[number];
         record.ended = true;
@@ -309,7 +323,10 @@ impl World {
             }
             Outcome::Failed => {
                 assert!(!record.background);
-                assert!(may_fail || !what.how.starts_with('c'), "a job that does not fail has failed");
+                assert!(
+                    may_fail || record.may_fail || !what.how.starts_with('c'),
+                    "a job that does not fail has failed"
+                );
                 "failed"
             }
             Outcome::Exception(text) => {
@@ -321,6 +338,7 @@ impl World {
             Outcome::Queued(handle) => {
                 assert!(record.background);
                 record.queued = Some(Bytes::copy_from_slice(handle.as_bytes()));
+                record.handle.clone_from(&record.queued);
                 "queued"
             }
             Outcome::Rejected(error) => {

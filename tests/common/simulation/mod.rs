@@ -12,6 +12,8 @@
 )]
 
 mod clients;
+mod operators;
+mod probe;
 mod readers;
 mod record;
 mod script;
@@ -28,6 +30,8 @@ use gearwheel::worker::{TaskId, Worker};
 use gearwheel::{Address, Connecting};
 
 use self::clients::ClientSlot;
+use self::operators::OperatorSlot;
+use self::probe::Probe;
 use self::readers::Reading;
 use self::record::Record;
 pub use self::script::{Report, Script, Step, run, shrink};
@@ -50,6 +54,7 @@ enum Errand {
     StartServer(usize),
     StartClient(usize),
     StartWorker(usize),
+    StartOperator(usize),
     Read { client: usize, incarnation: u32 },
     Work { worker: usize, incarnation: u32, task: TaskId, turn: u32 },
 }
@@ -61,6 +66,7 @@ struct World {
     servers: Vec<ServerSlot>,
     clients: Vec<ClientSlot>,
     workers: Vec<WorkerSlot>,
+    operators: Vec<OperatorSlot>,
     records: Vec<Record>,
     by_payload: BTreeMap<Bytes, usize>,
     errands: Vec<Errand>,
@@ -68,6 +74,9 @@ struct World {
     calm: bool,
     /// Whether a worker has been given a time limit for a function, so that jobs may fail by it.
     timed: bool,
+    /// Whether a job that several submissions share has been cancelled, so that any of them may fail by it.
+    shared_may_fail: bool,
+    probe: Option<Probe>,
     inputs: u64,
     outputs: u64,
 }
@@ -90,10 +99,9 @@ impl World {
                     Habits { perl: habit(), wrong_magic: habit(), nervous: habit(), drowsy: habit(), picky: habit() };
                 let host = net.add_host(Some(address.clone()));
                 let habits = dice.chance(400).then_some(habits);
-                let picky = habits.is_some_and(|habits| habits.picky);
-                ServerSlot { host, address, incarnation: 0, server: None, habits, picky, impatient: false }
+                ServerSlot::new(host, address, habits)
             })
-            .collect();
+            .collect::<Vec<_>>();
         let clients = (0..script.clients)
             .map(|_| ClientSlot {
                 host: net.add_host(None),
@@ -101,6 +109,7 @@ impl World {
                 driver: None,
                 jobs: BTreeMap::new(),
                 asked: BTreeSet::new(),
+                leaving: BTreeSet::new(),
                 written: BTreeMap::new(),
                 reading: Reading::default(),
                 closed: false,
@@ -113,23 +122,29 @@ impl World {
                 incarnation: 0,
                 driver: None,
                 tasks: BTreeMap::new(),
+                leaving: BTreeSet::new(),
                 concurrency: 1,
                 stopping: false,
                 closed: false,
             })
             .collect();
+        let operators =
+            (0..script.operators).map(|_| OperatorSlot::new(net.add_host(None), &servers, &mut dice)).collect();
         let mut world = Self {
             net,
             dice,
             servers,
             clients,
             workers,
+            operators,
             records: Vec::new(),
             by_payload: BTreeMap::new(),
             errands: Vec::new(),
             outcomes: BTreeMap::new(),
             calm: false,
             timed: false,
+            shared_may_fail: false,
+            probe: None,
             inputs: 0,
             outputs: 0,
             script,
@@ -137,6 +152,7 @@ impl World {
         (0..world.servers.len()).for_each(|place| world.start_server(place));
         (0..world.clients.len()).for_each(|place| world.start_client(place));
         (0..world.workers.len()).for_each(|place| world.start_worker(place));
+        (0..world.operators.len()).for_each(|place| world.start_operator(place));
         for index in 0..world.script.steps.len() {
             let at = world.script.steps[index].0;
             world.put_off(at, Errand::Step(index));
@@ -159,6 +175,7 @@ impl World {
         }
         self.judge_ends();
         self.idle();
+        self.probe();
         self.close_all();
     }
 
@@ -170,7 +187,7 @@ impl World {
             }
             return;
         }
-        let (servers, clients) = (self.servers.len(), self.clients.len());
+        let (servers, clients, workers) = (self.servers.len(), self.clients.len(), self.workers.len());
         if host < servers {
             match &mut self.servers[host].server {
                 Some(AnyServer::Ours(driver)) => driver.occur(&mut self.net, occurrence),
@@ -183,12 +200,18 @@ impl World {
                 driver.occur(&mut self.net, occurrence);
             }
             self.look_at_client(host - servers);
-        } else {
+        } else if host < servers + clients + workers {
             let place = host - servers - clients;
             if let Some(driver) = &mut self.workers[place].driver {
                 driver.occur(&mut self.net, occurrence);
             }
             self.look_at_worker(place);
+        } else {
+            let place = host - servers - clients - workers;
+            if let Some(driver) = &mut self.operators[place].driver {
+                driver.occur(&mut self.net, occurrence);
+            }
+            self.look_at_operator(place);
         }
     }
 
@@ -204,6 +227,7 @@ impl World {
             Errand::StartServer(place) => self.start_server(place),
             Errand::StartClient(place) => self.start_client(place),
             Errand::StartWorker(place) => self.start_worker(place),
+            Errand::StartOperator(place) => self.start_operator(place),
             Errand::Read { client, incarnation } => self.read(client, incarnation),
             Errand::Work { worker, incarnation, task, turn } => self.work(worker, incarnation, task, turn),
         }
@@ -278,6 +302,7 @@ impl World {
             }
             Step::CrashServer { server, power_loss, down } => {
                 if self.servers[server].server.take().is_some() {
+                    self.servers[server].draining = None;
                     self.servers[server].incarnation += 1;
                     self.net.crash(self.servers[server].host, power_loss);
                     let at = self.net.now() + down;
@@ -305,6 +330,13 @@ impl World {
                 }
             }
             Step::Stall { host, nanos } => self.net.stall(host, nanos),
+            Step::Command { operator, dice } => self.ask_server(operator, &mut Dice::new(dice)),
+            Step::CloseOperator { operator } => {
+                self.close_operator(operator);
+                let at = self.net.now() + SECOND;
+                self.put_off(at, Errand::StartOperator(operator));
+            }
+            Step::RestartServer { server, down } => self.drain_server(server, down),
         }
     }
 
@@ -313,6 +345,7 @@ impl World {
         self.net.heal();
         self.calm = true;
         for place in 0..self.servers.len() {
+            self.close_draining_server(place);
             self.start_server(place);
         }
         for place in 0..self.clients.len() {
@@ -340,14 +373,22 @@ impl World {
 
     fn all_ended(&self) -> bool {
         self.clients.iter().all(|slot| slot.jobs.is_empty() && slot.asked.is_empty())
+            && self.clients.iter().all(|slot| slot.leaving.is_empty() || slot.driver.is_none())
+            && self.workers.iter().all(|slot| slot.leaving.is_empty() || slot.driver.is_none())
+            && self.operators.iter().all(|slot| slot.asked.is_empty())
             && self.workers.iter().all(|slot| slot.tasks.is_empty())
-            && self.servers.iter().all(|slot| slot.server.as_ref().is_none_or(AnyServer::is_empty))
+            && self.servers.iter().all(ServerSlot::is_empty)
     }
 
     fn judge_ends(&self) {
         for (place, slot) in self.clients.iter().enumerate() {
             assert!(slot.jobs.is_empty(), "jobs of client {place} never end: {:?}", slot.jobs);
             assert!(slot.asked.is_empty(), "requests of client {place} are never answered: {:?}", slot.asked);
+            let leaving = slot.leaving.is_empty() || slot.driver.is_none();
+            assert!(leaving, "client {place} never gets rid of {:?}", slot.leaving);
+        }
+        for (place, slot) in self.operators.iter().enumerate() {
+            assert!(slot.asked.is_empty(), "commands of operator {place} are never answered: {:?}", slot.asked);
         }
         for (number, record) in self.records.iter().enumerate() {
             if let Some(handle) = &record.queued {
@@ -355,7 +396,7 @@ impl World {
                     !slot.impatient && handle.starts_with(format!("H:s{place}.{}:", slot.incarnation).as_bytes())
                 };
                 let server = self.servers.iter().enumerate().find(by);
-                if server.is_some() && !record.shared {
+                if server.is_some() && !record.shared && !record.may_fail {
                     assert!(record.runs > 0, "background job {number} was accepted and never run");
                 }
             }
@@ -368,7 +409,8 @@ impl World {
         let count = |world: &Self| {
             let clients = world.clients.iter().flat_map(|slot| &slot.driver).map(|driver| driver.inputs);
             let workers = world.workers.iter().flat_map(|slot| &slot.driver).map(|driver| driver.inputs);
-            clients.chain(workers).sum::<u64>()
+            let operators = world.operators.iter().flat_map(|slot| &slot.driver).map(|driver| driver.inputs);
+            clients.chain(workers).chain(operators).sum::<u64>()
         };
         let settled = self.net.now() + 150 * SECOND;
         while let Some((host, occurrence)) = self.net.next(settled) {
@@ -388,6 +430,7 @@ impl World {
 
     /// Everybody goes, and nothing may be left.
     fn close_all(&mut self) {
+        self.close_operators();
         for place in 0..self.clients.len() {
             if let Some(driver) = &mut self.clients[place].driver {
                 assert!(driver.machine.is_empty(), "an idle client holds something");

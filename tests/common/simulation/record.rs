@@ -22,6 +22,10 @@ pub(super) struct Record {
     pub(super) alive: bool,
     pub(super) ended: bool,
     pub(super) queued: Option<Bytes>,
+    /// The name that its client was told last.
+    pub(super) handle: Option<Bytes>,
+    /// It was cancelled, or was held by a server that keeps no jobs any more.
+    pub(super) may_fail: bool,
     /// How many complete submissions have been written.
     pub(super) written: u32,
     /// How often a worker was given it.

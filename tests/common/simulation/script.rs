@@ -13,6 +13,7 @@ pub struct Script {
     pub servers: usize,
     pub clients: usize,
     pub workers: usize,
+    pub operators: usize,
     /// Thousandths, in the order of [`Fault::ALL`].
     pub chances: Vec<u64>,
     pub storm: u64,
@@ -22,20 +23,73 @@ pub struct Script {
 /// What a user or the weather does.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    Submit { client: usize, dice: u64 },
-    Burst { client: usize, count: usize, dice: u64 },
-    Abandon { client: usize, dice: u64 },
-    Ask { client: usize, dice: u64 },
-    CloseClient { client: usize },
-    ChangeServers { client: usize, dice: u64 },
-    ChangeServersOfWorker { worker: usize, dice: u64 },
-    Drain { worker: usize },
-    CloseWorker { worker: usize },
-    ChangeFunctions { worker: usize, dice: u64 },
-    CrashServer { server: usize, power_loss: bool, down: u64 },
-    CrashClient { client: usize },
-    CrashWorker { worker: usize, power_loss: bool },
-    Stall { host: HostId, nanos: u64 },
+    Submit {
+        client: usize,
+        dice: u64,
+    },
+    Burst {
+        client: usize,
+        count: usize,
+        dice: u64,
+    },
+    Abandon {
+        client: usize,
+        dice: u64,
+    },
+    Ask {
+        client: usize,
+        dice: u64,
+    },
+    CloseClient {
+        client: usize,
+    },
+    ChangeServers {
+        client: usize,
+        dice: u64,
+    },
+    ChangeServersOfWorker {
+        worker: usize,
+        dice: u64,
+    },
+    Drain {
+        worker: usize,
+    },
+    CloseWorker {
+        worker: usize,
+    },
+    ChangeFunctions {
+        worker: usize,
+        dice: u64,
+    },
+    CrashServer {
+        server: usize,
+        power_loss: bool,
+        down: u64,
+    },
+    CrashClient {
+        client: usize,
+    },
+    CrashWorker {
+        worker: usize,
+        power_loss: bool,
+    },
+    Stall {
+        host: HostId,
+        nanos: u64,
+    },
+    /// An operator gives a job server a command.
+    Command {
+        operator: usize,
+        dice: u64,
+    },
+    CloseOperator {
+        operator: usize,
+    },
+    /// A job server ends in order, and comes back with the background jobs that it held.
+    RestartServer {
+        server: usize,
+        down: u64,
+    },
 }
 
 impl Script {
@@ -54,8 +108,21 @@ impl Script {
         let mut steps: Vec<_> = (0..count)
             .map(|_| (dice.range(0, storm), Self::step(&mut dice, stormy, servers, clients, workers)))
             .collect();
+        // Drawn last, so that what was there before operators were stays as it was.
+        let operators = dice.below(3);
+        let count = if operators > 0 { dice.skewed(60) } else { 0 };
+        steps.extend((0..count).map(|_| {
+            let (at, operator, die) = (dice.range(0, storm), dice.below(operators), dice.next());
+            let step =
+                if dice.chance(30) { Step::CloseOperator { operator } } else { Step::Command { operator, dice: die } };
+            (at, step)
+        }));
+        if dice.chance(300) {
+            let (at, server) = (dice.range(0, storm), dice.below(servers));
+            steps.push((at, Step::RestartServer { server, down: dice.skewed(10 * SECOND) }));
+        }
         steps.sort_by_key(|(at, _)| *at);
-        Self { seed, servers, clients, workers, chances, storm, steps }
+        Self { seed, servers, clients, workers, operators, chances, storm, steps }
     }
 
     fn step(dice: &mut Dice, stormy: u64, servers: usize, clients: usize, workers: usize) -> Step {

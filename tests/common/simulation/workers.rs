@@ -1,9 +1,10 @@
 //! The workers of a run and their handlers, and what must hold of what they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use gearwheel::ServerId;
 use gearwheel::worker::{self, Config, TaskId, Worker};
 
 use super::super::net::{Dice, Driver, HostId, MILLISECOND, SECOND};
@@ -15,6 +16,8 @@ pub(super) struct WorkerSlot {
     pub(super) incarnation: u32,
     pub(super) driver: Option<Driver<Worker>>,
     pub(super) tasks: BTreeMap<TaskId, Bytes>,
+    /// Servers that are being removed.
+    pub(super) leaving: BTreeSet<ServerId>,
     pub(super) concurrency: usize,
     pub(super) stopping: bool,
     pub(super) closed: bool,
@@ -49,6 +52,7 @@ impl World {
         }
         slot.driver = Some(driver);
         slot.tasks.clear();
+        slot.leaving.clear();
         (slot.stopping, slot.closed) = (false, false);
         self.look_at_worker(place);
     }
@@ -56,14 +60,16 @@ impl World {
     pub(super) fn change_servers_of_worker(&mut self, place: usize, dice: &mut Dice) {
         let addresses: Vec<_> = self.servers.iter().map(|slot| slot.address.clone()).collect();
         let slot = &mut self.workers[place];
+        let leaving = &mut slot.leaving;
         let Some(driver) = slot.driver.as_mut().filter(|_| !slot.closed) else { return };
         driver.act(&mut self.net, |worker, now| {
-            let there: Vec<_> = worker.servers().map(|(server, address, _)| (server, address.clone())).collect();
+            let there: Vec<_> = worker.servers().map(|there| (there.server, there.address)).collect();
             match addresses.iter().find(|address| !there.iter().any(|(_, other)| other == *address)) {
                 Some(missing) => drop(worker.add_server(missing.clone(), now)),
                 None if there.len() > 1 => {
                     let (server, _) = there[dice.below(there.len())];
                     worker.remove_server(server, dice.chance(500), now).expect("it is there");
+                    leaving.insert(server);
                 }
                 None => {}
             }
@@ -96,21 +102,28 @@ impl World {
                     assert!(old.is_none(), "{:?} is used again", assignment.task);
                     assert!(slot.tasks.len() <= slot.concurrency, "more jobs at once than the worker may run");
                     assert!(FUNCTIONS.iter().any(|function| assignment.function == *function));
-                    let number = *self.by_payload.get(&payload).expect("a job that nobody has submitted");
-                    let record = &mut self.records[number];
-                    record.runs += 1;
+                    let is_probe = self.probe.as_ref().is_some_and(|probe| probe.payload == payload);
+                    let number = self.by_payload.get(&payload).copied();
+                    assert!(number.is_some() || is_probe, "a job that nobody has submitted");
                     let ours = self.servers.iter().enumerate().any(|(place, slot)| {
                         slot.habits.is_none()
                             && assignment.handle.as_bytes().starts_with(format!("H:s{place}.").as_bytes())
                     });
-                    let too_early = record.not_before.is_some_and(|at| self.net.now() < at);
-                    assert!(!(ours && too_early && !record.shared), "a delayed job runs before its time");
+                    if let Some(number) = number {
+                        let record = &mut self.records[number];
+                        record.runs += 1;
+                        let too_early = record.not_before.is_some_and(|at| self.net.now() < at);
+                        assert!(!(ours && too_early && !record.shared), "a delayed job runs before its time");
+                    }
                     let at = self.net.now() + parts(&payload).delay * MILLISECOND;
                     let incarnation = slot.incarnation;
                     self.put_off(at, Errand::Work { worker: place, incarnation, task: assignment.task, turn: 0 });
                 }
-                worker::Event::Removed { .. } if self.calm => {
-                    self.give_servers_to_worker(place);
+                worker::Event::Removed { server } => {
+                    assert!(slot.leaving.remove(&server), "{server:?} was not to be removed");
+                    if self.calm {
+                        self.give_servers_to_worker(place);
+                    }
                 }
                 worker::Event::Gone { task, .. } => {
                     assert!(slot.tasks.contains_key(&task), "{task:?} is gone, but it was never there");

@@ -1,0 +1,301 @@
+//! Limits to the byte and times to the millisecond: what is just allowed, and what just not.
+
+use std::time::Duration;
+
+use gearwheel::client::{Client, Config};
+use gearwheel::{
+    CloseReason, ConfigError, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Reason,
+    Retry,
+};
+
+use super::rig::{Rig, millis, packet, secs};
+use super::{T, accepted, client, complete, config, outcomes, sent, server_of, submit};
+
+#[test]
+fn the_defaults_are_those_of_the_docs() {
+    let connecting = Connecting::default();
+    assert_eq!((connecting.connect_timeout, connecting.reply_timeout), (secs(5), secs(15)));
+    assert_eq!(connecting.probe_after, Some(secs(15)));
+    assert_eq!((connecting.retry_first, connecting.retry_most), (millis(100), secs(30)));
+    assert_eq!((connecting.recover_time, connecting.patience), (secs(30), millis(250)));
+    let limits = Limits::default();
+    assert_eq!((limits.max_packet, limits.max_outgoing), (128 << 20, 64 << 20));
+    assert_eq!((limits.max_jobs, limits.max_events), (1_000_000, 4096));
+    let config = Config::new([0; 32]);
+    assert_eq!((config.deadlines.accept, config.deadlines.total, config.deadlines.idle), (Some(secs(30)), None, None));
+    assert!(config.exceptions);
+}
+
+#[test]
+fn a_duration_under_a_millisecond_is_refused_whichever_it_is() {
+    let mut least = Connecting::default();
+    (least.connect_timeout, least.reply_timeout, least.probe_after) = (millis(1), millis(1), Some(millis(1)));
+    (least.retry_first, least.retry_most, least.patience) = (millis(1), millis(1), millis(1));
+    let made = |connecting: Connecting| {
+        let mut config = config(&["a"]);
+        config.connecting = connecting;
+        Client::new(config).map(drop)
+    };
+    assert_eq!(made(least.clone()), Ok(()));
+    let short = Duration::from_micros(999);
+    let shortened: [fn(&mut Connecting, Duration); 6] = [
+        |connecting, short| connecting.connect_timeout = short,
+        |connecting, short| connecting.reply_timeout = short,
+        |connecting, short| connecting.probe_after = Some(short),
+        |connecting, short| connecting.retry_first = short,
+        |connecting, short| connecting.retry_most = short,
+        |connecting, short| connecting.patience = short,
+    ];
+    for shorten in shortened {
+        let mut bad = least.clone();
+        shorten(&mut bad, short);
+        assert!(matches!(made(bad), Err(ConfigError::BadDuration { .. })));
+    }
+}
+
+/// Whether a job of this many bytes of payload is taken where a packet may have 100 bytes.
+fn fits(job: impl Fn(usize) -> Job) -> usize {
+    let mut small = config(&["a"]);
+    small.limits.max_packet = 100;
+    let mut rig = Rig::new(Client::new(small).expect("valid"));
+    rig.act(|client, now| client.set_unix_time(secs(1), now));
+    (0..=100)
+        .rev()
+        .find(|&size| rig.act(|client, now| client.submit(job(size), now)).is_ok())
+        .expect("an empty one is taken")
+}
+
+#[test]
+fn a_submission_is_refused_from_the_byte_at_which_its_packet_would_be_too_large() {
+    let payload = |size: usize| vec![b'x'; size];
+    // Beside the payload: the function, and a NUL behind each argument before it.
+    assert_eq!(fits(|size| Job::new("func", payload(size))), 94);
+    assert_eq!(fits(|size| Job::new("func", payload(size)).unique("0123456789")), 84);
+    assert_eq!(fits(|size| Job::new("func", payload(size)).generated_unique()), 62);
+    // A reducer, an empty aggregator, and two NULs.
+    assert_eq!(fits(|size| Job::new("func", payload(size)).reducer("reduce")), 86);
+    // Room for the longest number and a NUL.
+    assert_eq!(fits(|size| Job::new("func", payload(size)).at(secs(7))), 73);
+}
+
+#[test]
+fn a_name_may_be_as_long_as_a_job_server_takes_and_no_longer() {
+    let mut rig = client(&["a"]);
+    let mut taken = |job: Job| rig.act(|client, now| client.submit(job, now)).is_ok();
+    assert!(taken(Job::new(vec![b'f'; MAX_FUNCTION], "")));
+    assert!(!taken(Job::new(vec![b'f'; MAX_FUNCTION + 1], "")));
+    assert!(taken(Job::new("f", "").unique(vec![b'u'; MAX_UNIQUE])));
+    assert!(!taken(Job::new("f", "").unique(vec![b'u'; MAX_UNIQUE + 1])));
+    assert!(taken(Job::new("f", "").reducer(vec![b'r'; MAX_UNIQUE])));
+    assert!(!taken(Job::new("f", "").reducer(vec![b'r'; MAX_UNIQUE + 1])));
+}
+
+#[test]
+fn a_namespace_counts_as_a_part_of_the_name_and_of_the_packet() {
+    let mut spaced = config(&["a"]);
+    spaced.namespace = Some("ns.".into());
+    spaced.limits.max_packet = 1000;
+    let mut rig = Rig::new(Client::new(spaced).expect("valid"));
+    let mut taken = |job: Job| rig.act(|client, now| client.submit(job, now)).is_ok();
+    assert!(taken(Job::new(vec![b'f'; MAX_FUNCTION - 3], "")));
+    assert!(!taken(Job::new(vec![b'f'; MAX_FUNCTION - 2], "")));
+    assert!(taken(Job::new("f", vec![b'x'; 994])));
+    assert!(!taken(Job::new("f", vec![b'x'; 995])));
+}
+
+#[test]
+fn jobs_that_the_protocol_has_no_packet_for_are_refused() {
+    let mut rig = client(&["a"]);
+    let mut refused = |job: Job| {
+        let rejected = rig.act(|client, now| client.submit(job, now)).expect_err("there is no such packet");
+        assert!(matches!(rejected.reason, Reason::Invalid(ConfigError::NoSuchJob(_))), "{:?}", rejected.reason);
+    };
+    refused(Job::new("f", "").at(secs(1)).priority(Priority::Low));
+    refused(Job::new("f", "").at(secs(1)).reducer("sum"));
+    refused(Job::new("f", "").reducer("sum").priority(Priority::High));
+}
+
+#[test]
+fn a_client_id_is_one_word() {
+    for (id, good) in [("c", true), ("", false), ("two words", false), ("a\0b", false), ("a\tb", false)] {
+        let mut named = config(&["a"]);
+        named.client_id = Some(id.into());
+        assert_eq!(Client::new(named).is_ok(), good, "{id:?}");
+    }
+}
+
+#[test]
+fn an_echo_may_fill_a_packet() {
+    let mut small = config(&["a"]);
+    small.limits.max_packet = 10;
+    let mut rig = Rig::new(Client::new(small).expect("valid"));
+    let server = server_of(&rig, "a");
+    rig.act(|client, now| client.echo(server, vec![b'e'; 10].into(), now)).expect("it fits");
+    let rejected = rig.act(|client, now| client.echo(server, vec![b'e'; 11].into(), now)).expect_err("too long");
+    assert_eq!(rejected.value.len(), 11);
+}
+
+#[test]
+fn a_connection_takes_jobs_until_its_bytes_reach_the_limit() {
+    let mut narrow = config(&["a"]);
+    narrow.limits.max_outgoing = 24;
+    let mut rig = Rig::new(Client::new(narrow).expect("valid"));
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    // The first has 12 + 1 + 1 + 1 + 1 bytes, so that a second one is taken and a third is not.
+    submit(&mut rig, Job::new("f", "x"));
+    let rejected = rig.act(|client, now| client.submit(Job::new("f", "x"), now)).expect_err("32 bytes wait");
+    assert_eq!(rejected.reason, Reason::Full { what: "the bytes queued for a connection", limit: 24 });
+    assert_eq!(rig.write(conn, 8), 8);
+    rig.act(|client, now| client.submit(Job::new("f", "x"), now)).expect_err("24 bytes wait");
+    assert_eq!(rig.write(conn, 1), 1);
+    submit(&mut rig, Job::new("f", "x"));
+}
+
+#[test]
+fn numbers_of_job_servers_are_read_as_far_as_they_are_numbers() {
+    let (mut rig, conn, job) = accepted(Job::new("f", "x"));
+    for (text, number) in [("12", 12), ("0.75", 0), ("7x", 7), ("x", 0), ("", 0), ("99999999999999999999", u64::MAX)] {
+        rig.receive(conn, &[packet(T::WORK_STATUS, &format!("H:x:1|{text}|100"))]);
+        let progress = gearwheel::client::Event::Progress { job, numerator: number, denominator: 100 };
+        assert_eq!(rig.events(), [progress], "{text}");
+    }
+}
+
+/// How long after a loss a machine dials again, for each of so many losses in a row.
+fn gaps(rig: &mut Rig<Client>, count: usize) -> Vec<Duration> {
+    (0..count)
+        .map(|_| {
+            let connects = rig.connects();
+            let [(conn, _)] = connects[..] else { panic!("not one attempt: {connects:?}") };
+            rig.close(conn, CloseReason::Refused);
+            let lost = rig.now;
+            while rig.connects.is_empty() {
+                let at = rig.wait.expect("it goes on trying");
+                rig.pass(at.saturating_since(rig.now));
+            }
+            rig.now.saturating_since(lost)
+        })
+        .collect()
+}
+
+#[test]
+fn the_gaps_between_attempts_double_up_to_the_longest_and_are_half_random() {
+    let mut patient = config(&["a"]);
+    patient.deadlines.accept = None;
+    patient.connecting.retry_first = millis(100);
+    patient.connecting.retry_most = millis(1000);
+    let mut rig = Rig::new(Client::new(patient).expect("valid"));
+    submit(&mut rig, Job::new("f", "x"));
+    let gaps = gaps(&mut rig, 40);
+    for (gap, most) in gaps.iter().zip([100, 200, 400, 800].into_iter().chain(std::iter::repeat(1000))) {
+        assert!((millis(most / 2)..=millis(most)).contains(gap), "{gap:?} of {most} ms");
+    }
+    assert!(gaps[4..].iter().any(|gap| *gap != gaps[4]), "they are not all the same");
+    // Once a reply has come, the next failure is a first one.
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    submit(&mut rig, Job::new("f", "x"));
+    rig.close(conn, CloseReason::Reset);
+    submit(&mut rig, Job::new("f", "x"));
+    let lost = rig.now;
+    rig.pass(millis(100));
+    assert_eq!(rig.connects().len(), 1, "dialled within 100 ms of {lost:?}");
+}
+
+#[test]
+fn a_lost_job_waits_for_its_next_attempt_twice_as_long_each_time() {
+    let mut eager = config(&["a"]);
+    eager.connecting.retry_first = millis(100);
+    eager.connecting.retry_most = secs(2);
+    eager.connecting.recover_time = secs(0);
+    let mut rig = Rig::new(Client::new(eager).expect("valid"));
+    let job = submit(&mut rig, Job::new("f", "x").retry(Retry::Idempotent { attempts: 8 }));
+    for most in [100, 200, 400, 800, 1600, 2000, 2000] {
+        let conn = rig.connect();
+        rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+        assert_eq!(rig.machine.phase(job), Some(Phase::Accepted));
+        rig.close(conn, CloseReason::Reset);
+        assert_eq!(rig.machine.phase(job), Some(Phase::Parked));
+        // A second job has the connection made again at once; the first joins it no sooner than half its wait.
+        rig.pass(millis(most / 2 - 1));
+        let early = rig.connects().len();
+        rig.pass(millis(most / 2 + 101));
+        let late = rig.connects.len();
+        assert!(early == 0 && late == 1, "{early} and {late} attempts around {most} ms");
+    }
+    let conn = rig.connect();
+    rig.close(conn, CloseReason::Reset);
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(_, Outcome::Lost { attempts: 8, .. })]), "{ends:?}");
+}
+
+#[test]
+fn deadlines_that_come_out_of_order_are_kept_each_in_its_time() {
+    let mut rig = client(&["a"]);
+    let times = [7_u64, 3, 9, 1, 5, 8, 2, 6, 4, 3];
+    let begun = rig.now;
+    let mut jobs: Vec<_> =
+        times.iter().map(|&time| (time, submit(&mut rig, Job::new("f", "x").timeout(secs(time))))).collect();
+    // Every third ends before its time, so that its timer is for nobody.
+    for &(_, job) in jobs.iter().step_by(3) {
+        rig.act(|client, now| client.abandon(job, now));
+    }
+    let mut kept: Vec<_> = jobs.drain(..).enumerate().filter(|(place, _)| place % 3 > 0).map(|(_, job)| job).collect();
+    kept.sort_by_key(|(time, _)| *time);
+    rig.events();
+    let mut ended = Vec::new();
+    for tenth in 1..=100 {
+        rig.pass(millis(100));
+        for (job, outcome) in outcomes(&mut rig) {
+            assert!(matches!(outcome, Outcome::TimedOut { phase: Phase::Parked, .. }), "{outcome:?}");
+            assert_eq!(rig.now.saturating_since(begun), millis(tenth * 100));
+            ended.push((tenth / 10, job));
+        }
+    }
+    let mut wanted = kept.clone();
+    wanted.sort_unstable();
+    ended.sort_unstable();
+    assert_eq!(ended, wanted);
+    assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn the_time_to_be_accepted_begins_anew_when_a_job_was_accepted_and_lost() {
+    let (mut rig, conn, job) = {
+        let (mut rig, conn, job) =
+            sent(Job::new("f", "x").retry(Retry::Idempotent { attempts: 5 }).accept_timeout(secs(10)));
+        rig.pass(secs(9));
+        rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+        rig.events();
+        (rig, conn, job)
+    };
+    rig.pass(secs(10));
+    rig.close(conn, CloseReason::Reset);
+    rig.connects();
+    rig.pass(millis(9_900));
+    assert_eq!(outcomes(&mut rig), [], "it is not 10 s since it was lost");
+    rig.pass(millis(100));
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(id, Outcome::TimedOut { .. })] if *id == job), "{ends:?}");
+}
+
+#[test]
+fn the_idle_time_begins_when_the_job_is_accepted_and_with_each_sign_of_life() {
+    let (mut rig, conn, job) = sent(Job::new("f", "x").idle_timeout(secs(10)));
+    rig.pass(secs(9));
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    rig.pass(secs(9));
+    rig.receive(conn, &[packet(T::WORK_DATA, "H:x:1|d")]);
+    rig.pass(millis(9_999));
+    assert_eq!(outcomes(&mut rig), []);
+    rig.pass(millis(1));
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(id, Outcome::TimedOut { phase: Phase::Running, .. })] if *id == job), "{ends:?}");
+    rig.receive(conn, &[packet(T::WORK_COMPLETE, "H:x:1|late")]);
+    assert_eq!(rig.machine.counters().late, 1);
+    let next = submit(&mut rig, Job::new("f", "y"));
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:2"), packet(T::WORK_COMPLETE, "H:x:2|z")]);
+    assert_eq!(outcomes(&mut rig), [(next, complete("z"))]);
+}

@@ -1,0 +1,601 @@
+//! TLS around the machines, in memory and on virtual time: what the layer says to both of its sides, whatever bytes come and
+//! however they are cut.
+
+mod common {
+    pub mod net;
+}
+#[path = "tls/certs.rs"]
+#[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
+mod certs;
+#[path = "common/rig.rs"]
+mod rig;
+#[path = "tls/virtual_net.rs"]
+mod virtual_net;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use certs::{OURS, THEIRS};
+use gearwheel::client::{self, Client};
+use gearwheel::server::{self, Server};
+use gearwheel::tls::{ClientCertificates, ClientTls, Secured, ServerTls};
+use gearwheel::{Batch, CloseReason, ConnId, Input, Job, JobId, Limits, Machine, Outcome, Peer, Phase, Retry};
+use proptest::prelude::*;
+use rig::{Rig, millis, secs};
+
+type ClientRig = Rig<Secured<Client>>;
+type ServerRig = Rig<Secured<Server>>;
+
+fn client_tls() -> ClientTls {
+    ClientTls::new(OURS.roots()).expect("settings")
+}
+
+fn server_tls() -> ServerTls {
+    ServerTls::new(OURS.sign(&["server"]).identity(), ClientCertificates::NotAsked).expect("settings")
+}
+
+fn plain_client() -> Client {
+    let mut config = client::Config::new([7; 32]);
+    config.servers = vec!["server".parse().expect("an address")];
+    config.exceptions = false;
+    Client::new(config).expect("a client")
+}
+
+fn plain_server(limits: Limits) -> Server {
+    let mut config = server::Config::new([7; 32]);
+    config.limits = limits;
+    config.handle_prefix = "H:x".into();
+    Server::new(config, gearwheel::Instant::EPOCH, secs(1_800_000_000)).expect("a server")
+}
+
+fn client_rig(tls: ClientTls) -> ClientRig {
+    Rig::new(Secured::client(plain_client(), tls))
+}
+
+fn server_rig(tls: ServerTls) -> ServerRig {
+    Rig::new(Secured::server(plain_server(Limits::default()), tls))
+}
+
+fn accept(server: &mut ServerRig) -> ConnId {
+    server.act(|machine, now| machine.accept(Peer::new("10.0.0.1", false), now)).expect("room")
+}
+
+fn submit(client: &mut ClientRig, job: Job) -> JobId {
+    client.act(|client, now| client.submit(job, now)).expect("taken")
+}
+
+/// A client and a server with one connection between them, not yet connected for the client's machine.
+struct Line {
+    client: ClientRig,
+    server: ServerRig,
+    ours: ConnId,
+    theirs: ConnId,
+}
+
+impl Line {
+    fn new() -> Self {
+        Self::of(client_rig(client_tls()), server_rig(server_tls()))
+    }
+
+    fn of(mut client: ClientRig, mut server: ServerRig) -> Self {
+        let first = client.act(|client, _| client.servers().next().expect("one").server);
+        let _ = client.act(|client, now| client.echo(first, Bytes::from_static(b"hello"), now)).expect("taken");
+        let ours = client.connect();
+        let theirs = accept(&mut server);
+        Self { client, server, ours, theirs }
+    }
+
+    /// One whose handshake is done.
+    fn open() -> Self {
+        let mut line = Self::new();
+        line.carry(usize::MAX);
+        assert!(matches!(&line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+        line
+    }
+
+    /// Carries what has been written to the other side until nobody writes any more, in pieces of `size`.
+    fn carry(&mut self, size: usize) {
+        loop {
+            let (there, back) = (self.client.sent_bytes(self.ours), self.server.sent_bytes(self.theirs));
+            if there.is_empty() && back.is_empty() {
+                return;
+            }
+            there.chunks(size).for_each(|piece| self.server.receive_bytes(self.theirs, piece));
+            back.chunks(size).for_each(|piece| self.client.receive_bytes(self.ours, piece));
+        }
+    }
+
+    fn why_client_lost(&mut self) -> CloseReason {
+        let found = self.client.events().into_iter().find_map(|event| match event {
+            client::Event::Disconnected { reason, .. } => Some(reason),
+            _ => None,
+        });
+        found.expect("the client lost its connection")
+    }
+}
+
+fn why_lost(server: &mut ServerRig) -> CloseReason {
+    let found = server.events().into_iter().find_map(|event| match event {
+        server::Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    });
+    found.expect("the server lost the connection")
+}
+
+#[track_caller]
+fn says(reason: &CloseReason, text: &str) {
+    assert!(matches!(reason, CloseReason::Tls(_)) && reason.to_string().contains(text), "{reason}");
+}
+
+fn outcomes(client: &mut ClientRig) -> Vec<(JobId, Outcome)> {
+    let done = |event| if let client::Event::Done { job, outcome } = event { Some((job, outcome)) } else { None };
+    client.events().into_iter().filter_map(done).collect()
+}
+
+#[test]
+fn the_machine_is_connected_when_the_handshake_is_done() {
+    let mut line = Line::new();
+    let hello = line.client.sent_bytes(line.ours);
+    assert_eq!(hello.first(), Some(&22), "a handshake record");
+    assert!(line.client.events().is_empty(), "not connected yet");
+    line.server.receive_bytes(line.theirs, &hello);
+    line.carry(usize::MAX);
+    assert!(matches!(line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+}
+
+#[test]
+fn however_the_bytes_are_cut_the_events_are_the_same() {
+    let run = |size| {
+        let mut line = Line::new();
+        line.carry(size);
+        submit(&mut line.client, Job::new("f", vec![3; 40_000]).background());
+        submit(&mut line.client, Job::new("g", "").background());
+        line.carry(size);
+        format!("{:?} {:?}", line.client.events(), line.server.events())
+    };
+    let whole = run(usize::MAX);
+    assert_eq!(whole.matches("Queued").count(), 2, "{whole}");
+    for size in [1, 2, 3, 5, 100, 16_000] {
+        assert_eq!(run(size), whole, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn a_machine_without_tls_is_as_it_is() {
+    let (mut plain, mut secured) = (Rig::new(plain_client()), Rig::new(Secured::plain(plain_client())));
+    let (one, other) = (
+        plain.act(|client, now| client.submit(Job::new("f", "x").unique("u"), now)).expect("taken"),
+        secured.act(|client, now| client.submit(Job::new("f", "x").unique("u"), now)).expect("taken"),
+    );
+    assert_eq!(one, other);
+    let (one, other) = (plain.connect(), secured.connect());
+    assert_eq!(plain.sent_bytes(one), secured.sent_bytes(other));
+}
+
+/// The lengths of the records in `bytes`.
+fn records(mut bytes: &[u8]) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while let [_, _, _, high, low, ..] = bytes {
+        let length = 5 + usize::from(*high) * 256 + usize::from(*low);
+        lengths.push(length);
+        bytes = &bytes[length..];
+    }
+    assert!(bytes.is_empty());
+    lengths
+}
+
+/// Two jobs in a record each, not yet taken. All that waits, and the length of the first record.
+fn two_records(line: &mut Line) -> (Vec<JobId>, Vec<usize>) {
+    line.client.writable = false;
+    let jobs = ["first", "second"].map(|payload| {
+        let job = submit(&mut line.client, Job::new("f", payload));
+        // The driver comes, but its socket takes nothing.
+        assert!(!line.client.machine.outgoing(line.ours).is_empty());
+        job
+    });
+    let bytes: Vec<u8> = line.client.machine.outgoing(line.ours).chunks().flatten().copied().collect();
+    line.client.run();
+    (jobs.to_vec(), records(&bytes))
+}
+
+#[test]
+fn what_was_taken_is_known_to_the_record() {
+    // With the default, what may have arrived is lost, and what has not is sent again.
+    for (taken, lost) in [(0, 0), (1, 0), (-1, 0), (0, 1), (1, 1), (-1, 1), (0, 2)] {
+        let mut line = Line::open();
+        let (jobs, lengths) = two_records(&mut line);
+        assert_eq!(lengths.len(), 2);
+        let whole: usize = lengths[..lost].iter().sum();
+        let taken = match taken {
+            -1 if lost < 2 => whole + lengths[lost] - 1,
+            more => whole + more as usize,
+        };
+        line.client.write(line.ours, taken);
+        line.client.run();
+        line.client.close(line.ours, CloseReason::Reset);
+        let ended = outcomes(&mut line.client);
+        let expected: Vec<_> = jobs[..lost].to_vec();
+        assert_eq!(ended.iter().map(|(job, _)| *job).collect::<Vec<_>>(), expected, "{taken} bytes of {lengths:?}");
+        for (_, outcome) in ended {
+            assert!(matches!(outcome, Outcome::Lost { phase: Phase::Sent, .. }), "{outcome:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_writer_has_in_hand_may_have_arrived() {
+    for failed in [false, true] {
+        let mut line = Line::open();
+        let (jobs, _) = two_records(&mut line);
+        let mut in_hand = Batch::default();
+        line.client.machine.outgoing(line.ours).share(64, &mut in_hand);
+        if failed {
+            line.client.machine.outgoing(line.ours).advance(0);
+        }
+        line.client.run();
+        // The machine breaks off while somebody writes.
+        line.client.pass(secs(60));
+        let ended = outcomes(&mut line.client);
+        assert_eq!(ended.len(), jobs.len());
+        for (_, outcome) in ended {
+            match outcome {
+                Outcome::Lost { phase: Phase::Sent, .. } => assert!(!failed),
+                Outcome::TimedOut { phase: Phase::Parked, .. } => assert!(failed, "it waited to be sent again"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_encrypted_ahead_is_bounded_and_all_of_it_arrives() {
+    let mut line = Line::open();
+    line.client.writable = false;
+    for _ in 0..40 {
+        submit(&mut line.client, Job::new("f", vec![1; 100_000]).background());
+    }
+    let waiting = line.client.machine.outgoing(line.ours).len();
+    assert!((90 << 10..130 << 10).contains(&waiting), "{waiting}");
+    for round in 1.. {
+        let most = [7, 5000, 200_000][round % 3];
+        if line.client.write(line.ours, most) == 0 {
+            break;
+        }
+        line.client.run();
+        assert!(line.client.machine.outgoing(line.ours).len() < 130 << 10);
+    }
+    line.client.writable = true;
+    line.carry(60_000);
+    assert_eq!(outcomes(&mut line.client).len(), 40);
+}
+
+#[test]
+fn a_half_open_handshake_ends_at_its_deadline() {
+    let mut server = server_rig(server_tls().handshake_timeout(secs(3)));
+    let silent = accept(&mut server);
+    let began = accept(&mut server);
+    server.receive_bytes(began, &[22, 3, 1, 0, 200, 1, 0]);
+    server.pass(millis(2999));
+    assert!(server.disconnects().is_empty());
+    server.pass(millis(1));
+    assert_eq!(server.disconnects(), [silent, began]);
+    says(&why_lost(&mut server), "the client did not answer the handshake in time");
+    assert_eq!(server.machine.counters().connections, 0);
+    assert_eq!(server.wait, None, "nothing is due any more");
+}
+
+#[test]
+fn a_server_that_says_nothing_is_named_before_the_connect_timeout() {
+    let mut line = Line::new();
+    line.client.pass(secs(5));
+    let reason = line.why_client_lost();
+    says(&reason, "the server did not answer the handshake in time: it may not speak TLS");
+    assert_eq!(line.client.disconnects(), [line.ours]);
+}
+
+#[test]
+fn who_does_not_speak_tls_is_told_apart() {
+    let mut server = server_rig(server_tls());
+    for bytes in [&b"\0REQ\0\0\0\x10\0\0\0\x01x"[..], b"status\r\n", b"GET / HTTP/1.1\r\n\r\n"] {
+        let conn = accept(&mut server);
+        server.receive_bytes(conn, bytes);
+        assert_eq!(server.disconnects(), [conn], "{}", bytes.escape_ascii());
+        assert_eq!(server.sent_bytes(conn).first(), Some(&21), "an alert");
+        says(&why_lost(&mut server), "the client does not speak TLS");
+    }
+    let mut line = Line::new();
+    line.client.receive_bytes(line.ours, b"ERR UNKNOWN_COMMAND Unknown+server+command\r\n");
+    says(&line.why_client_lost(), "the server does not speak TLS");
+    let mut line = Line::new();
+    line.client.close(line.ours, CloseReason::Ended);
+    says(&line.why_client_lost(), "the server broke off the handshake");
+}
+
+/// Why the client, then the server, lost the connection of this handshake.
+fn failed_handshake(client: ClientTls, server: ServerTls) -> (CloseReason, CloseReason) {
+    let mut line = Line::of(client_rig(client), server_rig(server));
+    line.carry(usize::MAX);
+    let reasons = (line.why_client_lost(), why_lost(&mut line.server));
+    assert_eq!(line.client.disconnects(), [line.ours]);
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+    assert_eq!(line.server.machine.counters().connections, 0);
+    reasons
+}
+
+#[test]
+fn a_certificate_that_is_refused_is_told_to_both() {
+    let with = |leaf: certs::Leaf| ServerTls::new(leaf.identity(), ClientCertificates::NotAsked).expect("settings");
+    for (server, here, there) in [
+        (with(THEIRS.sign(&["server"])), "it is not signed by a CA that is trusted here", "UnknownCA"),
+        (with(OURS.sign(&["other"])), "it is for another name", "BadCertificate"),
+        (with(OURS.sign_until(&["server"], 2021)), "it has expired", "CertificateExpired"),
+    ] {
+        let (ours, theirs) = failed_handshake(client_tls(), server);
+        says(&ours, here);
+        says(&theirs, there);
+    }
+    // The name that counts may be given.
+    let mut line = Line::of(
+        client_rig(client_tls().server_name("other").expect("a name")),
+        server_rig(with(OURS.sign(&["other"]))),
+    );
+    line.carry(usize::MAX);
+    assert!(matches!(line.client.events()[0], client::Event::Connected { .. }));
+}
+
+#[test]
+fn a_server_may_want_certificates_of_clients() {
+    let server = |clients| ServerTls::new(OURS.sign(&["server"]).identity(), clients).expect("settings");
+    let wanted = || ClientCertificates::Required(OURS.roots());
+    let (ours, theirs) = failed_handshake(client_tls(), server(wanted()));
+    says(&ours, "it wants a certificate of this side, which showed none");
+    says(&theirs, "the client has shown no certificate, and must");
+    let stranger = client_tls().identity(THEIRS.sign(&["me"]).identity());
+    let (ours, theirs) = failed_handshake(stranger.clone(), server(wanted()));
+    says(&ours, "it does not trust the CA of this side's certificate");
+    says(&theirs, "the client's certificate is refused: it is not signed by a CA that is trusted here");
+    let friend = client_tls().identity(OURS.sign(&["me"]).identity());
+    for (client, clients) in [
+        (friend.clone(), wanted()),
+        (friend, ClientCertificates::Optional(OURS.roots())),
+        (client_tls(), ClientCertificates::Optional(OURS.roots())),
+    ] {
+        let mut line = Line::of(client_rig(client), server_rig(server(clients)));
+        line.carry(usize::MAX);
+        assert!(matches!(line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+    }
+    let (ours, _) = failed_handshake(stranger, server(ClientCertificates::Optional(OURS.roots())));
+    says(&ours, "it does not trust the CA");
+}
+
+#[test]
+fn a_host_that_no_certificate_can_be_for_is_not_connected_to() {
+    let mut config = client::Config::new([7; 32]);
+    config.servers = vec!["no..name".parse().expect("an address")];
+    let mut rig = Rig::new(Secured::client(Client::new(config).expect("a client"), client_tls()));
+    submit(&mut rig, Job::new("f", ""));
+    assert!(rig.connects().is_empty());
+    let reason = rig.events().into_iter().find_map(|event| match event {
+        client::Event::Disconnected { reason, .. } => Some(reason),
+        _ => None,
+    });
+    says(&reason.expect("told"), "is no name that a certificate can be for");
+}
+
+#[test]
+fn garbage_in_the_middle_ends_the_connection_behind_what_came_before() {
+    let mut line = Line::open();
+    submit(&mut line.client, Job::new("f", "x").background());
+    let good = line.client.sent_bytes(line.ours);
+    let bad = [&good[..], &[23, 3, 3, 0, 32], &[7; 32]].concat();
+    line.server.receive_bytes(line.theirs, &bad);
+    assert_eq!(line.server.machine.counters().jobs, 1, "what came whole counts");
+    says(&why_lost(&mut line.server), "breaks the protocol");
+    line.carry(usize::MAX);
+    says(&line.why_client_lost(), "the server refuses");
+}
+
+#[test]
+fn an_alert_that_nobody_reads_does_not_keep_the_connection() {
+    let mut line = Line::open();
+    line.server.writable = false;
+    line.server.receive_bytes(line.theirs, &[23, 3, 3, 0, 32].repeat(8));
+    assert!(line.server.disconnects().is_empty(), "the alert waits");
+    line.server.receive_bytes(line.theirs, b"whatever");
+    line.server.pass(secs(1));
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+    says(&why_lost(&mut line.server), "breaks the protocol");
+}
+
+#[test]
+fn an_orderly_end_is_said_and_heard() {
+    // The client closes: its driver finds close_notify behind the Disconnect.
+    let mut line = Line::open();
+    line.client.act(|client, now| client.close(now));
+    assert_eq!(line.client.disconnects(), [line.ours]);
+    let mut machine = Line::open();
+    machine.client.machine.close(machine.client.now);
+    let goodbye = loop {
+        if let gearwheel::Output::Disconnect(conn) = machine.client.machine.poll() {
+            let mut outgoing = machine.client.machine.outgoing(conn);
+            let bytes: Vec<u8> = outgoing.chunks().flatten().copied().collect();
+            outgoing.advance(bytes.len());
+            break bytes;
+        }
+    };
+    assert!((20..64).contains(&goodbye.len()), "{}", goodbye.len());
+    machine.server.receive_bytes(machine.theirs, &goodbye);
+    assert_eq!(machine.server.disconnects(), [machine.theirs]);
+    assert_eq!(why_lost(&mut machine.server), CloseReason::Ended);
+    // And an end without it is an end.
+    let mut line = Line::open();
+    line.server.close(line.theirs, CloseReason::Ended);
+    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
+}
+
+#[test]
+fn a_machine_that_does_not_want_to_read_is_not_handed_anything() {
+    let limits = || {
+        let mut limits = Limits::default();
+        limits.max_events = 1;
+        limits
+    };
+    let server = Rig::new(Secured::server(plain_server(limits()), server_tls()));
+    let mut line = Line::of(client_rig(client_tls()), server);
+    line.carry(usize::MAX);
+    for number in 0..200_u32 {
+        submit(&mut line.client, Job::new("f", number.to_string().repeat(300)).background());
+    }
+    line.carry(usize::MAX);
+    assert_eq!(outcomes(&mut line.client).len(), 200);
+    assert_eq!(line.server.machine.counters().jobs, 200);
+    // Paused, with decrypted bytes in hand: what comes then stays with the driver.
+    let mut line = Line::of(client_rig(client_tls()), Rig::new(Secured::server(plain_server(limits()), server_tls())));
+    line.carry(usize::MAX);
+    for _ in 0..5 {
+        submit(&mut line.client, Job::new("f", "x").background());
+    }
+    let mut bytes = BytesMut::from(&line.client.sent_bytes(line.ours)[..]);
+    let now = line.server.now;
+    line.server.machine.handle(Input::Data(line.theirs, &mut bytes), now);
+    assert!(bytes.is_empty() && !line.server.machine.wants_read(line.theirs));
+    let mut more = BytesMut::from(&b"more"[..]);
+    line.server.machine.handle(Input::Data(line.theirs, &mut more), now);
+    assert_eq!(more, "more");
+}
+
+#[test]
+fn a_lost_job_goes_round_by_the_next_connection() {
+    let mut line = Line::open();
+    let job = submit(&mut line.client, Job::new("f", "x").retry(Retry::Idempotent { attempts: 3 }));
+    line.carry(usize::MAX);
+    line.client.close(line.ours, CloseReason::Reset);
+    line.server.close(line.theirs, CloseReason::Reset);
+    line.client.pass(secs(1));
+    line.ours = line.client.connect();
+    line.theirs = accept(&mut line.server);
+    line.carry(usize::MAX);
+    assert_eq!(line.client.machine.phase(job), Some(Phase::Accepted));
+}
+
+#[test]
+fn settings_that_cannot_be_are_named() {
+    use gearwheel::tls::{Error, Identity, Roots};
+    let leaf = OURS.sign(&["server"]);
+    let (certificate, key) = (leaf.certificate.as_bytes(), leaf.key.as_bytes());
+    let place: Box<str> = "the PEM text".into();
+    let none = |what| Error::Missing { what, place: place.clone() };
+    assert_eq!(Roots::from_pem(b"").expect_err("empty"), none("certificate"));
+    assert_eq!(Identity::from_pem(b"text", key).expect_err("no certificate"), none("certificate"));
+    assert_eq!(Identity::from_pem(certificate, certificate).expect_err("no key"), none("private key"));
+    let other = OURS.sign(&["server"]);
+    let error = Identity::from_pem(certificate, other.key.as_bytes()).expect_err("another's key").to_string();
+    assert!(error.starts_with("the private key in the PEM text cannot be used"), "{error}");
+    let torn = &OURS.pem.as_bytes()[..OURS.pem.len() / 2];
+    assert!(Roots::from_pem(torn).is_err());
+    assert!(client_tls().server_name("not a name").is_err());
+    let empty = ClientCertificates::Required(gearwheel::tls::rustls::RootCertStore::empty().into());
+    let error = ServerTls::new(leaf.identity(), empty).expect_err("no roots").to_string();
+    assert!(error.starts_with("TLS cannot be set up"), "{error}");
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn files_that_cannot_be_are_named() {
+    use gearwheel::tls::{Identity, Roots};
+    let file = certs::file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let error = Roots::from_pem_file(&file).expect_err("no certificate").to_string();
+    assert!(error.contains(&file) && error.contains("certificate"), "{error}");
+    let error = Roots::from_pem_file("/no/such/file.pem").expect_err("no file").to_string();
+    assert!(error.starts_with("cannot read /no/such/file.pem: "), "{error}");
+    let leaf = OURS.sign(&["server"]);
+    assert!(Identity::from_pem_files(certs::file("c.pem", &leaf.certificate), "/no/key").is_err());
+}
+
+/// What goes wrong with bytes on their way.
+#[derive(Clone, Debug)]
+enum Harm {
+    Flip { at: usize, by: u8 },
+    Insert { at: usize, bytes: Vec<u8> },
+    Cut { at: usize, length: usize },
+}
+
+fn harms() -> impl Strategy<Value = Vec<Harm>> {
+    let harm = prop_oneof![
+        4 => (0..6000usize, 1..=255u8).prop_map(|(at, by)| Harm::Flip { at, by }),
+        2 => (0..6000usize, prop::collection::vec(any::<u8>(), 1..80)).prop_map(|(at, bytes)| Harm::Insert { at, bytes }),
+        1 => (0..6000usize, 1..600usize).prop_map(|(at, length)| Harm::Cut { at, length }),
+    ];
+    prop::collection::vec(harm, 0..3)
+}
+
+/// The bytes of one direction, which has harms at places counted from its beginning.
+struct Way {
+    harms: Vec<Harm>,
+    passed: usize,
+}
+
+impl Way {
+    fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for byte in bytes {
+            let mut byte = Some(*byte);
+            for harm in &self.harms {
+                match harm {
+                    Harm::Flip { at, by } if *at == self.passed => byte = byte.map(|byte| byte ^ by),
+                    Harm::Insert { at, bytes } if *at == self.passed => out.extend_from_slice(bytes),
+                    Harm::Cut { at, length } if (*at..at + length).contains(&self.passed) => byte = None,
+                    _ => {}
+                }
+            }
+            out.extend(byte);
+            self.passed += 1;
+        }
+        out
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_comes_nothing_panics_and_no_job_is_lost_in_silence(
+        there in harms(),
+        back in harms(),
+        size in prop_oneof![Just(usize::MAX), 1..200usize],
+        payload in 0..3000usize,
+    ) {
+        let mut line = Line::new();
+        let harmless = there.is_empty() && back.is_empty();
+        let job = submit(&mut line.client, Job::new("f", vec![5; payload]).background().retry(Retry::Never));
+        let (mut there, mut back) = (Way { harms: there, passed: 0 }, Way { harms: back, passed: 0 });
+        loop {
+            let (out, home) = (line.client.sent_bytes(line.ours), line.server.sent_bytes(line.theirs));
+            if out.is_empty() && home.is_empty() {
+                break;
+            }
+            there.pass(&out).chunks(size).for_each(|piece| line.server.receive_bytes(line.theirs, piece));
+            back.pass(&home).chunks(size).for_each(|piece| line.client.receive_bytes(line.ours, piece));
+        }
+        if harmless {
+            let ended = outcomes(&mut line.client);
+            prop_assert!(matches!(&ended[..], [(ended, Outcome::Queued(_))] if *ended == job), "{:?}", ended);
+        } else {
+            // Whatever came, time ends it.
+            line.client.pass(Duration::from_secs(300));
+            line.server.pass(Duration::from_secs(300));
+            let ended = outcomes(&mut line.client);
+            prop_assert_eq!(ended.len(), 1, "{:?}", ended);
+        }
+    }
+
+    #[test]
+    fn noise_at_either_end_is_an_end(noise in prop::collection::vec(any::<u8>(), 1..400), open in any::<bool>()) {
+        let mut line = if open { Line::open() } else { Line::new() };
+        line.server.receive_bytes(line.theirs, &noise);
+        line.client.receive_bytes(line.ours, &noise);
+        line.server.pass(Duration::from_secs(20));
+        line.client.pass(Duration::from_secs(20));
+        prop_assert!(open || line.server.machine.counters().connections == 0);
+    }
+}

@@ -1,0 +1,498 @@
+//! Limits to the byte and times to the millisecond; two servers, two functions, and ends that cross each other.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gearwheel::worker::{Config, Event, Gone, TaskId, Worker};
+use gearwheel::{CloseReason, ConfigError, ConnId, Input, Machine, Output, Reason};
+
+use super::rig::{Rig, millis, packet, secs};
+use super::{T, assigned, complete, config, job, no_job, one, register, worker, worker_with};
+
+fn job_of(function: &str, number: u32) -> gearwheel::wire::Packet {
+    packet(T::JOB_ASSIGN_UNIQ, &format!("H:x:{number}|{function}|u|p"))
+}
+
+fn register_timed(rig: &mut Rig<Worker>, function: &'static str, timeout: Duration) {
+    rig.act(|worker, now| worker.register(function, Some(timeout), now)).expect("registered");
+}
+
+fn unregister(rig: &mut Rig<Worker>, function: &str) {
+    rig.act(|worker, now| worker.unregister(function.as_bytes(), now)).expect("it was registered");
+}
+
+/// Two servers that are connected, of which the first was asked.
+fn two_servers(change: impl FnOnce(&mut Config)) -> (Rig<Worker>, [ConnId; 2]) {
+    let mut two = config(&["a", "b"]);
+    change(&mut two);
+    let mut rig = Rig::new(Worker::new(two).expect("valid"));
+    register(&mut rig, "f");
+    let conns: Vec<_> = rig.connects().into_iter().map(|(conn, _)| conn).collect();
+    for &conn in &conns {
+        rig.handle(Input::Connected(conn));
+        rig.sent(conn);
+    }
+    rig.events();
+    (rig, [conns[0], conns[1]])
+}
+
+#[test]
+fn durations_may_have_a_millisecond_and_no_less() {
+    let short = Duration::from_micros(999);
+    for (after, good) in [(Some(millis(1)), true), (Some(short), false), (None, true)] {
+        let mut config = config(&["a"]);
+        config.regrab_after = after;
+        assert_eq!(Worker::new(config).is_ok(), good, "{after:?}");
+    }
+    let (mut rig, _) = worker();
+    let refused = rig.act(|worker, now| worker.register("g", Some(short), now)).expect_err("too short");
+    assert!(matches!(refused, ConfigError::BadDuration { .. }));
+    register_timed(&mut rig, "g", millis(1));
+    let defaults = Config::new([0; 32]);
+    assert_eq!((defaults.concurrency, defaults.prefetch, defaults.regrab_after), (1, 0, Some(secs(30))));
+    assert_eq!((defaults.connecting.retry_most, defaults.timeout_is_exception), (secs(5), false));
+}
+
+#[test]
+fn the_limit_of_a_job_that_has_ended_is_not_the_next_ones() {
+    let (mut rig, conn) = worker();
+    register_timed(&mut rig, "g", secs(5));
+    rig.receive(conn, &[job_of("g", 1)]);
+    let first = one(&mut rig);
+    rig.pass(secs(2));
+    complete(&mut rig, first);
+    rig.receive(conn, &[job_of("g", 2)]);
+    let second = one(&mut rig);
+    assert_eq!(first.index(), second.index(), "the same place");
+    rig.pass(millis(4_499));
+    assert_eq!(rig.events(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.events(), [Event::Gone { task: second, reason: Gone::TimedOut }]);
+    // Nor is that of one whose connection is gone.
+    complete_late(&mut rig, second);
+    rig.receive(conn, &[job_of("g", 3)]);
+    let third = one(&mut rig);
+    rig.close(conn, CloseReason::Reset);
+    rig.events();
+    complete_late(&mut rig, third);
+    rig.pass(secs(1));
+    let conn = rig.connect();
+    rig.receive(conn, &[job_of("f", 4)]);
+    rig.events();
+    rig.pass(secs(10));
+    assert_eq!(rig.events(), []);
+}
+
+fn complete_late(rig: &mut Rig<Worker>, task: TaskId) {
+    rig.act(|worker, now| worker.complete(task, "r".into(), now)).expect_err("it is no longer this worker's");
+}
+
+#[test]
+fn each_job_has_its_own_limit_whichever_comes_first() {
+    let mut three = config(&["a"]);
+    three.concurrency = 3;
+    let (mut rig, conn) = worker_with(three);
+    register_timed(&mut rig, "slow", secs(10));
+    register_timed(&mut rig, "quick", secs(3));
+    rig.receive(conn, &[job_of("slow", 1), job_of("quick", 2)]);
+    let tasks: Vec<_> = assigned(&mut rig).into_iter().map(|assignment| assignment.task).collect();
+    let gone = |place: usize| [Event::Gone { task: tasks[place], reason: Gone::TimedOut }];
+    rig.sent(conn);
+    rig.pass(millis(2_700));
+    assert_eq!(rig.events(), gone(1));
+    assert_eq!(rig.sent(conn), [packet(T::WORK_FAIL, "H:x:2")]);
+    rig.receive(conn, &[packet(T::NO_JOB, "")]);
+    rig.pass(millis(6_799));
+    assert_eq!(rig.events(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.events(), gone(0));
+    assert_eq!(rig.machine.counters().timed_out, 2);
+}
+
+#[test]
+fn everything_is_counted_once() {
+    let (mut rig, conn) = worker();
+    for number in 1..=3 {
+        rig.receive(conn, &[job(number)]);
+        let task = one(&mut rig);
+        assert_eq!(rig.machine.conn_of(task), Some(conn));
+        rig.pass(secs(1));
+        match number {
+            1 => complete(&mut rig, task),
+            2 => rig.act(|worker, now| worker.fail(task, now)).expect("sent"),
+            _ => {
+                rig.close(conn, CloseReason::Reset);
+                assert_eq!(rig.machine.conn_of(task), None);
+                complete_late(&mut rig, task);
+            }
+        }
+        assert_eq!(rig.machine.conn_of(task), None);
+    }
+    let counters = rig.machine.counters();
+    assert_eq!((counters.assigned, counters.answered, counters.dropped, counters.timed_out), (3, 2, 1, 0));
+    let latencies = rig.machine.latencies();
+    assert_eq!((latencies.run.count(), latencies.run.sum()), (2, secs(2)));
+}
+
+#[test]
+fn a_connection_says_that_it_stands() {
+    let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
+    register(&mut rig, "f");
+    rig.connect();
+    let server = rig.machine.servers().next().expect("there").server;
+    assert_eq!(rig.events(), [Event::Connected { server }]);
+}
+
+#[test]
+fn a_call_tells_the_machine_the_time() {
+    // What is begun by a call is counted from it, however long ago the last input was.
+    let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
+    rig.now = rig.now + secs(100);
+    register(&mut rig, "f");
+    rig.pass(millis(4_999));
+    assert_eq!(rig.disconnects(), []);
+    rig.pass(millis(1));
+    assert_eq!(rig.disconnects().len(), 1, "the time to connect is over");
+
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.now = rig.now + secs(100);
+    complete(&mut rig, task);
+    rig.pass(millis(14_999));
+    assert_eq!(rig.disconnects(), [], "the next grab was sent just now");
+    rig.pass(millis(1));
+    assert_eq!(rig.disconnects(), [conn]);
+
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[no_job()]);
+    rig.now = rig.now + secs(100);
+    rig.act(|worker, now| worker.drain(now));
+    rig.pass(millis(14_999));
+    assert_eq!(rig.disconnects(), [], "the farewell was sent just now");
+}
+
+#[test]
+fn an_empty_name_is_none_in_any_namespace_and_a_foreign_one_is_left_as_it_is() {
+    let mut spaced = config(&["a"]);
+    spaced.namespace = Some("ns.".into());
+    let mut rig = Rig::new(Worker::new(spaced).expect("valid"));
+    let refused = rig.act(|worker, now| worker.register("", None, now)).expect_err("no name");
+    assert_eq!(refused, ConfigError::EmptyFunction);
+    register(&mut rig, "f");
+    let conn = rig.connect();
+    rig.receive(conn, &[job_of("other.f", 1)]);
+    assert_eq!(assigned(&mut rig)[0].function, "other.f");
+}
+
+#[test]
+fn a_function_offered_again_with_another_limit_is_offered_anew() {
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    unregister(&mut rig, "f");
+    assert_eq!(rig.sent(conn), [], "a job of it runs");
+    register_timed(&mut rig, "f", secs(7));
+    assert_eq!(rig.sent(conn), [packet(T::CAN_DO_TIMEOUT, "f|7000")]);
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "GRAB_JOB_UNIQ"], "it is not taken back any more");
+}
+
+#[test]
+fn jobs_are_fetched_ahead_again_once_no_function_has_a_limit() {
+    let mut ahead = config(&["a"]);
+    ahead.prefetch = 1;
+    let (mut rig, conn) = worker_with(ahead);
+    register_timed(&mut rig, "g", secs(7));
+    rig.sent(conn);
+    unregister(&mut rig, "g");
+    rig.receive(conn, &[job(1)]);
+    assert_eq!(rig.sent_names(conn), ["CANT_DO", "GRAB_JOB_UNIQ"]);
+}
+
+#[test]
+fn a_handler_is_told_when_its_server_does_not_read_but_an_end_is_always_taken() {
+    let mut narrow = config(&["a"]);
+    narrow.limits.max_outgoing = 20;
+    let (mut rig, conn) = worker_with(narrow);
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.writable = false;
+    let data = |rig: &mut Rig<Worker>| rig.act(|worker, now| worker.data(task, "dd".into(), now));
+    // 12 of the header, 6 of the handle, 2 of the data.
+    data(&mut rig).expect("nothing waits");
+    let full = Reason::Full { what: "the bytes queued for a connection", limit: 20 };
+    assert_eq!(data(&mut rig).expect_err("20 bytes wait").reason, full);
+    let progress = rig.act(|worker, now| worker.progress(task, 1, 2, now));
+    assert_eq!(progress.expect_err("20 bytes wait").reason, full);
+    assert_eq!(rig.write(conn, 1), 1);
+    data(&mut rig).expect("19 bytes wait");
+    complete(&mut rig, task);
+}
+
+#[test]
+fn a_payload_may_fill_a_packet_behind_the_longest_handle() {
+    let mut small = config(&["a"]);
+    small.limits.max_packet = 100;
+    let (mut rig, conn) = worker_with(small);
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.act(|worker, now| worker.data(task, vec![0; 35].into(), now)).expect("it fits");
+    rig.act(|worker, now| worker.data(task, vec![0; 36].into(), now)).expect_err("it does not");
+    rig.act(|worker, now| worker.complete(task, vec![0; 36].into(), now)).expect_err("it does not");
+    rig.act(|worker, now| worker.complete(task, vec![0; 35].into(), now)).expect("it fits");
+}
+
+#[test]
+fn a_server_is_told_of_a_function_that_is_taken_back_as_soon_as_none_of_its_own_jobs_can_be_lost() {
+    let (mut rig, [a, b]) = two_servers(|config| config.concurrency = 2);
+    register(&mut rig, "g");
+    for conn in [a, b] {
+        rig.receive(conn, &[no_job()]);
+        rig.sent(conn);
+    }
+    rig.receive(a, &[packet(T::NOOP, "")]);
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    rig.receive(a, &[no_job()]);
+    rig.sent(a);
+    rig.sent(b);
+    unregister(&mut rig, "f");
+    assert_eq!(rig.sent(b), [packet(T::CANT_DO, "f")], "it sleeps on, and has no job of it");
+    assert_eq!(rig.sent(a), []);
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(a)[..2], ["WORK_COMPLETE", "CANT_DO"]);
+}
+
+#[test]
+fn a_job_that_was_taken_away_keeps_no_function_and_no_server() {
+    let mut two = config(&["a"]);
+    two.concurrency = 2;
+    let (mut rig, conn) = worker_with(two);
+    register_timed(&mut rig, "g", secs(5));
+    rig.receive(conn, &[job_of("g", 1)]);
+    let task = one(&mut rig);
+    rig.receive(conn, &[no_job()]);
+    unregister(&mut rig, "g");
+    rig.sent(conn);
+    // At the limit it is over for the server, though the handler goes on.
+    rig.pass(millis(4_500));
+    assert_eq!(rig.sent_names(conn), ["WORK_FAIL", "CANT_DO"]);
+    let unregistered = Event::Unregistered { function: "g".into() };
+    assert_eq!(rig.events(), [Event::Gone { task, reason: Gone::TimedOut }, unregistered]);
+    rig.act(|worker, now| worker.drain(now));
+    assert_eq!(rig.sent_names(conn), ["ECHO_REQ"], "nothing of the server is in hand");
+    rig.receive(conn, &[packet(T::ECHO_RES, "")]);
+    assert_eq!((rig.events(), rig.disconnects()), (vec![], vec![conn]), "a handler is at work still");
+    complete_late(&mut rig, task);
+    assert_eq!(rig.events(), [Event::Closed]);
+}
+
+#[test]
+fn a_drain_leaves_at_the_limit_of_the_last_job() {
+    let (mut rig, conn) = worker();
+    register_timed(&mut rig, "g", secs(5));
+    rig.receive(conn, &[job_of("g", 1)]);
+    let task = one(&mut rig);
+    rig.act(|worker, now| worker.drain(now));
+    rig.sent(conn);
+    rig.pass(millis(4_500));
+    assert_eq!(rig.sent_names(conn), ["WORK_FAIL", "ECHO_REQ"]);
+    rig.receive(conn, &[packet(T::ECHO_RES, "")]);
+    complete_late(&mut rig, task);
+    assert_eq!(rig.events().last(), Some(&Event::Closed));
+}
+
+#[test]
+fn a_sleeper_sleeps_on_when_a_function_is_taken_back() {
+    let mut quiet = config(&["a"]);
+    quiet.connecting.probe_after = None;
+    let (mut rig, conn) = worker_with(quiet);
+    register(&mut rig, "g");
+    rig.receive(conn, &[no_job()]);
+    rig.sent(conn);
+    unregister(&mut rig, "g");
+    assert_eq!(rig.sent_names(conn), ["CANT_DO"]);
+    assert!(rig.wait.is_some(), "it asks again in 30 s");
+    unregister(&mut rig, "f");
+    assert_eq!(rig.sent_names(conn), ["CANT_DO"]);
+    assert_eq!(rig.wait, None, "it has nothing to ask for");
+    // Nor does one that lost its server dial for nothing.
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(rig.wait, None);
+}
+
+#[test]
+fn no_more_is_asked_for_until_a_server_was_told_what_to_forget() {
+    let mut three = config(&["a"]);
+    three.concurrency = 3;
+    let (mut rig, conn) = worker_with(three);
+    register(&mut rig, "g");
+    rig.receive(conn, &[job_of("f", 1)]);
+    let task = one(&mut rig);
+    rig.sent(conn);
+    unregister(&mut rig, "f");
+    rig.receive(conn, &[job_of("g", 2)]);
+    assert_eq!(rig.sent(conn), [], "a job of f could come with each grab");
+    rig.receive(conn, &[job_of("g", 3)]);
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "CANT_DO", "GRAB_JOB_UNIQ"]);
+}
+
+#[test]
+fn a_server_on_its_way_out_is_not_asked() {
+    let (mut rig, [a, b]) = two_servers(|config| config.concurrency = 4);
+    rig.receive(a, &[job(1)]);
+    let first = one(&mut rig);
+    rig.sent(a);
+    let server = rig.machine.servers().next().expect("there").server;
+    rig.act(|worker, now| worker.remove_server(server, true, now)).expect("there");
+    rig.receive(a, &[job(2)]);
+    let second = one(&mut rig);
+    assert_eq!(rig.sent(a), []);
+    complete(&mut rig, first);
+    assert_eq!(rig.sent_names(a), ["WORK_COMPLETE"]);
+    complete(&mut rig, second);
+    // Another grab was out beside those two, or not: the farewell comes when nothing is.
+    let sent = rig.sent_names(a);
+    if sent == ["WORK_COMPLETE"] {
+        rig.receive(a, &[no_job()]);
+        assert_eq!(rig.sent_names(a).last(), Some(&"ECHO_REQ"));
+    } else {
+        assert_eq!(sent, ["WORK_COMPLETE", "ECHO_REQ"]);
+    }
+    rig.receive(a, &[packet(T::ECHO_RES, "")]);
+    assert_eq!(rig.events(), [Event::Removed { server }]);
+    assert!(rig.machine.conn_of(first).is_none() && rig.disconnects() == [a]);
+    let _ = b;
+}
+
+#[test]
+fn a_worker_sleeps_when_the_last_grab_is_answered_and_not_before() {
+    let mut three = config(&["a"]);
+    three.concurrency = 3;
+    let (mut rig, conn) = worker_with(three);
+    rig.receive(conn, &[job(1)]);
+    one(&mut rig);
+    assert_eq!(rig.sent_names(conn), ["GRAB_JOB_UNIQ"; 2]);
+    rig.receive(conn, &[no_job()]);
+    assert_eq!(rig.sent(conn), []);
+    rig.receive(conn, &[no_job()]);
+    assert_eq!(rig.sent_names(conn), ["PRE_SLEEP"]);
+}
+
+#[test]
+fn one_that_drains_does_not_go_to_sleep() {
+    let (mut rig, conn) = worker();
+    rig.act(|worker, now| worker.drain(now));
+    rig.act(|worker, now| worker.drain(now));
+    rig.receive(conn, &[no_job()]);
+    assert_eq!(rig.sent_names(conn), ["ECHO_REQ"]);
+    rig.receive(conn, &[packet(T::ECHO_RES, "")]);
+    assert_eq!(rig.events(), [Event::Closed]);
+    rig.act(|worker, now| worker.drain(now));
+    rig.act(|worker, now| worker.close(now));
+    rig.handle(Input::Tick);
+    assert_eq!((rig.events(), rig.wait), (vec![], None), "nothing comes behind Closed");
+}
+
+#[test]
+fn a_loss_ends_what_waited_for_the_server() {
+    // The other server is asked in its stead.
+    let (mut rig, [a, b]) = two_servers(|_| {});
+    assert_eq!(rig.sent(b), []);
+    rig.close(a, CloseReason::Reset);
+    assert_eq!(rig.sent_names(b), ["GRAB_JOB_UNIQ"]);
+    // A function that was to be taken back from it is.
+    let (mut rig, conn) = worker();
+    register(&mut rig, "g");
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    unregister(&mut rig, "f");
+    assert_eq!(rig.events(), []);
+    rig.close(conn, CloseReason::Reset);
+    assert!(rig.events().contains(&Event::Unregistered { function: "f".into() }));
+    complete_late(&mut rig, task);
+    // A drain has nothing more to wait for.
+    let (mut rig, conn) = worker();
+    rig.act(|worker, now| worker.drain(now));
+    assert_eq!(rig.events(), []);
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(rig.events().last(), Some(&Event::Closed));
+    assert_eq!(rig.wait, None);
+}
+
+#[test]
+fn a_drain_leaves_each_server_when_nothing_of_it_is_in_hand() {
+    let (mut rig, [a, b]) = two_servers(|config| config.concurrency = 2);
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    for conn in [a, b] {
+        let names = rig.sent_names(conn);
+        for _ in names.iter().filter(|name| **name == "GRAB_JOB_UNIQ") {
+            rig.receive(conn, &[no_job()]);
+        }
+        rig.sent(conn);
+    }
+    rig.act(|worker, now| worker.drain(now));
+    if rig.sent_names(b).is_empty() {
+        rig.receive(b, &[no_job()]);
+        assert_eq!(rig.sent_names(b), ["ECHO_REQ"]);
+    }
+    assert_eq!(rig.sent(a), []);
+    rig.receive(b, &[packet(T::ECHO_RES, "")]);
+    assert_eq!((rig.disconnects(), rig.events()), (vec![b], vec![]));
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(a), ["WORK_COMPLETE", "ECHO_REQ"]);
+    rig.receive(a, &[packet(T::ECHO_RES, "")]);
+    assert_eq!(rig.events(), [Event::Closed]);
+}
+
+#[test]
+fn a_reply_makes_the_next_failure_a_first_one() {
+    let (mut rig, conn) = worker();
+    rig.close(conn, CloseReason::Reset);
+    for _ in 0..20 {
+        rig.pass(secs(6));
+        for (conn, _) in rig.connects() {
+            rig.close(conn, CloseReason::Refused);
+        }
+    }
+    rig.pass(secs(6));
+    let conn = rig.connect();
+    rig.receive(conn, &[no_job()]);
+    rig.close(conn, CloseReason::Reset);
+    rig.pass(millis(100));
+    assert_eq!(rig.connects().len(), 1);
+}
+
+#[test]
+fn one_that_is_not_polled_is_not_read_and_what_breaks_the_protocol_is_thrown_away() {
+    let mut narrow = config(&["a"]);
+    narrow.limits.max_events = 1;
+    narrow.concurrency = 8;
+    let (mut rig, conn) = worker_with(narrow);
+    let mut stream = BytesMut::new();
+    for number in 1..=2 {
+        job(number).encode(gearwheel::wire::Magic::Response, &mut stream);
+    }
+    let whole = stream.len();
+    rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+    assert_eq!(stream.len(), whole / 2, "one job makes an output");
+    assert!(!rig.machine.wants_read(conn));
+    let mut resumed = 0;
+    loop {
+        match rig.machine.poll() {
+            Output::Resume(_) => {
+                resumed += 1;
+                assert!(rig.machine.wants_read(conn));
+                stream.extend_from_slice(b"nonsense that nobody speaks");
+                rig.machine.handle(Input::Data(conn, &mut stream), rig.now);
+            }
+            Output::Wait(_) => break,
+            _ => {}
+        }
+    }
+    assert!(resumed > 0);
+    assert!(stream.is_empty(), "{:?}", Bytes::from(stream));
+}
