@@ -62,10 +62,10 @@ pub struct Config {
     pub idle: Option<Duration>,
     /// How long an answer may wait where that saves packets. The grab of a worker that has just ended a job somebody waited
     /// for is likely to be followed by the next job: NO_JOB waits so long for it, unless waiting has been in vain lately.
-    /// And where a client waits for eight jobs or more, results may wait for each other, for a quarter of those that it
-    /// waits for and 16 at most. Zero, the default: never, as gearmand. The servers of the runtimes set 1 ms (but smol, where it
-    /// saves nothing), with which
-    /// one job after another costs four system calls less.
+    /// And where a client waits for 32 jobs or more, and results follow each other in a quarter of this time, they may
+    /// wait for each other: for a quarter of those that it waits for, 16 at most. Zero, the default: never, as gearmand.
+    /// The servers of the runtimes set 1 ms (but smol's, where it saves nothing), with which one job after another takes
+    /// half as many system calls.
     pub patience: Duration,
     /// Whether the admin commands `shutdown` and `shutdown graceful` work, and then only from this machine. gearmand has
     /// them no more. Default false: they are unknown commands.

@@ -11,8 +11,12 @@ use crate::wire::PacketType;
 
 /// Results that leave together at most.
 const MOST_RESULTS: u32 = 16;
+/// Fewer than this are not worth waiting for.
+const FEWEST_RESULTS: u32 = 8;
 /// One result may wait in so many jobs that its client waits for.
 const SHARE: u32 = 4;
+/// Results wait for each other when they come so many times as fast as patience ends.
+const PACE: u32 = 4;
 /// A worker that has waited in vain is answered at once for a while: after so many times in vain, 2^this grabs.
 const MOST_DOUBT: u8 = 6;
 
@@ -65,7 +69,13 @@ impl Server {
 
     /// How long a result for this connection may wait for others.
     pub(super) fn delay(&self, waiter: u32) -> Option<Delay> {
+        let (now, patience) = (self.now, self.config.patience);
         let most = (self.queue.party(waiter).waiting / SHARE).min(MOST_RESULTS);
-        (most > 1 && !self.config.patience.is_zero()).then(|| Delay { most, until: self.now + self.config.patience })
+        (most >= FEWEST_RESULTS && !patience.is_zero()).then(|| Delay {
+            most,
+            now,
+            until: now + patience,
+            pace: patience / PACE,
+        })
     }
 }

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -58,6 +59,8 @@ pub(super) struct Peer {
     pub(super) in_doubt: u8,
     /// Results in its outbox that the driver has not been told of.
     delayed: u32,
+    /// When the last result came that might have been delayed.
+    result: Instant,
 }
 
 /// How long a result may wait for others.
@@ -65,7 +68,10 @@ pub(super) struct Peer {
 pub(super) struct Delay {
     /// Until there are so many.
     pub(super) most: u32,
+    pub(super) now: Instant,
     pub(super) until: Instant,
+    /// If the one before came no longer ago.
+    pub(super) pace: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +156,7 @@ impl Peers {
             doubt: 0,
             in_doubt: 0,
             delayed: 0,
+            result: Instant::EPOCH,
         }));
         conn
     }
@@ -196,6 +203,10 @@ impl Peers {
     /// Queues a WORK_COMPLETE, of which the driver may be told later.
     pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, delay: Option<Delay>) {
         let kind = PacketType::WORK_COMPLETE;
+        let delay = delay.filter(|delay| {
+            let before = self.get_mut(index).map(|peer| core::mem::replace(&mut peer.result, delay.now));
+            before.is_some_and(|before| delay.now.saturating_since(before) <= delay.pace)
+        });
         self.write(index, delay, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
     }
 

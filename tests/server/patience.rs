@@ -118,21 +118,24 @@ fn results_for_a_client_with_many_jobs_leave_together() {
         net.send(worker, &["GRAB_JOB", &format!("WORK_COMPLETE H:lap:{number}|r")]);
         net.take(client).len()
     };
-    // A quarter of those that still wait, which are 52 then.
-    assert_eq!((1..=13).map(|number| complete(&mut net, number)).collect::<Vec<_>>(), [&[0; 12][..], &[13]].concat());
-    // Those that come alone wait for a moment.
-    assert_eq!(complete(&mut net, 14), 0);
+    // The first comes alone; then a quarter of those that still wait leave together, which are 51 at last.
+    assert_eq!(
+        (1..=14).map(|number| complete(&mut net, number)).collect::<Vec<_>>(),
+        [&[1; 1][..], &[0; 12], &[13]].concat()
+    );
+    // What nothing follows waits for a moment, and what comes after that has nothing to wait for.
+    assert_eq!(complete(&mut net, 15), 0);
     assert_eq!(net.wait, Some(net.now + millis(1)));
     net.pass(millis(1));
-    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:14|r"]);
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:15|r"]);
+    assert_eq!(complete(&mut net, 16), 1);
     // Any other packet takes them along.
-    assert_eq!(complete(&mut net, 15), 0);
-    assert_eq!(net.ask(client, &["ECHO_REQ x"]), ["WORK_COMPLETE H:lap:15|r", "ECHO_RES x"]);
-    let left = (16..=57).map(|number| complete(&mut net, number)).sum::<usize>();
-    net.pass(millis(1));
-    assert_eq!(left + net.take(client).len(), 42);
-    // Seven wait: each is told at once.
-    assert_eq!((58..=64).map(|number| complete(&mut net, number)).collect::<Vec<_>>(), [1; 7]);
+    assert_eq!(complete(&mut net, 17), 0);
+    assert_eq!(net.ask(client, &["ECHO_REQ x"]), ["WORK_COMPLETE H:lap:17|r", "ECHO_RES x"]);
+    let soon = (18..=33).map(|number| complete(&mut net, number)).sum::<usize>();
+    // Less than 32 wait: each is told at once.
+    assert_eq!(soon + complete(&mut net, 34), 17);
+    assert_eq!((35..=64).map(|number| complete(&mut net, number)).collect::<Vec<_>>(), [1; 30]);
     assert!(net.wait.is_none());
 }
 
@@ -140,21 +143,24 @@ fn results_for_a_client_with_many_jobs_leave_together() {
 fn large_results_do_not_wait_for_others() {
     let mut net = patient();
     let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
-    let worker = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "GRAB_JOB", "GRAB_JOB", "WORK_COMPLETE H:lap:1|r"]);
     net.take(client);
-    net.send(worker, &[&format!("WORK_COMPLETE H:lap:1|{}", "x".repeat(20_000))]);
-    assert_eq!(net.take(client).len(), 1);
+    net.send(worker, &["WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(net.take(client).len(), 0);
+    net.send(worker, &[&format!("WORK_COMPLETE H:lap:3|{}", "x".repeat(20_000))]);
+    assert_eq!(net.take(client).len(), 2);
 }
 
 #[test]
 fn results_that_wait_are_sent_before_a_connection_is_closed() {
     let mut net = patient();
     let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
-    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|r"]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|r", "GRAB_JOB"]);
     net.take(client);
+    net.send(worker, &["WORK_COMPLETE H:lap:2|r"]);
     assert!(net.take(client).is_empty());
     net.server.close(net.now);
     net.run();
-    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:1|r"]);
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:2|r"]);
     assert!(net.disconnected.contains(&client) && net.disconnected.contains(&worker));
 }
