@@ -103,11 +103,6 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
         make_room(stream, size);
         return Ok(None);
     }
-    if size == 0 {
-        // It shares nothing.
-        stream.advance(HEADER);
-        return Ok(Some(Frame { magic, kind, body: Bytes::new() }));
-    }
     let mut body = stream.split_to(HEADER + size).freeze();
     body.advance(HEADER);
     if size > LARGE {
