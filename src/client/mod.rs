@@ -212,6 +212,7 @@ impl Client {
         for place in 0..self.links.len() {
             let replies = self.links.close(place);
             self.end_requests(place, replies, &RequestError::Closed);
+            self.remove_if_done(place);
         }
         self.links.event(Event::Closed);
     }

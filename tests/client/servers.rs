@@ -298,6 +298,23 @@ fn by_unique_a_server_that_is_down_has_an_heir_and_the_ring_follows_the_list() {
 }
 
 #[test]
+fn a_removal_that_is_under_way_ends_before_closed_and_none_begins_behind_it() {
+    let mut rig = client(&["a", "b"]);
+    let job = submit(&mut rig, Job::new("f", "x"));
+    rig.connect();
+    let (a, b) = (server_of(&rig, "a"), server_of(&rig, "b"));
+    rig.act(|client, now| client.remove_server(a, true, now)).expect("there");
+    rig.events();
+    rig.act(Client::close);
+    let events = rig.events();
+    assert!(matches!(&events[0], Event::Done { job: id, .. } if *id == job), "{events:?}");
+    assert_eq!(events[1..], [Event::Removed { server: a }, Event::Closed]);
+    let refused = rig.act(|client, now| client.remove_server(b, true, now)).expect_err("it has closed");
+    assert_eq!((refused.reason, refused.value), (Reason::Closed, b));
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
 fn a_second_close_says_nothing_more() {
     let mut rig = client(&["a"]);
     submit(&mut rig, Job::new("f", "x"));

@@ -397,6 +397,22 @@ fn one_that_drains_does_not_go_to_sleep() {
 }
 
 #[test]
+fn a_removal_that_is_under_way_ends_before_closed_and_none_begins_behind_it() {
+    let (mut rig, [a, _]) = two_servers(|_| {});
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    let servers: Vec<_> = rig.machine.servers().map(|(server, ..)| server).collect();
+    rig.act(|worker, now| worker.remove_server(servers[0], true, now)).expect("there");
+    rig.act(|worker, now| worker.close(now));
+    let gone = Event::Gone { task, reason: Gone::Disconnected };
+    assert_eq!(rig.events(), [gone, Event::Removed { server: servers[0] }, Event::Closed]);
+    complete_late(&mut rig, task);
+    let refused = rig.act(|worker, now| worker.remove_server(servers[1], true, now)).expect_err("it has closed");
+    assert_eq!((refused.reason, refused.value), (Reason::Closed, servers[1]));
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
 fn a_loss_ends_what_waited_for_the_server() {
     // The other server is asked in its stead.
     let (mut rig, [a, b]) = two_servers(|_| {});
