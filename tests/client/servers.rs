@@ -352,3 +352,32 @@ fn a_submission_tells_the_machine_the_time() {
     });
     assert!(told.is_some_and(|at| at > lost), "{told:?}");
 }
+
+#[test]
+fn a_status_that_will_not_come_is_told() {
+    let mut rig = client(&["a"]);
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    let request = rig.act(|client, now| client.status(job, now)).expect("it has a handle");
+    rig.receive(conn, &[packet(T::NOOP, "")]);
+    assert_eq!(rig.disconnects(), [], "a wake-up is nothing to a client");
+    rig.events();
+    rig.close(conn, CloseReason::Reset);
+    let result = Err(RequestError::Lost(CloseReason::Reset));
+    assert!(rig.events().contains(&Event::Status { request, result }));
+    assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn a_server_that_cannot_tell_whether_it_knows_a_shared_job_has_told_all_there_is() {
+    let mut rig = client(&["a"]);
+    let jobs = ["1", "2"].map(|_| submit(&mut rig, Job::new("f", "x").unique("u")));
+    let conn = rig.connect();
+    let created = || packet(T::JOB_CREATED, "H:x:1");
+    rig.receive(conn, &[created(), created(), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert_eq!(outcomes(&mut rig), [(jobs[0], complete("y"))]);
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!(outcomes(&mut rig), [(jobs[1], complete("y"))]);
+    assert!(rig.machine.is_empty());
+}

@@ -512,3 +512,42 @@ fn one_that_is_not_polled_is_not_read_and_what_breaks_the_protocol_is_thrown_awa
     assert!(resumed > 0);
     assert!(stream.is_empty(), "{:?}", Bytes::from(stream));
 }
+
+#[test]
+fn a_farewell_that_is_refused_is_a_farewell() {
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[no_job()]);
+    rig.act(|worker, now| worker.drain(now));
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!((rig.events(), rig.disconnects()), (vec![Event::Closed], vec![conn]));
+}
+
+#[test]
+fn a_grab_that_no_form_of_is_known_sleeps_and_is_told() {
+    let mut plain = config(&["a"]);
+    plain.grab = gearwheel::worker::Grab::Plain;
+    let mut rig = Rig::new(Worker::new(plain).expect("valid"));
+    register(&mut rig, "f");
+    let conn = rig.connect();
+    rig.sent(conn);
+    rig.events();
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert!(matches!(&rig.events()[..], [Event::ServerError { error, .. }] if &*error.code == "INVALID_COMMAND"));
+    assert_eq!(rig.sent_names(conn), ["PRE_SLEEP"]);
+    // While it drains there is nothing to sleep for.
+    rig.receive(conn, &[packet(T::NOOP, "")]);
+    rig.act(|worker, now| worker.drain(now));
+    rig.sent(conn);
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!(rig.sent_names(conn), ["ECHO_REQ"]);
+}
+
+#[test]
+fn a_server_that_comes_is_dialled_only_for_somebody() {
+    let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
+    rig.act(|worker, now| worker.add_server("b".parse().expect("an address"), now)).expect("new");
+    assert_eq!(rig.connects(), [], "it has no function");
+    rig.act(|worker, now| worker.drain(now));
+    rig.act(|worker, now| worker.add_server("c".parse().expect("an address"), now)).expect("new");
+    assert_eq!((rig.connects(), rig.wait), (vec![], None));
+}
