@@ -35,7 +35,11 @@ impl World {
     /// Where nothing holds a job up, it is run at once; submissions that share a job each hear of it once.
     pub(super) fn probe(&mut self) {
         // A worker's time limit would end the jobs of the probe.
-        if self.timed || !self.servers.iter().all(|slot| slot.prompt && slot.habits.is_none() && slot.server.is_some())
+        if self.timed
+            || !self
+                .servers
+                .iter()
+                .all(|slot| slot.prompt && !slot.picky && slot.habits.is_none() && slot.server.is_some())
         {
             return;
         }
