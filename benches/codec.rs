@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use gearwheel::wire::{self, Magic, Packet, PacketType};
 
 #[path = "../src/outbox.rs"]
-#[allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "the bench needs some of it")]
+#[allow(dead_code, unreachable_pub, unused_imports, clippy::allow_attributes, reason = "the bench needs some of it")]
 mod outbox;
 
 mod common;

@@ -16,7 +16,7 @@ mod common {
     pub mod simulation;
 }
 
-use common::net::Fault;
+use common::net::{Fault, Trace};
 use common::simulation::{Report, Script, run, shrink};
 
 /// Runs Gearwheel's machines on a virtual network with faults.
@@ -41,10 +41,11 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| {}));
     let begun = Instant::now();
     let mut sum = Report::default();
+    let trace = if arguments.trace { Trace::Whole } else { Trace::Hash };
     let mut failures = 0;
     let mut held = 0;
     for seed in arguments.start..arguments.start.saturating_add(arguments.seeds) {
-        match run(&Script::new(seed), arguments.trace) {
+        match run(&Script::new(seed), trace) {
             Ok(report) => {
                 print!("{}", report.trace);
                 sum.add(&report);
@@ -77,13 +78,14 @@ fn main() -> ExitCode {
     println!("faults injected: {}", faults.collect::<Vec<_>>().join(", "));
     let outcomes = sum.outcomes.iter().map(|(outcome, count)| format!("{outcome} {count}"));
     println!("jobs: {}", outcomes.collect::<Vec<_>>().join(", "));
+    println!("hash of all traces: {:016x}", sum.digest);
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A short script that still breaks a rule.
 fn show_shrunk(seed: u64) {
     let script = shrink(Script::new(seed));
-    let cause = run(&script, false).err().unwrap_or_default();
+    let cause = run(&script, Trace::Off).err().unwrap_or_default();
     println!("shrunk: {cause}");
     println!(
         "  {} servers, {} clients, {} workers, a storm of {} ms",

@@ -28,7 +28,16 @@ mod tests {
 
     #[test]
     fn hashes_are_libhashkits() {
-        for (payload, hash) in [("", 0), ("test", 3_766_773_432), ("hello world!", 1_840_336_538)] {
+        for (payload, hash) in [
+            ("", 0),
+            ("test", 3_766_773_432),
+            ("hello world!", 1_840_336_538),
+            // One, two and three bytes behind the last block of four.
+            ("a", 2_289_228_744),
+            ("ab", 2_181_799_184),
+            ("abc", 634_628_250),
+            ("abcde", 1_054_115_107),
+        ] {
             assert_eq!(payload_hash(payload.as_bytes()), hash, "{payload:?}");
         }
     }

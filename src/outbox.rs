@@ -245,3 +245,30 @@ impl Batch {
         self.tail.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_connection_keeps_its_room_and_a_quiet_one_gives_it_back() {
+        let mut out = Outbox::default();
+        let payload = Bytes::from(alloc::vec![b'x'; 1000]);
+        // What so many packets leave of room when all are written.
+        let mut room_after = |count| {
+            for _ in 0..count {
+                let _ = out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(&payload));
+            }
+            assert_eq!(out.waiting(), count * 1012);
+            out.advance(usize::MAX);
+            assert_eq!(out.waiting(), 0);
+            out.tail.capacity()
+        };
+        assert!(room_after(3) <= 2 * KEPT);
+        assert!(room_after(50) >= 50 * 1012, "it writes again into the same room");
+        assert!(room_after(50) >= 50 * 1012);
+        assert!(room_after(1) <= KEPT, "it needs no more than a little now");
+        assert!(room_after(200) <= KEPT_BUSY, "nobody keeps so much");
+        assert!(room_after(50) >= 50 * 1012);
+    }
+}

@@ -2,7 +2,7 @@
 //! simulation hold.
 
 use super::cursor::Cursor;
-use super::net::{Fault, MILLISECOND};
+use super::net::{Fault, MILLISECOND, Trace};
 use super::simulation::{Script, Step, run as simulate};
 
 pub fn run(data: &[u8]) {
@@ -42,7 +42,7 @@ pub fn run(data: &[u8]) {
         ));
     }
     let script = Script { seed, servers, clients, workers, operators, chances, storm: at + MILLISECOND, steps };
-    if let Err(cause) = simulate(&script, false) {
+    if let Err(cause) = simulate(&script, Trace::Off) {
         panic!("{cause}\n{script:?}");
     }
 }

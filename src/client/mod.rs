@@ -220,6 +220,7 @@ impl Client {
             let replies = self.links.close(place);
             self.jobs.lay_all_ghosts(place);
             self.end_requests(place, replies, &RequestError::Closed);
+            self.remove_if_done(place);
         }
         self.links.event(Event::Closed);
     }

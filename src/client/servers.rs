@@ -54,9 +54,12 @@ impl Client {
     /// and go by their [`Retry`](crate::Retry). [`Event::Removed`] says when it is gone.
     ///
     /// # Errors
-    /// There is no such server.
+    /// There is no such server, or the client has closed.
     pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
         self.links.advance_clock(now);
+        if self.closed {
+            return Err(Rejected::new(Reason::Closed, server));
+        }
         let Some(place) = self.links.place_of_server(server) else {
             return Err(Rejected::new(Reason::Unknown("job server"), server));
         };

@@ -633,6 +633,8 @@ impl Machine for Server {
                     self.life = Life::Closed;
                     return Output::Event(Event::Closed);
                 }
+                // A delayed job that is kept for the next server is due in that one.
+                None if self.life == Life::Closed => return Output::Wait(None),
                 None => {
                     let patience = earlier(self.queue.next_tired(), self.peers.next_announcement());
                     return Output::Wait(earlier(self.queue.timers.next(), patience));

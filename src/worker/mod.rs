@@ -343,6 +343,7 @@ impl Worker {
         for place in 0..self.links.len() {
             self.links.close(place);
             self.orphan(place);
+            self.removed(place);
         }
         self.end_of_all();
     }
@@ -543,7 +544,8 @@ impl Worker {
 
     /// Says farewell to each server that is to be left, once no job of it is in hand or under way.
     fn leave_if_done(&mut self) {
-        if self.stop != Stop::Draining && self.links.iter().all(|link| link.removal == Removal::None) {
+        let none_leaves = self.stop == Stop::No && self.links.iter().all(|link| link.removal == Removal::None);
+        if none_leaves || self.stop == Stop::Closed {
             return;
         }
         for place in 0..self.sides.len() {
@@ -556,11 +558,7 @@ impl Worker {
             if !self.links.is_up(place) {
                 *side = Side::new(self.grab);
                 self.links.close(place);
-                if let Some(link) = self.links.get_mut(place).filter(|_| removed) {
-                    link.removal = Removal::Done;
-                    let server = link.id;
-                    self.links.event(Event::Removed { server });
-                }
+                self.removed(place);
             } else if side.grabs == 0 && !in_hand && !side.leaving {
                 side.leaving = true;
                 self.links.send(place, PacketType::ECHO_REQ, &[], None, Some(Reply::Farewell));

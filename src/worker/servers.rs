@@ -1,6 +1,6 @@
 //! The job servers of a worker: who comes and who goes.
 
-use super::{Side, Stop, Worker};
+use super::{Event, Side, Stop, Worker};
 use crate::address::Address;
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::ServerId;
@@ -81,9 +81,12 @@ impl Worker {
     /// [`Event::Removed`](super::Event::Removed) says when it is gone.
     ///
     /// # Errors
-    /// There is no such server.
+    /// There is no such server, or the worker has closed.
     pub fn remove_server(&mut self, server: ServerId, drain: bool, now: Instant) -> Result<(), Rejected<ServerId>> {
         self.links.advance_clock(now);
+        if self.stop == Stop::Closed {
+            return Err(Rejected::new(Reason::Closed, server));
+        }
         let Some(place) = self.links.place_of_server(server) else {
             return Err(Rejected::new(Reason::Unknown("job server"), server));
         };
@@ -95,5 +98,14 @@ impl Worker {
         }
         self.leave_if_done();
         Ok(())
+    }
+
+    /// The connection to a server is closed: if that is what its removal waited for, it is gone.
+    pub(super) fn removed(&mut self, place: usize) {
+        if let Some(link) = self.links.get_mut(place).filter(|link| link.removal == Removal::Draining) {
+            link.removal = Removal::Done;
+            let server = link.id;
+            self.links.event(Event::Removed { server });
+        }
     }
 }

@@ -300,3 +300,19 @@ fn the_idle_time_begins_when_the_job_is_accepted_and_with_each_sign_of_life() {
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:2"), packet(T::WORK_COMPLETE, "H:x:2|z")]);
     assert_eq!(outcomes(&mut rig), [(next, complete("z"))]);
 }
+
+#[test]
+fn a_large_upload_that_was_taken_at_once_may_be_on_its_way_still() {
+    for (size, patient) in [(200 << 10, false), (300 << 10, true)] {
+        let mut rig = client(&["a"]);
+        rig.writable = false;
+        submit(&mut rig, Job::new("f", vec![b'x'; size]));
+        let conn = rig.connect();
+        rig.pass(secs(14));
+        rig.write(conn, usize::MAX);
+        rig.pass(secs(1));
+        assert_eq!(rig.disconnects().is_empty(), patient, "{size} bytes");
+        rig.pass(secs(15));
+        assert_eq!(rig.disconnects().len(), usize::from(patient), "it has had its time");
+    }
+}

@@ -301,6 +301,23 @@ fn by_unique_a_server_that_is_down_has_an_heir_and_the_ring_follows_the_list() {
 }
 
 #[test]
+fn a_removal_that_is_under_way_ends_before_closed_and_none_begins_behind_it() {
+    let mut rig = client(&["a", "b"]);
+    let job = submit(&mut rig, Job::new("f", "x"));
+    rig.connect();
+    let (a, b) = (server_of(&rig, "a"), server_of(&rig, "b"));
+    rig.act(|client, now| client.remove_server(a, true, now)).expect("there");
+    rig.events();
+    rig.act(Client::close);
+    let events = rig.events();
+    assert!(matches!(&events[0], Event::Done { job: id, .. } if *id == job), "{events:?}");
+    assert_eq!(events[1..], [Event::Removed { server: a }, Event::Closed]);
+    let refused = rig.act(|client, now| client.remove_server(b, true, now)).expect_err("it has closed");
+    assert_eq!((refused.reason, refused.value), (Reason::Closed, b));
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
 fn a_second_close_says_nothing_more() {
     let mut rig = client(&["a"]);
     submit(&mut rig, Job::new("f", "x"));
@@ -337,4 +354,33 @@ fn a_submission_tells_the_machine_the_time() {
         _ => None,
     });
     assert!(told.is_some_and(|at| at > lost), "{told:?}");
+}
+
+#[test]
+fn a_status_that_will_not_come_is_told() {
+    let mut rig = client(&["a"]);
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    let request = rig.act(|client, now| client.status(job, now)).expect("it has a handle");
+    rig.receive(conn, &[packet(T::NOOP, "")]);
+    assert_eq!(rig.disconnects(), [], "a wake-up is nothing to a client");
+    rig.events();
+    rig.close(conn, CloseReason::Reset);
+    let result = Err(RequestError::Lost(CloseReason::Reset));
+    assert!(rig.events().contains(&Event::Status { request, result }));
+    assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn a_server_that_cannot_tell_whether_it_knows_a_shared_job_has_told_all_there_is() {
+    let mut rig = client(&["a"]);
+    let jobs = ["1", "2"].map(|_| submit(&mut rig, Job::new("f", "x").unique("u")));
+    let conn = rig.connect();
+    let created = || packet(T::JOB_CREATED, "H:x:1");
+    rig.receive(conn, &[created(), created(), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert_eq!(outcomes(&mut rig), [(jobs[0], complete("y"))]);
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!(outcomes(&mut rig), [(jobs[1], complete("y"))]);
+    assert!(rig.machine.is_empty());
 }

@@ -208,6 +208,17 @@ fn an_idle_server_that_drains_closes_at_once_and_stays_closed() {
 }
 
 #[test]
+fn a_closed_server_waits_for_nothing_and_keeps_the_time_of_a_delayed_job() {
+    let mut net = Net::new();
+    net.peer(&["SUBMIT_JOB_EPOCH f||1800000100|x"]);
+    assert!(net.wait.is_some());
+    net.server.drain(net.now);
+    net.run();
+    assert_eq!((net.events.last(), net.wait), (Some(&Event::Closed), None));
+    assert_eq!(net.server.queued().next().and_then(|job| job.not_before), Some(secs(1_800_000_100)));
+}
+
+#[test]
 fn a_drain_while_it_closes_opens_nothing_again() {
     let (mut net, conn) = congested(|_| {});
     net.server.close(net.now);

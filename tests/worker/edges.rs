@@ -397,6 +397,22 @@ fn one_that_drains_does_not_go_to_sleep() {
 }
 
 #[test]
+fn a_removal_that_is_under_way_ends_before_closed_and_none_begins_behind_it() {
+    let (mut rig, [a, _]) = two_servers(|_| {});
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    let servers: Vec<_> = rig.machine.servers().map(|server| server.server).collect();
+    rig.act(|worker, now| worker.remove_server(servers[0], true, now)).expect("there");
+    rig.act(|worker, now| worker.close(now));
+    let gone = Event::Gone { task, reason: Gone::Disconnected };
+    assert_eq!(rig.events(), [gone, Event::Removed { server: servers[0] }, Event::Closed]);
+    complete_late(&mut rig, task);
+    let refused = rig.act(|worker, now| worker.remove_server(servers[1], true, now)).expect_err("it has closed");
+    assert_eq!((refused.reason, refused.value), (Reason::Closed, servers[1]));
+    assert_eq!(rig.events(), []);
+}
+
+#[test]
 fn a_loss_ends_what_waited_for_the_server() {
     // The other server is asked in its stead.
     let (mut rig, [a, b]) = two_servers(|_| {});
@@ -496,4 +512,43 @@ fn one_that_is_not_polled_is_not_read_and_what_breaks_the_protocol_is_thrown_awa
     }
     assert!(resumed > 0);
     assert!(stream.is_empty(), "{:?}", Bytes::from(stream));
+}
+
+#[test]
+fn a_farewell_that_is_refused_is_a_farewell() {
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[no_job()]);
+    rig.act(|worker, now| worker.drain(now));
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!((rig.events(), rig.disconnects()), (vec![Event::Closed], vec![conn]));
+}
+
+#[test]
+fn a_grab_that_no_form_of_is_known_sleeps_and_is_told() {
+    let mut plain = config(&["a"]);
+    plain.grab = gearwheel::worker::Grab::Plain;
+    let mut rig = Rig::new(Worker::new(plain).expect("valid"));
+    register(&mut rig, "f");
+    let conn = rig.connect();
+    rig.sent(conn);
+    rig.events();
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert!(matches!(&rig.events()[..], [Event::ServerError { error, .. }] if &*error.code == "INVALID_COMMAND"));
+    assert_eq!(rig.sent_names(conn), ["PRE_SLEEP"]);
+    // While it drains there is nothing to sleep for.
+    rig.receive(conn, &[packet(T::NOOP, "")]);
+    rig.act(|worker, now| worker.drain(now));
+    rig.sent(conn);
+    rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
+    assert_eq!(rig.sent_names(conn), ["ECHO_REQ"]);
+}
+
+#[test]
+fn a_server_that_comes_is_dialled_only_for_somebody() {
+    let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
+    rig.act(|worker, now| worker.add_server("b".parse().expect("an address"), now)).expect("new");
+    assert_eq!(rig.connects(), [], "it has no function");
+    rig.act(|worker, now| worker.drain(now));
+    rig.act(|worker, now| worker.add_server("c".parse().expect("an address"), now)).expect("new");
+    assert_eq!((rig.connects(), rig.wait), (vec![], None));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use gearwheel::{Batch, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
 
-use super::{EndId, Fault, HostId, Net, Occurrence};
+use super::{EndId, Fault, HostId, Net, Occurrence, digest};
 
 struct Socket {
     end: EndId,
@@ -375,8 +375,4 @@ impl<M: Machine<Event: Debug>> Driver<M> {
             other => panic!("an input that means nothing made the machine say {other:?}"),
         }
     }
-}
-
-fn digest(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }

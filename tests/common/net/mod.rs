@@ -56,6 +56,37 @@ pub enum Occurrence {
     Errand(u64),
 }
 
+/// What is kept of all that happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trace {
+    Off,
+    /// A hash of it: two runs are alike if theirs are.
+    Hash,
+    /// The text, and its hash.
+    Whole,
+}
+
+const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a of the bytes of a text.
+struct Digest<'a>(&'a mut u64);
+
+impl fmt::Write for Digest<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        *self.0 = text.bytes().fold(*self.0, fnv);
+        Ok(())
+    }
+}
+
+fn fnv(hash: u64, byte: u8) -> u64 {
+    (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+}
+
+/// A hash of some bytes.
+fn digest(bytes: &[u8]) -> u64 {
+    bytes.iter().copied().fold(FNV_BASIS, fnv)
+}
+
 enum Mail {
     Host(Occurrence),
     Arrive(EndId, Bytes),
@@ -113,7 +144,9 @@ pub struct Net {
     next_end: EndId,
     pub dice: Dice,
     pub faults: Faults,
-    trace: Option<String>,
+    keep: Trace,
+    trace: String,
+    digest: u64,
     /// What was handed to the net on tapped ends, in order.
     pub tapped: Vec<(HostId, EndId, Bytes)>,
     pub connects: u64,
@@ -135,7 +168,9 @@ impl Net {
             next_end: 0,
             dice: Dice::new(seed),
             faults: Faults::default(),
-            trace: None,
+            keep: Trace::Off,
+            trace: String::new(),
+            digest: FNV_BASIS,
             tapped: Vec::new(),
             connects: 0,
             carried: 0,
@@ -153,18 +188,29 @@ impl Net {
         self.now
     }
 
-    pub fn keep_trace(&mut self) {
-        self.trace.get_or_insert_default();
+    pub fn keep_trace(&mut self, keep: Trace) {
+        self.keep = keep;
     }
 
     pub fn trace(&self) -> &str {
-        self.trace.as_deref().unwrap_or_default()
+        &self.trace
     }
 
-    /// Writes a line into the trace, if one is kept.
+    /// The hash of the trace.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Writes a line into the trace, if there is one.
     pub fn note(&mut self, line: fmt::Arguments<'_>) {
-        if let Some(trace) = &mut self.trace {
-            let _ = writeln!(trace, "{:>14.6} {line}", self.now as f64 / 1e6);
+        if self.keep == Trace::Off {
+            return;
+        }
+        let (millis, nanos) = (self.now / MILLISECOND, self.now % MILLISECOND);
+        let line = format_args!("{millis:>8}.{nanos:06} {line}");
+        let _ = writeln!(Digest(&mut self.digest), "{line}");
+        if self.keep == Trace::Whole {
+            let _ = writeln!(self.trace, "{line}");
         }
     }
 

@@ -175,7 +175,7 @@ impl World {
     pub(super) fn abandon(&mut self, place: usize, dice: u64) {
         let slot = &mut self.clients[place];
         let (Some(driver), false) = (&mut slot.driver, slot.jobs.is_empty()) else { return };
-        let at = dice as usize % slot.jobs.len();
+        let at = (dice % slot.jobs.len() as u64) as usize;
         let (id, number) = slot.jobs.iter().nth(at).map(|(id, number)| (*id, *number)).expect("counted");
         self.records[number].abandoned = true;
         driver.act(&mut self.net, |client, now| client.abandon(id, now));

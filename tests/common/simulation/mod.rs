@@ -38,7 +38,7 @@ pub use self::script::{Report, Script, Step, run, shrink};
 use self::servers::{AnyServer, ServerSlot};
 use self::toy::Habits;
 use self::workers::WorkerSlot;
-use super::net::{Dice, Fault, HostId, Net, Occurrence, SECOND, WORLD};
+use super::net::{Dice, Fault, HostId, Net, Occurrence, SECOND, Trace, WORLD};
 
 const FUNCTIONS: [&str; 3] = ["reverse", "resize", "mail"];
 /// When a run begins, in seconds since 1970.
@@ -82,11 +82,9 @@ struct World {
 }
 
 impl World {
-    fn new(script: Script, trace: bool) -> Self {
+    fn new(script: Script, trace: Trace) -> Self {
         let mut net = Net::new(script.seed);
-        if trace {
-            net.keep_trace();
-        }
+        net.keep_trace(trace);
         for (fault, chance) in Fault::ALL.into_iter().zip(&script.chances) {
             net.faults.set(fault, *chance);
         }
@@ -471,5 +469,6 @@ impl World {
         report.outputs = self.outputs;
         report.connects = self.net.connects;
         report.carried = self.net.carried;
+        report.digest = self.net.digest();
     }
 }

@@ -34,13 +34,18 @@ struct Heard {
 impl World {
     /// Where nothing holds a job up, it is run at once; submissions that share a job each hear of it once.
     pub(super) fn probe(&mut self) {
-        if !self.servers.iter().all(|slot| slot.prompt && slot.habits.is_none() && slot.server.is_some()) {
+        // A worker's time limit would end the jobs of the probe.
+        if self.timed
+            || !self
+                .servers
+                .iter()
+                .all(|slot| slot.prompt && !slot.picky && slot.habits.is_none() && slot.server.is_some())
+        {
             return;
         }
         for client in 0..self.clients.len() {
-            for function in FUNCTIONS {
-                self.probe_once(client, function);
-            }
+            let function = FUNCTIONS[(self.script.seed % 3) as usize];
+            self.probe_once(client, function);
         }
     }
 

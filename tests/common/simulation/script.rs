@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::super::net::{Dice, Fault, HostId, SECOND};
+use super::super::net::{Dice, Fault, HostId, SECOND, Trace};
 use super::World;
 
 /// What happens in a run, all of it.
@@ -158,6 +158,8 @@ pub struct Report {
     pub connects: u64,
     pub carried: u64,
     pub trace: String,
+    /// A hash of the trace; of several runs, of theirs in order.
+    pub digest: u64,
 }
 
 impl Report {
@@ -171,11 +173,12 @@ impl Report {
         self.outputs += other.outputs;
         self.connects += other.connects;
         self.carried += other.carried;
+        self.digest = self.digest.rotate_left(5).wrapping_mul(0x100_0000_01b3) ^ other.digest;
     }
 }
 
 /// Runs a script; what was wrong, if anything.
-pub fn run(script: &Script, trace: bool) -> Result<Report, String> {
+pub fn run(script: &Script, trace: Trace) -> Result<Report, String> {
     let mut report = Report::default();
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(script.clone(), trace);
@@ -192,14 +195,14 @@ pub fn run(script: &Script, trace: bool) -> Result<Report, String> {
             let text = cause.downcast_ref::<String>().cloned();
             let text = text.or_else(|| cause.downcast_ref::<&str>().map(|text| (*text).into()));
             let text = text.unwrap_or_else(|| "a panic".into());
-            Err(if trace { format!("{}{text}", report.trace) } else { text })
+            Err(if trace == Trace::Whole { format!("{}{text}", report.trace) } else { text })
         }
     }
 }
 
 /// A shorter script that fails, too.
 pub fn shrink(mut script: Script) -> Script {
-    let fails = |script: &Script| run(script, false).is_err();
+    let fails = |script: &Script| run(script, Trace::Off).is_err();
     let mut size = script.steps.len();
     while size > 0 {
         let mut at = 0;
