@@ -99,6 +99,13 @@ fuzz TARGET *OPTIONS:
 fuzz-targets:
     @sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2
 
+# What the tests of the machines run of src/, by file. Needs `cargo install cargo-llvm-cov`, `rustup component add llvm-tools`.
+coverage:
+    cargo llvm-cov --version >/dev/null || { echo "coverage: cargo-llvm-cov is missing" >&2; exit 1; }
+    cargo llvm-cov --locked --lib --test client --test worker --test server --test admin --test wire --test laws \
+        --test faults --test corpus --test memory --test latencies --test simulation \
+        --ignore-filename-regex '(tests|runtimes|fuzz)/'
+
 # Instructions and allocations of the codec and the machines; `just bench machines --grow`, `--against FILE`.
 bench BENCH="*" *ARGS:
     cargo bench --locked --all-features --bench '{{ BENCH }}' -- {{ ARGS }}

@@ -248,10 +248,11 @@ impl Batch {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
+    // The bench of the codec takes this file in, and has no tests.
     #[test]
     fn a_busy_connection_keeps_its_room_and_a_quiet_one_gives_it_back() {
+        use super::*;
+
         let mut out = Outbox::default();
         let payload = Bytes::from(alloc::vec![b'x'; 1000]);
         // What so many packets leave of room when all are written.
