@@ -494,7 +494,7 @@ pub(crate) const ROWS: &[Row] = &[
                 }
                 begun.elapsed().as_millis() < 1_000
             });
-            if grabs > 350 {
+            if grabs > 200 {
                 peer.complaint = Some(format!("it asked {grabs} times in a second"));
             }
         },
