@@ -202,7 +202,8 @@ impl<N: Net> Sockets<N> {
 
     /// Whether all that the machine had for connections that stand has been written.
     pub(crate) fn is_flushed(&self) -> bool {
-        !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
+        // One that is ready may have had its share of a turn, and be written on in the next.
+        self.ready.is_empty() && !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
     }
 
     /// Does one thing that is due while the machine is idle. False: the turn is over.

@@ -615,6 +615,27 @@ fn a_slow_reader_holds_up_nobody_else() {
 
 /// A thread in the user's function cannot be ended: it is waited for, or each attempt would leave another.
 #[test]
+fn a_set_that_drops_what_fills_it_reads_on_at_once() {
+    let server = server();
+    let client = Client::builder()
+        .server(server.address())
+        .timeout(PATIENCE)
+        .configure(|config| {
+            // A part is too much, and the connection stands still until it has been taken.
+            (config.limits.max_unread, config.unread) = (1, client::Unread::Pause);
+        })
+        .build()
+        .expect("a client");
+    let _worker = worker(server.address(), 1);
+    let mut set = client.set_with_events();
+    set.submit(Job::new("chatty", "x")).expect("taken");
+    let begun = Instant::now();
+    let (_, outcome) = set.next().expect("it ends");
+    assert_eq!(outcome, Outcome::Complete("done".into()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn attempts_to_connect_that_hang_are_bounded() {
     let (asked, attempts) = mpsc::channel();
     let hangs = Arc::new(Barrier::new(9));

@@ -23,6 +23,8 @@ mod pipe;
 mod scenarios;
 #[path = "runtimes/streams.rs"]
 mod streams;
+#[path = "runtimes/unread.rs"]
+mod unread;
 
 /// What `tests/tls.rs`, which runs the same scenarios, puts before gearmand.
 mod secured {
@@ -39,7 +41,7 @@ macro_rules! scenarios {
                 #[test]
                 fn $scenario() {
                     #[allow(unused_imports, reason = "a runtime may need but one")]
-                    use crate::{scenarios::*, streams::*};
+                    use crate::{scenarios::*, streams::*, unread::*};
                     $scenario::<$kind>();
                 }
             )*

@@ -322,10 +322,12 @@ fn a_peer_that_takes_little_by_little_gets_its_share_of_a_turn() {
     turn(&mut sockets, &mut toy);
     assert_eq!(wires[0].borrow().write_calls, WRITES_A_TURN);
     assert_eq!(sockets.deadline(), Some(Instant::EPOCH));
+    assert!(!sockets.is_flushed());
     for _ in 0..10 {
         turn(&mut sockets, &mut toy);
     }
     assert_eq!((wires[0].borrow().written.len(), sockets.deadline()), (100, None));
+    assert!(sockets.is_flushed());
 }
 
 #[test]

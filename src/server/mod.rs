@@ -538,13 +538,15 @@ impl Server {
     // What is due after any input.
 
     fn send_wake_ups(&mut self) {
-        let mut woken = core::mem::take(&mut self.queue.woken);
-        for peer in woken.drain(..) {
+        let mut next = 0;
+        // A grab that ends may wake others.
+        while let Some(&peer) = self.queue.woken.get(next) {
+            next += 1;
             if !self.end_wait(peer) {
                 self.peers.send(peer, PacketType::NOOP, &[], None);
             }
         }
-        self.queue.woken = woken;
+        self.queue.woken.clear();
     }
 
     fn settle(&mut self) {

@@ -77,6 +77,8 @@ pub(super) struct Party {
     asleep: bool,
     /// Whether it was woken and has not grabbed since.
     woken: bool,
+    /// For which queue nobody else was woken, as its grab waited.
+    promised: Option<(u32, Priority)>,
 }
 
 impl Party {
@@ -92,6 +94,7 @@ impl Party {
         waiting: 0,
         asleep: false,
         woken: false,
+        promised: None,
     };
 }
 
@@ -360,6 +363,7 @@ impl Queue {
             // It gets the job at once: there is nobody to wake for it.
             Some(peer) => {
                 self.announce(function, priority, 0);
+                self.party_mut(peer).promised = Some((function, priority));
                 self.woken.push(peer);
             }
             None => self.announce(function, priority, self.rules.to_wake()),
@@ -385,8 +389,13 @@ impl Queue {
         let party = self.party_mut(peer);
         party.asleep = false;
         party.woken = false;
+        let promised = party.promised.take();
         let (ability, priority) = next?;
         let Ability { function, timeout, .. } = self.abilities[ability];
+        if let Some((other, at)) = promised.filter(|&(other, at)| (other, at as usize) != (function, priority)) {
+            // Something better has come since: that job is for others.
+            self.announce(other, at, self.rules.to_wake());
+        }
         let Self { functions, jobs, parties, .. } = self;
         let function = &mut functions[function];
         let index = function.queues[priority].pop_front(&mut jobs.table, |job| &mut job.link)?;

@@ -80,6 +80,27 @@ fn a_worker_that_leaves_while_its_grab_waits_takes_no_job_along() {
 }
 
 #[test]
+fn a_job_whose_taker_gets_a_better_one_wakes_others() {
+    let mut net = patient();
+    let client = net.peer(&["SUBMIT_JOB f||1"]);
+    let worker = net.peer(&["CAN_DO f", "CAN_DO g", "GRAB_JOB"]);
+    let dying = net.peer(&["CAN_DO f", "CAN_DO g"]);
+    net.send(client, &["SUBMIT_JOB f||2"]);
+    net.send(dying, &["GRAB_JOB"]);
+    net.send(client, &["SUBMIT_JOB_HIGH g||3"]);
+    net.send(dying, &["GRAB_JOB"]);
+    let sleeper = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
+    net.send(worker, &["WORK_COMPLETE H:lap:1|r", "GRAB_JOB"]);
+    assert!(net.wait.is_some(), "it waits");
+    net.take(worker);
+    // Both come back at once, the one that the waiting grab could do first, then the one that it prefers.
+    net.close(dying);
+    assert_eq!(net.take(worker), ["JOB_ASSIGN H:lap:3|g|3"]);
+    assert_eq!(net.take(sleeper), ["NOOP"]);
+    net.server.audit();
+}
+
+#[test]
 fn a_grab_waits_for_no_job_of_another_function() {
     let mut net = patient();
     let (client, worker) = after_a_job(&mut net);

@@ -118,9 +118,9 @@ impl Queue {
         }
         abilities.remove(index);
         functions[function].workers -= 1;
-        let pass_on = self.rules.worker_wakeup > 0 && self.party(peer).woken;
-        if pass_on {
-            // It was woken for a job that it now will not take: somebody else must be.
+        let was_promised = self.party_mut(peer).promised.take_if(|(promised, _)| *promised == function).is_some();
+        if was_promised || self.rules.worker_wakeup > 0 && self.party(peer).woken {
+            // It was to take a job that it now will not take: somebody else must.
             for priority in [Priority::High, Priority::Normal, Priority::Low] {
                 if !self.functions[function].queues[priority as usize].is_empty() {
                     self.announce(function, priority, self.rules.to_wake());

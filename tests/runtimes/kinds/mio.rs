@@ -1,0 +1,172 @@
+//! mio in the words of the scenarios.
+
+use super::*;
+use crate::pipe;
+use gearwheel::mio::{Admin, Client, Pending, Server, Stream, Worker};
+use rustix::net::{AddressFamily, SocketType};
+
+use std::sync::atomic::Ordering::Relaxed;
+
+pub(crate) enum Mio {}
+
+impl Kind for Mio {
+    type Server = Owned<Server>;
+    type Stream = Stream;
+    type Client = Client;
+    type Pending = Pending;
+    type Worker = Arc<Owned<Worker>>;
+
+    fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
+        let server =
+            secured!(server Server::builder()).configure(configure).listen_on(listening(at)).build().expect("a server");
+        server.spawn().expect("a thread");
+        Owned(server, Server::close)
+    }
+
+    fn address(server: &Self::Server) -> SocketAddr {
+        server.0.local_addr()
+    }
+
+    fn addresses(server: &Self::Server) -> Vec<Address> {
+        server.0.addresses().to_vec()
+    }
+
+    fn server_on(doors: Vec<any::Listening>, configure: fn(&mut Config)) -> Self::Server {
+        let builder = secured!(server Server::builder());
+        let builder = doors.into_iter().fold(builder, |builder, door| builder.listen_on(door));
+        let server = builder.configure(configure).build().expect("a server");
+        server.spawn().expect("a thread");
+        Owned(server, Server::close)
+    }
+
+    fn serve(server: &Self::Server, stream: Stream, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
+        server.0.serve(stream, peer)
+    }
+
+    fn objects() -> (Stream, Stream) {
+        let (a, b) = pipe::sources();
+        (Stream::object(a), Stream::object(b))
+    }
+
+    fn grenade() -> Stream {
+        Stream::object(pipe::Grenade)
+    }
+
+    fn client_by(connect: Connect<Self>, within: Duration, heard: Sender<client::Event>) -> Client {
+        let builder = secured!(client Client::builder()).server("there").connect_with(connect).connect_timeout(within);
+        let builder = builder.configure(|config| impatient(&mut config.connecting));
+        builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
+    }
+
+    fn client_that_waits(within: Duration, done: Arc<AtomicBool>, heard: Sender<client::Event>) -> Client {
+        let connect: Connect<Self> = Box::new(move |_| {
+            assert!(!done.load(Relaxed));
+            // It is never told to connect.
+            let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            Ok(TcpStream::from(socket).into())
+        });
+        Self::client_by(connect, within, heard)
+    }
+
+    fn client_heard(at: impl ToString, heard: Sender<client::Event>) -> Client {
+        let builder = Client::builder().server(at.to_string());
+        builder.on_event(move |event| drop(heard.send(event))).spawn().expect("a client")
+    }
+
+    fn worker_by(connect: Connect<Self>, concurrency: usize) -> Self::Worker {
+        let builder = secured!(worker Worker::builder()).server("there").connect_with(connect).concurrency(concurrency);
+        let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
+        Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
+    }
+
+    fn workers(at: impl ToString, connect: Option<Connect<Self>>) -> Vec<WorkerStatus> {
+        let builder = secured!(admin Admin::builder()).server(at.to_string());
+        let builder = match connect {
+            Some(connect) => builder.connect_with(connect),
+            None => builder,
+        };
+        builder.connect().expect("it listens").workers().expect("an answer")
+    }
+
+    fn counters(server: &Self::Server) -> Counters {
+        server.0.counters()
+    }
+
+    fn queued(server: &Self::Server) -> Vec<QueuedJob> {
+        server.0.queued()
+    }
+
+    fn drain_server(server: &Self::Server, within: Duration) -> Result<(), Error> {
+        server.0.drain(within)
+    }
+
+    fn client(at: &str, configure: fn(&mut client::Config)) -> Client {
+        secured!(client Client::builder())
+            .server(at)
+            .configure(|config| impatient(&mut config.connecting))
+            .configure(configure)
+            .spawn()
+            .expect("a client")
+    }
+
+    fn submit(client: &Client, job: Job) -> Result<Pending, Rejected<Job>> {
+        client.submit(job)
+    }
+
+    fn id(job: &Pending) -> JobId {
+        job.id()
+    }
+
+    fn wait(job: Pending) -> Result<Bytes, JobError> {
+        job.wait()
+    }
+
+    fn next_event(job: &mut Pending) -> Option<JobEvent> {
+        job.next_event()
+    }
+
+    fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
+        let mut set = client.set().within(within);
+        for job in jobs {
+            set.submit(job).expect("taken");
+        }
+        set.collect()
+    }
+
+    fn status(client: &Client, job: JobId) -> Result<Status, Error> {
+        client.status(job)
+    }
+
+    fn echo(client: &Client, server: ServerId, payload: Bytes) -> Result<Bytes, Error> {
+        client.echo(server, payload)
+    }
+
+    fn first_server(client: &Client) -> ServerId {
+        client.servers()[0].server
+    }
+
+    fn close(client: &Client) {
+        client.close();
+    }
+
+    fn worker(at: impl ToString, concurrency: usize) -> Self::Worker {
+        let builder = secured!(worker Worker::builder()).server(at.to_string()).concurrency(concurrency);
+        let builder = builder.configure(|config| impatient(&mut config.connecting));
+        let builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.function(*name, |task| run(task)));
+        Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
+    }
+
+    fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
+        let worker =
+            secured!(worker Worker::builder()).server(at.to_string()).can_do(function).spawn().expect("a worker");
+        Arc::new(Owned(worker, Worker::close))
+    }
+
+    fn next(worker: &Self::Worker) -> Option<Task> {
+        worker.0.next()
+    }
+
+    fn drain(worker: &Self::Worker, within: Duration) -> Result<(), Error> {
+        worker.0.drain(within)
+    }
+}
