@@ -43,12 +43,12 @@
 //! | feature | adds | for |
 //! | --- | --- | --- |
 //! | `blocking` (default) | nothing | threads |
-//! | `mio` | mio | a loop of your own, thousands of connections on one thread |
-//! | `smol` | async-io, futures-lite | async without tokio |
-//! | `tokio` | tokio | programs on tokio |
+//! | `mio` | mio, socket2 | a loop of your own, thousands of connections on one thread |
+//! | `smol` | async-io, futures-core, futures-io, socket2 | async without tokio |
+//! | `tokio` | tokio, futures-core, socket2 | programs on tokio |
 //! | `encoding` | data-encoding | text payloads by Node's names of encodings |
 //! | `json` | serde, serde_json | JSON payloads |
-//! | `tls` | rustls | encrypted connections, on any runtime and loop: see [security](guide::security) |
+//! | `tls` | rustls, with ring | encrypted connections, on any runtime and loop: see [security](guide::security) |
 //! | `tracing` | tracing | spans and events for logs: see [observing](guide::observing) |
 //!
 //! Without any feature the crate is the bare machines, `no_std` with `alloc`. `src/` never touches a socket, a thread or a
@@ -84,7 +84,6 @@ mod time;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod trace;
-
 pub mod wire;
 pub mod worker;
 

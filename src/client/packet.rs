@@ -10,6 +10,7 @@ use crate::error::ProtocolError;
 use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
 use crate::machine::CloseReason;
 use crate::trace;
+use crate::wire::table::{StatusRes, StatusResUnique};
 use crate::wire::{Packet, PacketType};
 
 impl Client {
@@ -52,35 +53,8 @@ impl Client {
                     self.links.event(Event::Progress { job, numerator, denominator });
                 }
             }
-            Packet::StatusRes(packet) => {
-                let status = Status {
-                    known: number(packet.known()) != 0,
-                    running: number(packet.running()) != 0,
-                    numerator: number(packet.numerator()),
-                    denominator: number(packet.denominator()),
-                    clients: None,
-                };
-                let wanted = |reply: &Reply| matches!(reply, Reply::Status(_) | Reply::Doubt(_) | Reply::Barrier(..));
-                match self.reply(place, PacketType::STATUS_RES, wanted)? {
-                    Reply::Status(request) => self.answer_status(request, Ok(status)),
-                    Reply::Doubt(job) => self.doubt(place, job, status.known),
-                    Reply::Barrier(handle, outcome) if !status.known => self.end_all(place, &handle, &outcome),
-                    _ => {}
-                }
-            }
-            Packet::StatusResUnique(packet) => {
-                let status = Status {
-                    known: number(packet.known()) != 0,
-                    running: number(packet.running()) != 0,
-                    numerator: number(packet.numerator()),
-                    denominator: number(packet.denominator()),
-                    clients: Some(number(packet.clients())),
-                };
-                let wanted = |reply: &Reply| matches!(reply, Reply::StatusUnique(_));
-                if let Reply::StatusUnique(request) = self.reply(place, PacketType::STATUS_RES_UNIQUE, wanted)? {
-                    self.answer_status(request, Ok(status));
-                }
-            }
+            Packet::StatusRes(packet) => self.status_res(place, &packet)?,
+            Packet::StatusResUnique(packet) => self.status_res_unique(place, &packet)?,
             Packet::EchoRes(packet) => {
                 let wanted = |reply: &Reply| matches!(reply, Reply::Echo(_) | Reply::Probe);
                 if let Reply::Echo(request) = self.reply(place, PacketType::ECHO_RES, wanted)? {
@@ -97,6 +71,39 @@ impl Client {
             // A worker on this connection would want it; a client that shares a server's connection with nobody does not.
             Packet::Noop(_) => {}
             other => return Err(ProtocolError::WrongSide(other.kind())),
+        }
+        Ok(())
+    }
+
+    fn status_res(&mut self, place: usize, packet: &StatusRes) -> Result<(), ProtocolError> {
+        let status = Status {
+            known: number(packet.known()) != 0,
+            running: number(packet.running()) != 0,
+            numerator: number(packet.numerator()),
+            denominator: number(packet.denominator()),
+            clients: None,
+        };
+        let wanted = |reply: &Reply| matches!(reply, Reply::Status(_) | Reply::Doubt(_) | Reply::Barrier(..));
+        match self.reply(place, PacketType::STATUS_RES, wanted)? {
+            Reply::Status(request) => self.answer_status(request, Ok(status)),
+            Reply::Doubt(job) => self.doubt(place, job, status.known),
+            Reply::Barrier(handle, outcome) if !status.known => self.end_all(place, &handle, &outcome),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn status_res_unique(&mut self, place: usize, packet: &StatusResUnique) -> Result<(), ProtocolError> {
+        let status = Status {
+            known: number(packet.known()) != 0,
+            running: number(packet.running()) != 0,
+            numerator: number(packet.numerator()),
+            denominator: number(packet.denominator()),
+            clients: Some(number(packet.clients())),
+        };
+        let wanted = |reply: &Reply| matches!(reply, Reply::StatusUnique(_));
+        if let Reply::StatusUnique(request) = self.reply(place, PacketType::STATUS_RES_UNIQUE, wanted)? {
+            self.answer_status(request, Ok(status));
         }
         Ok(())
     }

@@ -78,7 +78,7 @@ impl Worker {
     }
 
     /// Removes a job server. With `drain` the jobs that it has given are finished first, else they are [`Gone`](super::Gone).
-    /// [`Event::Removed`](super::Event::Removed) says when it is gone.
+    /// [`Event::Removed`] says when it is gone.
     ///
     /// # Errors
     /// There is no such server, or the worker has closed.

@@ -21,6 +21,7 @@ fn the_defaults_are_those_of_the_docs() {
     let limits = Limits::default();
     assert_eq!((limits.max_packet, limits.max_outgoing), (128 << 20, 64 << 20));
     assert_eq!((limits.max_jobs, limits.max_events), (1_000_000, 4096));
+    assert_eq!((limits.max_unread, limits.max_unread_total), (64 << 20, 1 << 30));
     let config = Config::new([0; 32]);
     assert_eq!((config.deadlines.accept, config.deadlines.total, config.deadlines.idle), (Some(secs(30)), None, None));
     assert!(config.exceptions);

@@ -197,13 +197,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            if core.machine.has_output() {
+            if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
-                core = shared.flush(core);
-                continue;
-            }
-            if !core.due.is_empty() {
                 core = shared.flush(core);
                 continue;
             }
