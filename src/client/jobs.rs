@@ -205,7 +205,7 @@ impl Jobs {
     }
 
     /// Moves a job to another stage and sets its timer anew.
-    pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines, random: &Random) {
+    pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines) {
         let Some(entry) = self.entry_mut(id) else { return };
         let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
         let (parks, accepted) = (matches!(stage, Stage::Parked), matches!(stage, Stage::Accepted { .. }));
@@ -218,15 +218,15 @@ impl Jobs {
             self.parked.insert(key);
         }
         if accepted {
-            self.remember_handle(id, random);
+            self.remember_handle(id);
         }
         self.set_timer(id, defaults);
     }
 
-    fn remember_handle(&mut self, id: JobId, random: &Random) {
+    fn remember_handle(&mut self, id: JobId) {
         let Some(entry) = self.entry(id) else { return };
         let Stage::Accepted { handle, .. } = &entry.stage else { return };
-        let (link, hash) = (entry.link, hash(random, entry.link, handle));
+        let (link, hash) = (entry.link, entry.hash);
         // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
         let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
         let mut dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
@@ -235,7 +235,6 @@ impl Jobs {
             dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
         }
         if let Some(entry) = self.entry_mut(id) {
-            entry.hash = hash;
             entry.dealt = dealt.unwrap_or(0);
         }
         let slab = &self.slab;
@@ -306,12 +305,12 @@ impl Jobs {
             .filter(|(_, entry)| is_at(entry, link, handle));
         let (one, other) = (sharing.next(), sharing.next());
         let shared = other.is_some();
-        let first = one
-            .into_iter()
-            .chain(other)
-            .chain(sharing)
-            .min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
-            .map(|(index, entry)| (index, entry.dealt));
+        let first = if shared {
+            one.into_iter().chain(other).chain(sharing).min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
+        } else {
+            one
+        };
+        let first = first.map(|(index, entry)| (index, entry.dealt));
         if !self.ghosts.is_empty()
             && let Some(ghosts) = self.ghosts.get_mut(&(link, handle.as_bytes().into()))
             // A round is over when each of them has had its copy, too.
@@ -337,10 +336,14 @@ impl Jobs {
         }
     }
 
-    /// Whether this job may have this handle: no other has it, or all are one job to their server.
-    pub(super) fn may_have(&self, id: JobId, link: usize, handle: &Handle, random: &Random) -> bool {
-        let joins = self.entry(id).map_or(0, |entry| entry.joins);
-        let others = self.handles.iter_hash(hash(random, link, handle));
+    /// Whether this job may have this handle: no other has it, or all are one job to their server. Notes the handle's hash,
+    /// to be asked before the job is [`Stage::Accepted`].
+    pub(super) fn may_have(&mut self, id: JobId, link: usize, handle: &Handle, random: &Random) -> bool {
+        let hash = hash(random, link, handle);
+        let Some(entry) = self.entry_mut(id) else { return false };
+        entry.hash = hash;
+        let joins = entry.joins;
+        let others = self.handles.iter_hash(hash);
         others
             .filter_map(|&index| self.slab.get(index as usize))
             .filter(|other| is_at(other, link, handle))
@@ -374,11 +377,12 @@ impl Jobs {
 
     /// A handle has come to its end: nothing more will come for those who had it.
     pub(super) fn lay_ghosts(&mut self, link: usize, handle: &Handle, random: &Random) {
+        if self.ghosts.is_empty() {
+            return;
+        }
         let slab = &self.slab;
         let mut others = self.handles.iter_hash(hash(random, link, handle));
-        if !self.ghosts.is_empty()
-            && !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, handle)))
-        {
+        if !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, handle))) {
             self.ghosts.remove(&(link, handle.as_bytes().into()));
         }
     }

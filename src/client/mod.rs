@@ -157,7 +157,7 @@ impl Client {
         let id = self.jobs.insert(self.ready(job), now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
-            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines);
         }
         Ok(id)
     }
@@ -332,7 +332,7 @@ impl Client {
             candidate.outstanding += 1;
             candidate.counters.sent += 1;
         }
-        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines, &self.links.random);
+        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines);
         true
     }
 
@@ -425,7 +425,7 @@ impl Client {
             }
         };
         trace::retried(&entry.span, phase, server, reason);
-        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        self.jobs.set_stage(id, stage, &self.config.deadlines);
         self.leave(place, false);
     }
 
@@ -485,7 +485,7 @@ impl Client {
         match &mut entry.stage {
             Stage::Delayed { until } if *until <= self.links.now => {
                 self.changed = true;
-                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines, &self.links.random);
+                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines);
             }
             Stage::Accepted { handle, doubt: Some(doubt), .. }
                 if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>

@@ -151,14 +151,12 @@ impl Client {
             entry.job.payload = Bytes::new();
             entry.job.unique = Unique::None;
         }
-        let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
-        self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
-        self.hold_again(place, id);
-        if self.is_muted(id) {
-            return Ok(());
+        if !entry.muted {
+            let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
+            self.links.event(Event::Created { job: id, handle: handle.clone(), server });
         }
-        let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
-        self.links.event(Event::Created { job: id, handle, server });
+        self.jobs.set_stage(id, Stage::Accepted { handle, running: false, doubt }, &self.config.deadlines);
+        self.hold_again(place, id);
         Ok(())
     }
 

@@ -129,12 +129,20 @@ impl Client {
     }
 
     /// Ends the removal of a server that has nothing more to do.
+    #[inline]
     pub(super) fn remove_if_done(&mut self, place: usize) {
+        if self.links.get(place).is_some_and(|link| link.removal == Removal::Draining) {
+            self.remove_once_idle(place);
+        }
+    }
+
+    #[cold]
+    fn remove_once_idle(&mut self, place: usize) {
         let idle = self.candidates.get(place).is_some_and(|candidate| candidate.outstanding == 0);
         let asked = self.asks.get(place).is_some_and(|asks| !asks.is_empty());
         let Some(link) = self.links.get_mut(place) else { return };
         let answered = link.connection.due().is_none() || !link.is_up();
-        if link.removal == Removal::Draining && idle && !asked && answered {
+        if idle && !asked && answered {
             link.removal = Removal::Done;
             let server = link.id;
             self.links.close(place);

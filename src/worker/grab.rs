@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Event, Function, Grab, Reply, Stop, Worker};
+use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::Removal;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
@@ -168,23 +168,31 @@ impl Worker {
         true
     }
 
-    /// Hands out waiting jobs while there are places. A job's time begins only now: until then its job server may take it
-    /// away, but the worker has no cause to fail it.
+    /// Hands out waiting jobs while there are places.
+    #[inline]
     pub(super) fn hand_out(&mut self) {
         while self.running < self.concurrency
             && let Some(assignment) = self.waiting.pop_front()
         {
-            self.running += 1;
-            let index = assignment.task.index();
-            if let Some(task) = self.tasks.get_mut(index) {
-                let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
-                let limit = known.and_then(|known| known.timeout).map(local_limit);
-                task.began = self.links.now;
-                task.deadline = limit.map(|limit| task.began + limit);
-                self.limits.extend(task.deadline.map(|at| (at, index)));
-            }
-            self.links.event(Event::Assigned(assignment));
+            self.begin(assignment);
         }
+    }
+
+    /// Hands out a job. Its time begins only now: until then its job server may take it away, but the worker has no cause to
+    /// fail it.
+    pub(super) fn begin(&mut self, assignment: Assignment) {
+        self.running += 1;
+        let index = assignment.task.index();
+        if let Some(task) = self.tasks.get_mut(index) {
+            let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
+            task.began = self.links.now;
+            if let Some(timeout) = known.and_then(|known| known.timeout) {
+                let at = task.began + local_limit(timeout);
+                task.deadline = Some(at);
+                self.limits.insert((at, index));
+            }
+        }
+        self.links.event(Event::Assigned(assignment));
     }
 
     /// The server has no job: sleep, once no other grab is out.
@@ -223,21 +231,25 @@ impl Worker {
 
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
     fn own_deadline(&self) -> Option<Instant> {
-        let first = self.limits.first().map(|&(at, _)| at);
+        let mut first = self.limits.first().map(|&(at, _)| at);
+        if self.stop != Stop::No {
+            return first;
+        }
         let patience = self.links.settings.patience;
-        let sides =
-            self.sides.iter().enumerate().filter(|(place, _)| self.links.is_up(*place) && self.stop == Stop::No);
-        sides.fold(first, |first, (place, side)| {
-            let asleep = match side.mood {
+        let several = self.sides.len() > 1;
+        for (place, side) in self.sides.iter().enumerate().filter(|(place, _)| self.links.is_up(*place)) {
+            let moody = match side.mood {
+                Mood::Awake if self.is_choked(place) => Some(self.links.now + patience),
                 Mood::Dozing { until } => Some(until),
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
             };
-            let impatient = self.sides.len() > 1 && side.grabs > 0 && !side.slow;
-            let choked = side.mood == Mood::Awake && self.is_choked(place);
-            let choked = choked.then(|| self.links.now + patience);
-            earlier(earlier(first, choked), earlier(asleep, impatient.then(|| side.grabbed + patience)))
-        })
+            first = earlier(first, moody);
+            if several && side.grabs > 0 && !side.slow {
+                first = earlier(first, Some(side.grabbed + patience));
+            }
+        }
+        first
     }
 }
 

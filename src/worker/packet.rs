@@ -133,8 +133,11 @@ impl Worker {
         let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
-        self.waiting.push_back(assignment);
-        self.hand_out();
+        if self.running < self.concurrency {
+            self.begin(assignment);
+        } else {
+            self.waiting.push_back(assignment);
+        }
         self.forget_functions();
         self.grab_more();
         Ok(())
