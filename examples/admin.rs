@@ -92,11 +92,9 @@ fn main() -> ExitCode {
     let several = arguments.servers.servers.len() > 1;
     let mut code = ExitCode::SUCCESS;
     for server in &arguments.servers.servers {
-        if several {
-            println!("{server}");
-        }
-        if let Err(error) = ask(server, &arguments) {
-            eprintln!("{error}");
+        let named = if several { say(&server.to_string()) } else { Ok(()) };
+        if let Err(error) = named.map_err(Into::into).and_then(|()| ask(server, &arguments)) {
+            let _ = writeln!(io::stderr(), "{error}");
             code = ExitCode::FAILURE;
         }
     }

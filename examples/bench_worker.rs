@@ -5,6 +5,7 @@
 
 use std::env;
 use std::error::Error;
+use std::io::{self, Write};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,7 +51,9 @@ fn print() {
     let jobs = JOBS.load(Ordering::Relaxed);
     let before = CPU_BEFORE.get().copied().unwrap_or_else(usage::cpu_time);
     let micros = (usage::cpu_time().saturating_sub(before)).as_secs_f64() * 1e6;
-    println!(
+    // The reader may have gone; this ends all the same.
+    let _ = writeln!(
+        io::stdout(),
         "{{\"jobs\":{jobs},\"cpu_us\":{micros:.0},\"cpu_us_per_job\":{:.3},\"rss_kb\":{}}}",
         micros / jobs.max(1) as f64,
         usage::peak_kb()

@@ -4,6 +4,7 @@
 //! `GEARMAN_SERVERS` in the environment, it uses one that runs already.
 
 use std::error::Error;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -53,7 +54,7 @@ macro_rules! main_job {
             Some(server) => vec![server.local_addr().to_string().parse()?],
             None => arguments.servers,
         };
-        println!("job server: {}", servers.iter().map(Address::to_string).collect::<Vec<_>>().join(", "));
+        writeln!(io::stdout(), "job server: {}", servers.iter().map(Address::to_string).collect::<Vec<_>>().join(", "))?;
 
         let $handler = Worker::builder().servers(&servers);
         let worker = $reverse.build()?;
@@ -62,11 +63,11 @@ macro_rules! main_job {
 
         let job = Job::new("reverse", arguments.payload.clone()).timeout(Duration::from_secs(10));
         let mut job = client.submit(job)$($await)*?;
-        println!("submitted: {}", arguments.payload);
+        writeln!(io::stdout(), "submitted: {}", arguments.payload)?;
         let mut code = ExitCode::FAILURE;
         while let Some(event) = job.next_event()$($await)* {
-            if let Some(result) = tell(event) {
-                println!("result: {}", String::from_utf8_lossy(&result?));
+            if let Some(result) = tell(event)? {
+                writeln!(io::stdout(), "result: {}", String::from_utf8_lossy(&result?))?;
                 code = ExitCode::SUCCESS;
             }
         }
@@ -132,16 +133,17 @@ fn tokio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
 }
 
 /// Prints an event; how the job ended, if it has.
-fn tell(event: JobEvent) -> Option<Result<Bytes, JobError>> {
+fn tell(event: JobEvent) -> io::Result<Option<Result<Bytes, JobError>>> {
+    let mut out = io::stdout();
     match event {
-        JobEvent::Created { handle, .. } => println!("accepted as {handle}"),
-        JobEvent::Data(part) => println!("data: {}", String::from_utf8_lossy(&part)),
-        JobEvent::Progress { numerator, denominator } => println!("progress: {numerator}/{denominator}"),
-        JobEvent::Warning(warning) => println!("warning: {}", String::from_utf8_lossy(&warning)),
-        JobEvent::Done(outcome) => return Some(JobError::check(outcome)),
+        JobEvent::Created { handle, .. } => writeln!(out, "accepted as {handle}")?,
+        JobEvent::Data(part) => writeln!(out, "data: {}", String::from_utf8_lossy(&part))?,
+        JobEvent::Progress { numerator, denominator } => writeln!(out, "progress: {numerator}/{denominator}")?,
+        JobEvent::Warning(warning) => writeln!(out, "warning: {}", String::from_utf8_lossy(&warning))?,
+        JobEvent::Done(outcome) => return Ok(Some(JobError::check(outcome))),
         _ => {}
     }
-    None
+    Ok(None)
 }
 
 /// Sends the reversed payload in parts while it works, and all of it as the result.

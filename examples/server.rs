@@ -4,7 +4,7 @@
 //! the next start takes them up; a crash loses them.
 //!
 //! SIGTERM and SIGINT stop it gracefully: it accepts nothing new, lets the jobs that run finish, keeps the others for
-//! FILE. SIGHUP prints its numbers.
+//! FILE. A second one cuts off those that run, and keeps them for FILE if they are background jobs. SIGHUP prints its numbers.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
-use common::Runtime;
+use common::{Runtime, say};
 use gearwheel::server::{Config, Event};
 #[cfg(feature = "tls")]
 use gearwheel::tls::{ClientCertificates, Identity, Roots, ServerTls};
@@ -29,7 +29,9 @@ mod state;
 
 /// A Gearman job server. Its jobs live in memory.
 #[derive(Parser)]
-#[command(after_help = "SIGTERM stops it gracefully: jobs that run are finished. SIGHUP prints its numbers.")]
+#[command(
+    after_help = "SIGTERM stops it gracefully: jobs that run are finished. A second one stops it at once. SIGHUP prints its numbers."
+)]
 struct Arguments {
     /// Where to listen; give it once for each. Port 0 is any that is free: it is printed. unix:PATH is a Unix socket.
     #[arg(long = "listen", value_name = "HOST:PORT", default_value = "127.0.0.1:4730")]
@@ -146,44 +148,47 @@ macro_rules! serve {
         }
         if let Some(file) = &arguments.state {
             let jobs = state::load(file)?;
-            eprintln!("{} jobs taken up from {}", jobs.len(), file.display());
+            state::probe(file)?;
+            say!("{} jobs taken up from {}", jobs.len(), file.display());
             builder = builder.restore(jobs);
         }
         for at in &arguments.listen {
-            builder = builder.listen_on(gearwheel::$runtime::Listening::bind(at)?);
+            let listening = gearwheel::$runtime::Listening::bind(at).map_err(|error| format!("{at}: {error}"))?;
+            builder = builder.listen_on(listening);
         }
         let $server = Arc::new($wait(builder.build())?);
+        let (stopping, within) = (Arc::clone(&$server), arguments.drain);
+        let counted = Arc::clone(&$server);
+        let drain = move || $drain(&*stopping, within).map_err(|error: gearwheel::$runtime::Error| error.to_string());
+        let closing = Arc::clone(&$server);
+        let drains = stop_on_signal(move || say!("{:?}", counted.counters()), drain, move || closing.close())?;
         if let Some(file) = &arguments.state {
             // The server has them now: a later start is not to run them twice.
             state::remove(file)?;
         }
-        let mut out = io::stdout().lock();
         for address in $server.addresses() {
-            writeln!(out, "listening on {address}")?;
+            // It serves whether somebody reads this or not.
+            let _ = writeln!(io::stdout(), "listening on {address}");
         }
-        out.flush()?;
-
-        let (stopping, within) = (Arc::clone(&$server), arguments.drain);
-        let counted = Arc::clone(&$server);
-        let drain = move || $drain(&*stopping, within).map_err(|error: gearwheel::$runtime::Error| error.to_string());
-        let drains = stop_on_signal(move || eprintln!("{:?}", counted.counters()), drain)?;
-        $serve;
+        let served: Result<(), gearwheel::$runtime::Error> = $serve;
         let in_time = drains.try_iter().all(|drain| drain.join().unwrap_or(false));
         if let Some(file) = &arguments.state {
             let jobs = $server.queued();
-            state::save(file, &jobs)?;
-            eprintln!("{} jobs kept in {}", jobs.len(), file.display());
+            state::save(file, &jobs)
+                .map_err(|error| format!("{} jobs are lost: cannot write {}: {error}", jobs.len(), file.display()))?;
+            say!("{} jobs kept in {}", jobs.len(), file.display());
         }
+        served?;
         Ok(if in_time { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }};
 }
 
 fn tell(event: Event, verbose: bool) {
     match event {
-        Event::Connected { conn, address } if verbose => eprintln!("{conn:?} from {address}"),
-        Event::Disconnected { conn, reason } if verbose => eprintln!("{conn:?} has ended: {reason}"),
+        Event::Connected { conn, address } if verbose => say!("{conn:?} from {address}"),
+        Event::Disconnected { conn, reason } if verbose => say!("{conn:?} has ended: {reason}"),
         Event::Shutdown { graceful } => {
-            eprintln!("the admin command shutdown{}", if graceful { " graceful" } else { "" });
+            say!("the admin command shutdown{}", if graceful { " graceful" } else { "" });
         }
         _ => {}
     }
@@ -191,13 +196,22 @@ fn tell(event: Event, verbose: bool) {
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::blocking::Server;
-    serve!(blocking, arguments, |bound| bound, |server| server.wait(), Server::drain)
+    serve!(
+        blocking,
+        arguments,
+        |bound| bound,
+        |server| {
+            server.wait();
+            Ok(())
+        },
+        Server::drain
+    )
 }
 
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::mio::Server;
-    serve!(mio, arguments, |bound| bound, |server| server.run()?, Server::drain)
+    serve!(mio, arguments, |bound| bound, |server| server.run(), Server::drain)
 }
 
 #[cfg(feature = "smol")]
@@ -205,7 +219,16 @@ fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use async_io::block_on;
     use gearwheel::smol::Server;
     let drain = |server: &Server, within| block_on(server.drain(within));
-    serve!(smol, arguments, block_on, |server| block_on(server.run()), drain)
+    serve!(
+        smol,
+        arguments,
+        block_on,
+        |server| {
+            block_on(server.run());
+            Ok(())
+        },
+        drain
+    )
 }
 
 #[cfg(feature = "tokio")]
@@ -214,27 +237,43 @@ fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
     use gearwheel::tokio::Server;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let drain = |server: &Server, within| block_on(server.drain(within));
-    serve!(tokio, arguments, |bound| runtime.block_on(bound), |server| runtime.block_on(server.run()), drain)
+    serve!(
+        tokio,
+        arguments,
+        |bound| runtime.block_on(bound),
+        |server| {
+            runtime.block_on(server.run());
+            Ok(())
+        },
+        drain
+    )
 }
 
 /// At the first SIGTERM or SIGINT stops the server gracefully, on a thread that it sends and that says whether all was done
-/// in time; at the second ends the process.
+/// in time; at the second closes it; at the third ends the process.
 fn stop_on_signal(
     tell: impl Fn() + Send + 'static,
     drain: impl FnOnce() -> Result<(), String> + Send + 'static,
+    close: impl FnOnce() + Send + 'static,
 ) -> Result<Receiver<JoinHandle<bool>>, Box<dyn Error>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     let (drains, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut drain = Some(drain);
+        let (mut drain, mut close) = (Some(drain), Some(close));
         for signal in signals.forever() {
             if signal == SIGHUP {
                 tell();
                 continue;
             }
-            let Some(drain) = drain.take() else { process::exit(128 + signal) };
-            eprintln!("stopping");
-            let drain = move || drain().inspect_err(|error| eprintln!("{error}")).is_ok();
+            let Some(drain) = drain.take() else {
+                let Some(close) = close.take() else { process::exit(128 + signal) };
+                // Not all was done.
+                let _ = drains.send(thread::spawn(|| false));
+                close();
+                continue;
+            };
+            say!("stopping");
+            let drain = move || drain().inspect_err(|error| say!("{error}")).is_ok();
             let _ = drains.send(thread::spawn(drain));
         }
     });

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use clap::Parser;
-use common::{Patience, Runtime, Servers, connecting};
+use common::{Patience, Runtime, Servers, connecting, say};
 use gearwheel::worker::Event;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -77,8 +77,8 @@ macro_rules! describe {
             .concurrency($arguments.concurrency)
             .configure(|config| $arguments.patience.apply(&mut config.connecting))
             .on_event(|event| match event {
-                Event::Connected { server } => eprintln!("connected to {server:?}"),
-                Event::Disconnected { server, reason, .. } => eprintln!("disconnected from {server:?}: {reason}"),
+                Event::Connected { server } => say!("connected to {server:?}"),
+                Event::Disconnected { server, reason, .. } => say!("disconnected from {server:?}: {reason}"),
                 _ => {}
             });
         if let Some(id) = &$arguments.id {
@@ -113,7 +113,7 @@ macro_rules! on_threads {
                 }
                 let result = common::reversed(task.payload());
                 if let Err(error) = task.complete(result) {
-                    eprintln!("a result was not sent: {error}");
+                    say!("a result was not sent: {error}");
                 }
             }
         };
@@ -191,7 +191,7 @@ fn tokio(arguments: Arguments) -> Result<ExitCode, Box<dyn Error>> {
 /// Waits for a drain that is under way; one that fails ends the process.
 fn end(drains: &Receiver<JoinHandle<()>>, answered: u64) -> ExitCode {
     drains.try_iter().for_each(|drain| drop(drain.join()));
-    eprintln!("{answered} jobs answered");
+    say!("{answered} jobs answered");
     ExitCode::SUCCESS
 }
 
@@ -202,9 +202,9 @@ fn drain_on_signal(
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     let (drains, receiver) = mpsc::channel();
     let drain = move || {
-        eprintln!("draining");
+        say!("draining");
         if let Err(error) = drain() {
-            eprintln!("{error}");
+            say!("{error}");
             process::exit(1);
         }
     };

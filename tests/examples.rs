@@ -244,6 +244,95 @@ fn background_jobs_outlive_a_graceful_stop_in_the_state_file() {
 }
 
 #[test]
+fn where_the_state_cannot_be_kept_is_said_at_the_start_and_what_is_lost_at_the_end() {
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gone-{}", std::process::id()));
+    let arguments = format!("--state {} --listen 127.0.0.1:0", directory.join("jobs").display());
+    let nowhere = ended("server", &arguments);
+    let cannot = format!("cannot write {}.partial: ", directory.join("jobs").display());
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(nowhere.errors().ends_with('\n') && nowhere.errors().contains(&cannot), "{nowhere:?}");
+
+    std::fs::create_dir(&directory).expect("a directory");
+    let server = Server::start(&arguments);
+    assert!(ended("client", &format!("--server {} --function f --background x", server.address)).status.success());
+    std::fs::remove_dir(&directory).expect("it is empty");
+    let (success, said) = server.stop();
+    assert!(!success && said.contains("1 jobs are lost: cannot write"), "{said}");
+}
+
+#[test]
+fn a_second_signal_stops_the_server_at_once_and_keeps_the_background_job_that_ran() {
+    use std::io::Write;
+    use std::net::TcpStream;
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("twice-{}", std::process::id()));
+    for runtime in RUNTIMES {
+        let mut server = Server::start(&format!("--runtime {runtime} --drain 600 --state {}", file.display()));
+        let client = format!("--server {} --function f --background x", server.address);
+        assert!(ended("client", &client).status.success());
+        let mut holds = TcpStream::connect(server.address).expect("it listens");
+        holds.write_all(b"\0REQ\0\0\0\x01\0\0\0\x01f\0REQ\0\0\0\x09\0\0\0\0").expect("CAN_DO and GRAB_JOB");
+        let mut header = [0; 12];
+        holds.read_exact(&mut header).expect("JOB_ASSIGN");
+        assert_eq!(header[7], 11, "{header:?}");
+        signal(&server.process.0, "TERM");
+        let address = server.address;
+        wait_until("it stops listening", PATIENCE, || TcpStream::connect(address).is_err());
+        signal(&server.process.0, "INT");
+        assert_eq!(server.process.ended().code(), Some(1), "{runtime}");
+        assert_eq!(std::fs::read_to_string(&file).expect("the job").lines().count(), 1, "{runtime}");
+        std::fs::remove_file(&file).expect("it is there");
+    }
+}
+
+/// As after `| head -1`: neither a panic, nor a thread that dies of one, nor a job lost.
+#[test]
+fn nobody_need_listen_to_what_the_programs_say() {
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("unheard-{}", std::process::id()));
+    for runtime in RUNTIMES {
+        let mut server = Server::start(&format!("--runtime {runtime} --verbose --state {}", file.display()));
+        drop((server.process.0.stdout.take(), server.process.0.stderr.take()));
+        let mut worker = worker(server.address, &format!("--runtime {runtime}"));
+        drop((worker.0.stdout.take(), worker.0.stderr.take()));
+        let client = format!("--runtime {runtime} --server {} --function", server.address);
+        assert_eq!(ended("client", &format!("{client} reverse abc")).text(), "cba\n");
+        assert!(ended("client", &format!("{client} later --background x")).status.success());
+        signal(&server.process.0, "HUP");
+        signal(&worker.0, "TERM");
+        assert!(worker.ended().success(), "{runtime}");
+        signal(&server.process.0, "TERM");
+        assert!(server.process.ended().success(), "{runtime}");
+        assert_eq!(std::fs::read_to_string(&file).expect("the job").lines().count(), 1, "{runtime}");
+        std::fs::remove_file(&file).expect("it is there");
+    }
+    let server = Server::start("");
+    let address = server.address.to_string();
+    let free = format!("127.0.0.1:{}", free_port());
+    let benches = [("bench_worker", &address), ("bench_server", &free)];
+    // The server is only built with mio.
+    for (name, address) in &benches[..1 + usize::from(cfg!(feature = "mio"))] {
+        let mut process = Process(spawn(example(name).envs([("GEARMAN_ADDR", address.as_str()), ("FUNC", "bench")])));
+        drop(process.0.stdout.take());
+        match *name {
+            "bench_worker" => wait_for_workers(server.address, "bench", 1),
+            _ => wait_until("it listens", PATIENCE, || std::net::TcpStream::connect(address).is_ok()),
+        }
+        signal(&process.0, "TERM");
+        assert!(process.ended().success(), "{name}");
+    }
+    for name in ["reverse", "client"] {
+        let mut command = example(name);
+        if name == "client" {
+            command.args(["--server", &address, "--function", "f", "--background"]);
+        }
+        let mut process = Process(spawn(command.arg("x")));
+        drop(process.0.stdout.take());
+        process.ended();
+        let said = errors(&mut process.0);
+        assert!(!said.contains("panicked"), "{name}: {said}");
+    }
+}
+
+#[test]
 fn a_worker_comes_back_to_a_server_that_was_killed() {
     let mut server = Server::start("");
     let _worker = worker(server.address, "");
@@ -293,6 +382,7 @@ fn a_server_on_a_unix_socket_is_killed_and_starts_again() {
     let mut killed = Server::start(&listen);
     let twice = ended("server", &format!("--listen {at}"));
     assert_eq!(twice.status.code(), Some(1));
+    assert!(twice.errors().starts_with(&at), "{twice:?}");
     assert!(twice.errors().contains("somebody listens there already"), "{twice:?}");
     killed.process.0.kill().expect("it runs");
     killed.process.ended();

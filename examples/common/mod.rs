@@ -12,6 +12,18 @@ use clap::{Args, ValueEnum};
 use gearwheel::tls::{self, ClientTls, Identity, Roots};
 use gearwheel::{Address, Connecting, Priority};
 
+/// Says a line on stderr, if somebody listens: where the other end of a pipe is closed, `eprintln!` would panic, and whatever
+/// thread called it would not do its work any more.
+#[allow(unused_macros, clippy::allow_attributes, reason = "each example uses some of it")]
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+#[allow(unused_imports, clippy::allow_attributes, reason = "each example uses some of it")]
+pub(crate) use say;
+
 /// Which runtime drives the machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Runtime {
@@ -146,7 +158,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 /// The result of an example: its exit code, or an error that is said on stderr.
 pub(crate) fn end(result: Result<ExitCode, impl Display>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("{error}");
+        say!("{error}");
         ExitCode::FAILURE
     })
 }

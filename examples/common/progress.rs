@@ -4,6 +4,8 @@ use std::io::{self, IsTerminal, Write};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::common::say;
+
 /// The progress of the jobs of one program.
 pub(crate) struct Progress {
     /// Where it is shown, if somebody looks.
@@ -29,7 +31,7 @@ impl Progress {
 
     /// The job that is waited for is so far.
     pub(crate) fn job(&mut self, numerator: u64, denominator: u64) {
-        let Some(screen) = &self.screen else { return eprintln!("progress: {numerator}/{denominator}") };
+        let Some(screen) = &self.screen else { return say!("progress: {numerator}/{denominator}") };
         let bar = self.job.get_or_insert_with(|| {
             let bar = ProgressBar::new(denominator).with_style(style("job  {wide_bar:.green} {pos}/{len} {eta}"));
             screen.insert(0, bar)
@@ -41,8 +43,8 @@ impl Progress {
     /// Says something on stderr.
     pub(crate) fn say(&self, text: &str) {
         match &self.screen {
-            Some(screen) => screen.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(screen) => screen.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gearwheel::server::QueuedJob;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 pub(crate) fn load(file: &Path) -> io::Result<Vec<QueuedJob>> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text?,
+        text => text.map_err(|error| named("read", file, &error))?,
     };
     let job = |(number, line): (usize, &str)| {
         let bad =
@@ -23,23 +23,43 @@ pub(crate) fn load(file: &Path) -> io::Result<Vec<QueuedJob>> {
     text.lines().enumerate().map(job).collect()
 }
 
+/// Whether there is a place to write `file` to: at the end it would be too late to hear that there is not.
+pub(crate) fn probe(file: &Path) -> io::Result<()> {
+    let partial = partial(file);
+    File::create(&partial).and_then(|_| fs::remove_file(&partial)).map_err(|error| named("write", &partial, &error))
+}
+
 /// Writes `jobs` to `file`, all or nothing.
 pub(crate) fn save(file: &Path, jobs: &[QueuedJob]) -> io::Result<()> {
-    let partial = file.with_extension("partial");
-    let mut out = BufWriter::new(File::create(&partial)?);
-    for job in jobs {
-        writeln!(out, "{}", to_json(job))?;
-    }
-    out.into_inner()?.sync_all()?;
-    fs::rename(partial, file)
+    let partial = partial(file);
+    write(&partial, jobs).and_then(|()| fs::rename(&partial, file)).inspect_err(|_| drop(fs::remove_file(&partial)))
 }
 
 /// Removes `file`, if it is there.
 pub(crate) fn remove(file: &Path) -> io::Result<()> {
     match fs::remove_file(file) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        result => result,
+        result => result.map_err(|error| named("remove", file, &error)),
     }
+}
+
+fn write(file: &Path, jobs: &[QueuedJob]) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(file)?);
+    for job in jobs {
+        writeln!(out, "{}", to_json(job))?;
+    }
+    out.into_inner()?.sync_all()
+}
+
+/// Where `file` is written, before it takes the place of the last one.
+fn partial(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    name.into()
+}
+
+fn named(what: &str, file: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot {what} {}: {error}", file.display()))
 }
 
 fn to_json(job: &QueuedJob) -> Value {

@@ -214,6 +214,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "A NUL behind the function of CAN_DO",
+        there: "Makes it another function, listed under the same name: the worker gets no jobs.",
+        here: "Is not part of the name, as in CAN_DO_TIMEOUT.",
+        why: "A worker that sends C strings with their ends gets jobs.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a CAN_DO f\0; b SUBMIT_JOB_BG f||x; b text status; a GRAB_JOB",
+            there: &["b JOB_CREATED H:t:1", "b f\\t0\\t0\\t1\\nf\\t1\\t0\\t0\\n.\\n", "a NO_JOB"],
+            here: &["b JOB_CREATED H:t:1", "b f\\t1\\t0\\t1\\n.\\n", "a JOB_ASSIGN H:t:1|f|x"],
+        },
+    },
+    Difference {
         name: "CAN_DO twice",
         there: "The worker is counted and listed twice, in `status` and `workers`.",
         here: "Once; the time limit of the last one holds.",

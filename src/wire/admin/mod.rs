@@ -100,6 +100,15 @@ mod tests {
     }
 
     #[test]
+    fn a_word_ends_with_a_nul_and_the_line_does_not() {
+        assert_eq!(request("ver\0sion"), Err(Refusal::UnknownCommand("ver".into())));
+        assert_eq!(request("version\0 x"), Ok(Request::Version));
+        assert_eq!(request("show\0 jobs\0x"), Ok(Request::ShowJobs));
+        assert_eq!(request("create function a\0b"), Ok(Request::CreateFunction { function: "a".into() }));
+        assert_eq!(request("create function a \0"), Err(Refusal::Incomplete("create".into())));
+    }
+
+    #[test]
     fn five_words_are_taken_and_six_are_not() {
         assert_eq!(request("maxqueue f 1 2 3"), Ok(Request::MaxQueue { function: "f".into(), limits: [1, 2, 3] }));
         assert_eq!(request("a b c d e f"), Err(Refusal::TooManyWords));

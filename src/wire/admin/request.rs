@@ -166,7 +166,7 @@ impl Request {
 }
 
 /// The words of a line. Runs of blanks separate; one before the first word makes it empty, one behind the last makes
-/// another, empty word. `None`: too many.
+/// another, empty word. A word ends with a NUL: gearmand reads C strings. `None`: too many.
 fn words(line: &Bytes) -> Option<Vec<Bytes>> {
     let mut words = Vec::new();
     let mut rest = line.clone();
@@ -175,13 +175,18 @@ fn words(line: &Bytes) -> Option<Vec<Bytes>> {
             return None;
         }
         let Some(end) = memchr(b' ', &rest) else {
-            words.push(rest);
+            words.push(up_to_nul(rest));
             return Some(words);
         };
-        words.push(rest.split_to(end));
+        words.push(up_to_nul(rest.split_to(end)));
         let blanks = rest.iter().take_while(|&&byte| byte == b' ').count();
         rest = rest.slice(blanks..);
     }
+}
+
+fn up_to_nul(mut word: Bytes) -> Bytes {
+    word.truncate(memchr(0, &word).unwrap_or(word.len()));
+    word
 }
 
 /// The limits of `maxqueue`: what is no number, or a negative one, is no limit.
