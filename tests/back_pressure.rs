@@ -6,7 +6,7 @@ mod rig;
 use gearwheel::client::{Client, Config, EVENT_COST, Event, Unread};
 use gearwheel::wire::{Packet, PacketType as T};
 use gearwheel::{CloseReason, ConnId, Job, JobId, Machine, Outcome, Phase, Reason, Retry};
-use rig::{Rig, address, packet, secs};
+use rig::{Rig, address, millis, packet, secs};
 
 /// What may wait: ten events without payload.
 const LIMIT: usize = 10 * EVENT_COST;
@@ -293,20 +293,87 @@ fn a_reply_that_waits_behind_a_pause_is_not_overdue() {
 }
 
 #[test]
-fn a_lost_connection_takes_its_pause_along() {
-    let (mut rig, conn, jobs) = paused();
+fn a_lost_connection_takes_its_pause_along_until_the_job_runs_again() {
+    let (mut rig, mut conn, jobs) = paused();
+    for _ in 0..2 {
+        rig.close(conn, CloseReason::Reset);
+        while rig.connects.is_empty() {
+            rig.pass(millis(100));
+        }
+        conn = rig.connect();
+        assert!(rig.machine.wants_read(conn));
+        rig.events();
+        let mut packets = vec![packet(T::JOB_CREATED, "H:1")];
+        packets.extend(parts(3));
+        rig.receive(conn, &packets);
+        let (parts, others) = came(&mut rig, jobs);
+        assert_eq!((parts, others.len()), (0, 1), "what came before still waits: nothing more may come");
+        assert!(!rig.machine.wants_read(conn));
+    }
+    // Half of it read, the job goes on.
+    (0..5).for_each(|_| rig.act(|client, now| client.release(jobs[0], 0, now)));
+    assert_eq!(came(&mut rig, jobs), (3, vec![]));
+    assert!(rig.machine.wants_read(conn));
+}
+
+#[test]
+fn a_closed_client_holds_nothing_whoever_pauses() {
+    let (mut rig, conn, _) = paused();
     rig.close(conn, CloseReason::Reset);
     rig.pass(secs(2));
     let again = rig.connect();
-    assert!(rig.machine.wants_read(again));
-    rig.events();
     rig.receive(again, &[packet(T::JOB_CREATED, "H:1")]);
-    assert_eq!(rig.events().len(), 1);
-    // What came before still waits, so that one more is too much.
-    rig.receive(again, &parts(3));
-    assert_eq!(came(&mut rig, jobs), (1, vec![]));
     assert!(!rig.machine.wants_read(again));
+    rig.events();
     rig.act(|client, now| client.close(now));
     assert_eq!(rig.events().last(), Some(&Event::Closed));
     assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn what_an_earlier_attempt_has_left_holds_a_connection_only_where_it_is_too_much() {
+    // So much of ten waits unread when the job runs again.
+    for (unread, left, wants_read) in
+        [(Unread::Pause, 9, true), (Unread::Pause, 10, false), (Unread::Overflow, 10, true)]
+    {
+        let (mut rig, conn, jobs) = running(unread, Job::new("f", "1").retry(Retry::Idempotent { attempts: 3 }));
+        rig.receive(conn, &parts(left));
+        assert_eq!(came(&mut rig, jobs), (left, vec![]));
+        rig.close(conn, CloseReason::Reset);
+        rig.pass(secs(2));
+        let again = rig.connect();
+        rig.receive(again, &[packet(T::JOB_CREATED, "H:1")]);
+        assert_eq!(rig.machine.wants_read(again), wants_read, "{unread:?}, {left}");
+        rig.act(|client, now| client.want_end(jobs[0], now));
+        assert!(rig.machine.wants_read(again), "{unread:?}, {left}");
+    }
+}
+
+#[test]
+fn all_jobs_together_hold_a_job_that_runs_again() {
+    let mut config = Config::new([5; 32]);
+    config.servers = vec![address("a")];
+    config.exceptions = false;
+    config.unread = Unread::Pause;
+    config.limits.max_unread_total = LIMIT;
+    let mut rig = Rig::new(Client::new(config).expect("valid"));
+    let again = |payload| Job::new("f", payload).retry(Retry::Idempotent { attempts: 3 });
+    let jobs = ["1", "2"].map(|payload| rig.act(|client, now| client.submit(again(payload), now)).expect("taken"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:1"), packet(T::JOB_CREATED, "H:2")]);
+    rig.receive(conn, &parts(10));
+    assert!(!rig.machine.wants_read(conn));
+    rig.close(conn, CloseReason::Reset);
+    while rig.connects.is_empty() {
+        rig.pass(millis(100));
+    }
+    let conn = rig.connect();
+    // The second has nothing unread: one event of it may always come. The first has.
+    rig.pass(secs(2));
+    rig.sent(conn);
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:2")]);
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:1")]);
+    let held = !rig.machine.wants_read(conn);
+    rig.act(|client, now| client.want_end(jobs[0], now));
+    assert!(held && rig.machine.wants_read(conn));
 }

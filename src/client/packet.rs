@@ -153,6 +153,7 @@ impl Client {
         }
         let stage = Stage::Accepted { handle: handle.clone(), running: false, doubt };
         self.jobs.set_stage(id, stage, &self.config.deadlines, &self.links.random);
+        self.hold_again(place, id);
         if self.is_muted(id) {
             return Ok(());
         }

@@ -42,6 +42,20 @@ impl Client {
         self.jobs.entry(job).is_some_and(|entry| entry.muted)
     }
 
+    /// A job runs again before its user has read what came of it before: on to the new connection goes the pause, else each
+    /// attempt would bring more than may wait.
+    pub(super) fn hold_again(&mut self, place: usize, job: JobId) {
+        let (default, total_limit) = (self.links.limits.max_unread, self.links.limits.max_unread_total);
+        if self.config.unread == Unread::Pause
+            && let Some(entry) = self.jobs.entry_mut(job)
+            && entry.unread > 0
+            && (entry.unread >= entry.max_unread(default) || self.unread >= total_limit)
+        {
+            entry.holds = true;
+            self.links.hold(place);
+        }
+    }
+
     /// Whether an event with a payload of so many bytes may wait for the user of `job`. Ends the job when it may not.
     pub(super) fn may_wait(&mut self, place: usize, job: JobId, payload: usize) -> bool {
         let (default, total_limit) = (self.links.limits.max_unread, self.links.limits.max_unread_total);

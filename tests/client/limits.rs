@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gearwheel::client::{Client, Config};
+use gearwheel::client::{Client, Config, Event};
 use gearwheel::{
     CloseReason, ConfigError, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Reason,
     Retry,
@@ -316,4 +316,58 @@ fn a_large_upload_that_was_taken_at_once_may_be_on_its_way_still() {
         rig.pass(secs(15));
         assert_eq!(rig.disconnects().len(), usize::from(patient), "it has had its time");
     }
+}
+
+#[test]
+fn limits_refuse_and_give_back() {
+    let mut small = config(&["a"]);
+    small.limits.max_jobs = 2;
+    small.limits.max_packet = 100;
+    let mut rig = Rig::new(Client::new(small).expect("valid"));
+    submit(&mut rig, Job::new("f", "1"));
+    let too_large = rig.act(|client, now| client.submit(Job::new("f", vec![0; 98]), now)).expect_err("too large");
+    assert_eq!(too_large.reason, Reason::Invalid(ConfigError::TooLong { what: "payload", length: 98, limit: 97 }));
+    submit(&mut rig, Job::new("f", vec![0; 97]));
+    let full = rig.act(|client, now| client.submit(Job::new("f", "3"), now)).expect_err("full");
+    assert!(matches!(full.reason, Reason::Full { limit: 2, .. }));
+    assert_eq!(full.value, Job::new("f", "3"));
+}
+
+#[test]
+fn a_connection_with_too_much_to_write_takes_no_more() {
+    let mut small = config(&["a"]);
+    small.limits.max_outgoing = 1000;
+    let mut rig = Rig::new(Client::new(small).expect("valid"));
+    submit(&mut rig, Job::new("f", "1"));
+    let conn = rig.connect();
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", vec![0; 5000]));
+    let full = rig.act(|client, now| client.submit(Job::new("f", "3"), now)).expect_err("full");
+    assert!(matches!(full.reason, Reason::Full { limit: 1000, .. }));
+    rig.write(conn, usize::MAX);
+    submit(&mut rig, Job::new("f", "3"));
+}
+
+#[test]
+fn a_client_that_is_not_polled_stops_reading_and_goes_on_when_it_is() {
+    let mut few = config(&["a"]);
+    few.limits.max_events = 4;
+    let mut rig = Rig::new(Client::new(few).expect("valid"));
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    rig.events();
+    let parts: Vec<_> = (0..50).map(|part| packet(T::WORK_DATA, &format!("H:x:1|{part}"))).collect();
+    let mut bytes = bytes::BytesMut::new();
+    for part in &parts {
+        part.encode(gearwheel::wire::Magic::Response, &mut bytes);
+    }
+    use gearwheel::Machine;
+    rig.machine.handle(gearwheel::Input::Data(conn, &mut bytes), rig.now);
+    assert!(!rig.machine.wants_read(conn) && !bytes.is_empty());
+    rig.receive_bytes(conn, &bytes);
+    let got: Vec<_> = rig.events();
+    let wanted: Vec<_> = (0..50).map(|part| Event::Data { job, payload: part.to_string().into() }).collect();
+    assert_eq!(got, wanted);
+    assert!(rig.machine.wants_read(conn));
 }

@@ -1,6 +1,30 @@
-//! Jobs that end without a result: deadlines, lost connections, silence; and which of them are submitted again.
+//! Deadlines, silence and broken connections: how a job ends by them, and when it is sent again.
 
 use super::*;
+
+#[test]
+fn a_refused_connection_is_told_and_tried_again_with_growing_gaps() {
+    let mut rig = client(&["a"]);
+    let job = submit(&mut rig, Job::new("f", "x").accept_timeout(secs(600)));
+    let mut gaps = Vec::new();
+    for _ in 0..12 {
+        let (conn, _) = rig.connects()[0].clone();
+        rig.close(conn, CloseReason::Refused);
+        let events = rig.events();
+        assert!(matches!(&events[0], Event::Disconnected { reason: CloseReason::Refused, .. }), "{events:?}");
+        let all_down = events.iter().filter(|event| matches!(event, Event::AllDown { retry_at: Some(_) })).count();
+        assert_eq!(all_down, usize::from(gaps.is_empty()), "said once");
+        let before = rig.now;
+        while rig.connects.is_empty() {
+            rig.pass(millis(10));
+        }
+        gaps.push(rig.now.saturating_since(before));
+    }
+    assert!(gaps[0] <= millis(110) && gaps[3] > gaps[0] && gaps[11] > secs(14) && gaps[11] <= secs(31), "{gaps:?}");
+    let conn = rig.connect();
+    assert_eq!(rig.sent_names(conn), ["SUBMIT_JOB"]);
+    assert_eq!(rig.machine.phase(job), Some(Phase::Sent));
+}
 
 #[test]
 fn a_parked_job_times_out_and_is_never_sent() {
@@ -114,32 +138,6 @@ fn a_job_that_must_never_be_sent_again_is_lost_while_sending() {
 }
 
 #[test]
-fn what_a_writer_has_in_hand_may_have_arrived() {
-    use gearwheel::Machine;
-    let mut rig = client(&["a"]);
-    rig.writable = false;
-    let job = submit(&mut rig, Job::new("f", "x"));
-    let conn = rig.connect();
-    rig.events();
-    let mut in_hand = gearwheel::Batch::default();
-    rig.machine.outgoing(conn).share(64, &mut in_hand);
-    assert_eq!(in_hand.chunks().count(), 1);
-    rig.receive_bytes(conn, b"garbage from the server");
-    let ends = outcomes(&mut rig);
-    assert!(matches!(&ends[..], [(id, Outcome::Lost { phase: Phase::Sent, .. })] if *id == job), "{ends:?}");
-    // A driver that has told how much was taken has nothing in hand.
-    let mut rig = client(&["a"]);
-    rig.writable = false;
-    submit(&mut rig, Job::new("f", "x"));
-    let conn = rig.connect();
-    let mut outgoing = rig.machine.outgoing(conn);
-    outgoing.share(64, &mut in_hand);
-    outgoing.advance(3);
-    rig.close(conn, CloseReason::Reset);
-    assert_eq!(outcomes(&mut rig), [], "it is sent again");
-}
-
-#[test]
 fn an_idempotent_job_is_tried_as_often_as_allowed() {
     let (mut rig, mut conn, job) = sent(Job::new("f", "x").unique("u").retry(Retry::Idempotent { attempts: 3 }));
     for _ in 0..2 {
@@ -174,25 +172,6 @@ fn a_job_that_joined_one_which_the_server_forgot_is_submitted_once_more() {
     assert_eq!(rig.sent_names(conn), ["SUBMIT_JOB"]);
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:2"), packet(T::WORK_COMPLETE, "H:x:2|y")]);
     assert_eq!(outcomes(&mut rig), [(job, complete("y"))]);
-}
-
-#[test]
-fn a_generated_unique_is_new_for_each_attempt() {
-    let job = Job::new("f", "x").generated_unique().retry(Retry::Idempotent { attempts: 2 });
-    assert_eq!(job.clone().generated_unique(), job);
-    let mut rig = client(&["a"]);
-    submit(&mut rig, job);
-    let mut uniques = Vec::new();
-    for _ in 0..2 {
-        let conn = rig.connect();
-        let [Packet::SubmitJob(packet)] = &rig.sent(conn)[..] else { panic!("not submitted") };
-        uniques.push(packet.unique().to_vec());
-        rig.close(conn, CloseReason::Reset);
-        rig.pass(secs(1));
-    }
-    assert_eq!((uniques[0].len(), uniques[1].len()), (32, 32));
-    assert_ne!(uniques[0], uniques[1]);
-    let _ = Unique::Generated;
 }
 
 #[test]
@@ -249,18 +228,60 @@ fn an_idle_client_has_no_timer_but_the_probe() {
 }
 
 #[test]
-fn abandoned_and_closed_jobs_end_once() {
-    let (mut rig, conn, job) = accepted(Job::new("f", "x"));
-    let other = submit(&mut rig, Job::new("f", "y"));
-    rig.act(|client, now| client.abandon(job, now));
-    rig.act(|client, now| client.abandon(job, now));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::Cancelled { phase: Phase::Accepted })]);
-    rig.receive(conn, &[packet(T::WORK_COMPLETE, "H:x:1|late")]);
-    rig.act(|client, now| client.close(now));
-    let events = rig.events();
-    assert_eq!(events, [Event::Done { job: other, outcome: Outcome::Cancelled { phase: Phase::Sent } }, Event::Closed]);
-    assert_eq!(rig.disconnects(), [conn]);
-    let rejected = rig.act(|client, now| client.submit(Job::new("f", "z"), now)).expect_err("closed");
-    assert_eq!((rejected.reason, rejected.value.payload().clone()), (Reason::Closed, Bytes::from("z")));
-    assert_eq!((rig.wait, rig.machine.is_empty()), (None, true));
+fn garbage_closes_the_connection_with_an_error_and_the_client_goes_on() {
+    let cases: [(&[u8], ProtocolError); 3] = [
+        (b"garbage garbage", gearwheel::wire::frame::FrameError::BadMagic(*b"garb").into()),
+        (b"\0RES\0\0\0\x63\0\0\0\0", gearwheel::wire::DecodeError::UnknownType(99).into()),
+        (b"\0RES\0\0\0\x09\0\0\0\0", ProtocolError::WrongSide(T::GRAB_JOB)),
+    ];
+    for (bytes, error) in cases {
+        let (mut rig, conn, job) = accepted(Job::new("f", "x"));
+        rig.receive_bytes(conn, bytes);
+        let reason = CloseReason::Protocol(error);
+        let events = rig.events();
+        assert!(matches!(&events[0], Event::Disconnected { reason: told, .. } if *told == reason), "{events:?}");
+        let outcome = Outcome::Lost { phase: Phase::Accepted, server: address("a"), reason, attempts: 1 };
+        assert_eq!(events[1], Event::Done { job, outcome });
+        assert_eq!(rig.disconnects(), [conn]);
+        rig.pass(secs(1));
+        submit(&mut rig, Job::new("f", "again"));
+        rig.connect();
+    }
+}
+
+#[test]
+fn a_reply_to_nothing_closes_the_connection() {
+    for reply in [packet(T::JOB_CREATED, "H:x:2"), packet(T::STATUS_RES, "H|0|0|0|0"), packet(T::ECHO_RES, "x")] {
+        let (mut rig, conn, _) = accepted(Job::new("f", "x"));
+        let kind = reply.kind();
+        rig.receive(conn, &[reply]);
+        let reason = CloseReason::Protocol(ProtocolError::OutOfOrder(kind));
+        assert!(matches!(&rig.events()[0], Event::Disconnected { reason: told, .. } if *told == reason));
+    }
+}
+
+#[test]
+fn what_a_writer_has_in_hand_may_have_arrived() {
+    use gearwheel::Machine;
+    let mut rig = client(&["a"]);
+    rig.writable = false;
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.events();
+    let mut in_hand = gearwheel::Batch::default();
+    rig.machine.outgoing(conn).share(64, &mut in_hand);
+    assert_eq!(in_hand.chunks().count(), 1);
+    rig.receive_bytes(conn, b"garbage from the server");
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(id, Outcome::Lost { phase: Phase::Sent, .. })] if *id == job), "{ends:?}");
+    // A driver that has told how much was taken has nothing in hand.
+    let mut rig = client(&["a"]);
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    let mut outgoing = rig.machine.outgoing(conn);
+    outgoing.share(64, &mut in_hand);
+    outgoing.advance(3);
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(outcomes(&mut rig), [], "it is sent again");
 }

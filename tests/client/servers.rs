@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use gearwheel::client::{Client, Event, RequestError};
-use gearwheel::{CloseReason, Input, Job, LinkState, Machine, Outcome, Reason, Retry, ServerCounters};
+use gearwheel::{CloseReason, ConfigError, Input, Job, LinkState, Machine, Outcome, Reason, Retry, ServerCounters};
 
 use super::rig::{Rig, address, millis, packet, secs};
 use super::{T, client, complete, config, connect_all, outcomes, server_of, submit};
@@ -383,4 +383,164 @@ fn a_server_that_cannot_tell_whether_it_knows_a_shared_job_has_told_all_there_is
     rig.receive(conn, &[packet(T::ERROR, "INVALID_COMMAND|what?")]);
     assert_eq!(outcomes(&mut rig), [(jobs[1], complete("y"))]);
     assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn the_next_server_takes_what_the_first_cannot() {
+    let mut rig = client(&["a", "b"]);
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let (first, server) = rig.connects()[0].clone();
+    assert_eq!(server, address("a"));
+    rig.close(first, CloseReason::Refused);
+    let (second, server) = rig.connects()[0].clone();
+    assert_eq!(server, address("b"), "without waiting for the first");
+    rig.handle(gearwheel::Input::Connected(second));
+    assert_eq!(rig.sent_names(second), ["SUBMIT_JOB"]);
+    assert_eq!(rig.machine.conn_of(job), Some(second));
+}
+
+#[test]
+fn a_black_hole_delays_a_job_by_no_more_than_patience() {
+    let mut rig = client(&["a", "b"]);
+    submit(&mut rig, Job::new("f", "x"));
+    assert_eq!(rig.connects().len(), 1);
+    rig.pass(millis(300));
+    let connects = rig.connects();
+    assert_eq!(connects[0].1, address("b"));
+    rig.handle(gearwheel::Input::Connected(connects[0].0));
+    assert_eq!(rig.sent_names(connects[0].0), ["SUBMIT_JOB"]);
+}
+
+#[test]
+fn the_options_of_a_connection_are_set_on_each_new_one() {
+    let mut with_exceptions = config(&["a"]);
+    with_exceptions.exceptions = true;
+    with_exceptions.client_id = Some("me".into());
+    let mut rig = Rig::new(Client::new(with_exceptions).expect("valid"));
+    submit(&mut rig, Job::new("f", "x"));
+    for _ in 0..2 {
+        let conn = rig.connect();
+        assert_eq!(rig.sent_names(conn)[..2], ["SET_CLIENT_ID", "OPTION_REQ"]);
+        rig.receive(conn, &[packet(T::OPTION_RES, "exceptions")]);
+        rig.close(conn, CloseReason::Ended);
+        rig.pass(secs(1));
+        submit(&mut rig, Job::new("f", "x"));
+    }
+}
+
+#[test]
+fn a_server_that_answers_no_option_request_works_all_the_same() {
+    let mut with_exceptions = config(&["a"]);
+    with_exceptions.exceptions = true;
+    let mut rig = Rig::new(Client::new(with_exceptions).expect("valid"));
+    let job = submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert_eq!(outcomes(&mut rig), [(job, complete("y"))]);
+    // Also when nothing else is asked: the connection is not taken for silent.
+    rig.close(conn, CloseReason::Ended);
+    rig.pass(secs(1));
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    rig.pass(secs(20));
+    assert_eq!(rig.disconnects(), []);
+}
+
+#[test]
+fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
+    let mut two = config(&["a", "b"]);
+    two.connecting.probe_after = None;
+    let mut rig = Rig::new(Client::new(two).expect("valid"));
+    submit(&mut rig, Job::new("f", "0"));
+    let a = rig.connect();
+    rig.close(a, CloseReason::Reset);
+    submit(&mut rig, Job::new("f", "1"));
+    let b = rig.connect();
+    rig.receive(b, &[packet(T::JOB_CREATED, "H:b:1")]);
+    let down = rig.machine.servers().next().expect("two");
+    let until = down.retry_at.expect("it failed").saturating_since(rig.now);
+    assert!(down.state == LinkState::Down && (millis(50)..=secs(30)).contains(&until), "{down:?}");
+    // Its back-off is over long before its recover time is: another can be had, so it is let alone.
+    for number in 2..6 {
+        rig.pass(secs(7));
+        submit(&mut rig, Job::new("f", "2"));
+        rig.receive(b, &[packet(T::JOB_CREATED, &format!("H:b:{number}"))]);
+        assert_eq!(rig.connects(), []);
+    }
+    rig.sent(b);
+    rig.pass(secs(3));
+    submit(&mut rig, Job::new("f", "3"));
+    let a = rig.connect();
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"], "the dial delays nothing");
+    submit(&mut rig, Job::new("f", "probe"));
+    submit(&mut rig, Job::new("f", "4"));
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"], "one job tries it");
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"]);
+    rig.receive(a, &[packet(T::JOB_CREATED, "H:a:1")]);
+    submit(&mut rig, Job::new("f", "5"));
+    submit(&mut rig, Job::new("f", "6"));
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"; 2], "a reply clears it");
+}
+
+#[test]
+fn servers_come_and_go_at_run_time() {
+    let mut rig = client(&["a"]);
+    let first = submit(&mut rig, Job::new("f", "1"));
+    let a = rig.connect();
+    rig.receive(a, &[packet(T::JOB_CREATED, "H:a:1")]);
+    rig.act(|client, now| client.add_server(address("b"), now)).expect("new");
+    let twice = rig.act(|client, now| client.add_server(address("b"), now)).expect_err("there");
+    assert_eq!(twice, ConfigError::DuplicateServer(address("b")));
+    // Drained: what it has is finished, what is new goes elsewhere.
+    let server = server_of(&rig, "a");
+    rig.act(|client, now| client.remove_server(server, true, now)).expect("there");
+    submit(&mut rig, Job::new("f", "2"));
+    let b = rig.connect();
+    assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"]);
+    rig.events();
+    rig.receive(a, &[packet(T::WORK_COMPLETE, "H:a:1|y")]);
+    assert_eq!(rig.events(), [Event::Done { job: first, outcome: complete("y") }, Event::Removed { server }]);
+    assert_eq!(rig.disconnects(), [a]);
+    assert_eq!(rig.machine.servers().count(), 1);
+    // Dropped: what it has is lost. The place is used again, the id is not.
+    let other = server_of(&rig, "b");
+    rig.act(|client, now| client.remove_server(other, false, now)).expect("there");
+    assert!(matches!(&outcomes(&mut rig)[..], [(_, Outcome::Lost { reason: CloseReason::Local, .. })]));
+    assert!(rig.act(|client, now| client.remove_server(server, true, now)).is_err());
+    let again = rig.act(|client, now| client.add_server(address("a"), now)).expect("it was removed");
+    assert_ne!(again, server);
+    submit(&mut rig, Job::new("f", "3"));
+    let a = rig.connect();
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"]);
+}
+
+#[test]
+fn round_robin_spreads_and_counts() {
+    let mut round = config(&["a", "b", "c"]);
+    round.balance = gearwheel::Balance::RoundRobin;
+    let mut rig = Rig::new(Client::new(round).expect("valid"));
+    for _ in 0..4 {
+        submit(&mut rig, Job::new("f", "x"));
+        connect_all(&mut rig);
+    }
+    for _ in 0..30 {
+        submit(&mut rig, Job::new("f", "x"));
+    }
+    let sent: Vec<_> = rig.machine.servers().map(|server| server.counters.sent).collect();
+    assert_eq!(sent.iter().sum::<u64>(), 34);
+    assert!(sent.iter().all(|&sent| sent >= 10), "{sent:?}");
+}
+
+#[test]
+fn an_outage_of_all_servers_is_told_with_the_time_of_the_next_try() {
+    let mut rig = client(&["a", "b"]);
+    submit(&mut rig, Job::new("f", "x"));
+    for _ in 0..2 {
+        let (conn, _) = rig.connects()[0].clone();
+        rig.close(conn, CloseReason::Refused);
+    }
+    let next = rig.wait;
+    let told: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::AllDown { .. })).collect();
+    assert_eq!(told, [Event::AllDown { retry_at: next }]);
 }

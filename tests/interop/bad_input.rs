@@ -18,7 +18,7 @@ fn a_builder_names_the_value_that_is_wrong() {
     assert_eq!(said(Client::builder().server("h:1").server("h:1").build()), "the job server h:1 is given twice");
     assert_eq!(
         said(Client::builder().server("h:port").build()),
-        "\"h:port\" is no address of a job server: expected HOST, HOST:PORT, [IPV6] or [IPV6]:PORT"
+        "\"h:port\" is no address of a job server: expected HOST, HOST:PORT, [IPV6], [IPV6]:PORT or unix:/PATH"
     );
     assert!(said(Client::builder().server("h").client_id("a b").build()).contains("\"a b\""));
 

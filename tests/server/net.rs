@@ -18,6 +18,7 @@ pub(crate) struct Net {
     pub(crate) deaf: BTreeSet<ConnId>,
     pub(crate) disconnected: Vec<ConnId>,
     pub(crate) resumed: Vec<ConnId>,
+    pub(crate) transmits: Vec<ConnId>,
     taken: BTreeMap<ConnId, BytesMut>,
     streams: BTreeMap<ConnId, BytesMut>,
 }
@@ -69,6 +70,7 @@ impl Net {
             deaf: BTreeSet::new(),
             disconnected: Vec::new(),
             resumed: Vec::new(),
+            transmits: Vec::new(),
             taken: BTreeMap::new(),
             streams: BTreeMap::new(),
         }
@@ -127,6 +129,7 @@ impl Net {
                 Output::Connect { .. } => panic!("a server does not connect"),
                 Output::Transmit(conn) => {
                     assert!(!self.server.outgoing(conn).is_empty(), "there is something to transmit");
+                    self.transmits.push(conn);
                     if !self.deaf.contains(&conn) {
                         self.write(conn, usize::MAX);
                     }

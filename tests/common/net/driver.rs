@@ -33,6 +33,12 @@ pub struct Driver<M: Machine> {
     /// How far the host's clock is ahead of the net's.
     epoch: u64,
     tap: bool,
+    /// How long the machine may leave bytes to wait before it says that there are some.
+    pub patience: Duration,
+    /// How much waits to be written where the machine asks for nothing more.
+    pub choked_at: usize,
+    /// Less than that waits now, and no tick has told the machine.
+    relieved: bool,
     pub inputs: u64,
     pub outputs: u64,
 }
@@ -57,6 +63,9 @@ impl<M: Machine<Event: Debug>> Driver<M> {
             armed_for: None,
             epoch,
             tap: false,
+            patience: Duration::ZERO,
+            choked_at: usize::MAX,
+            relieved: false,
             inputs: 0,
             outputs: 0,
         };
@@ -104,6 +113,7 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                 }
                 self.armed_for = None;
                 ticked = true;
+                self.relieved = false;
                 net.note(format_args!("host {} ticks", self.host));
                 self.machine.handle(Input::Tick, now);
             }
@@ -241,6 +251,7 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                 }
             }
             assert!(!bytes.is_empty(), "bytes wait, but no chunk has any");
+            self.relieved |= outgoing.len() >= self.choked_at;
             outgoing.advance(bytes.len());
             net.note(format_args!(
                 "host {} writes {} bytes on {conn:?}: {:016x}",
@@ -331,9 +342,10 @@ impl<M: Machine<Event: Debug>> Driver<M> {
             Output::Wait(again) => assert_eq!(again, wait, "Wait changes without a cause"),
             other => panic!("Wait, and then {other:?}"),
         }
+        let soon = !self.patience.is_zero() && wait.is_some_and(|at| at <= now + self.patience);
         for (conn, socket) in &self.sockets {
             let waiting = !self.machine.outgoing(*conn).is_empty();
-            assert!(!waiting || socket.writing, "bytes wait on {conn:?} of which the driver was not told");
+            assert!(!waiting || socket.writing || soon, "bytes wait on {conn:?} of which the driver was not told");
         }
     }
 
@@ -367,6 +379,14 @@ impl<M: Machine<Event: Debug>> Driver<M> {
                 let later = at.is_none_or(|at| self.wait.is_some_and(|before| at >= before));
                 assert!(later, "an input that means nothing moved the next deadline from {:?} to {at:?}", self.wait);
                 self.arm(net, at);
+            }
+            // The tick is the first to show that there is room again.
+            Output::Transmit(conn) if self.relieved => {
+                if let Some(socket) = self.sockets.get_mut(&conn) {
+                    socket.writing = true;
+                }
+                self.write(net, conn);
+                self.settle(net, false);
             }
             Output::Transmit(conn) => {
                 let bytes: Vec<u8> = self.machine.outgoing(conn).chunks().flatten().copied().collect();

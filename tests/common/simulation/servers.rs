@@ -117,8 +117,10 @@ impl World {
             slot.picky = true;
         }
         let unix_now = Duration::from_nanos(UNIX * SECOND + self.net.now());
+        let patience = config.patience;
         let server = Server::new(config, Instant::EPOCH, unix_now).expect("a good configuration");
         let mut driver = Driver::new(&mut self.net, slot.host, server);
+        driver.patience = patience;
         driver.act(&mut self.net, |server, now| server.set_unix_time(unix_now, now));
         slot.server = Some(AnyServer::Ours(Box::new(driver)));
         self.restore(place);

@@ -46,7 +46,9 @@ impl World {
             self.net.restart(slot.host);
         }
         slot.concurrency = config.concurrency;
+        let choked_at = config.limits.max_outgoing;
         let mut driver = Driver::new(&mut self.net, slot.host, Worker::new(config).expect("a good configuration"));
+        driver.choked_at = choked_at;
         for function in FUNCTIONS {
             driver.act(&mut self.net, |worker, now| worker.register(function, None, now)).expect("a new function");
         }
