@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use peers::{Ended, Gearmand, PATIENCE, Process, free_port, run, signal, status, wait_for_workers, wait_until};
+use programs::{RUNTIMES, example};
 
 #[cfg(feature = "tls")]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
@@ -15,18 +16,8 @@ use peers::{Ended, Gearmand, PATIENCE, Process, free_port, run, signal, status, 
 mod certs;
 #[path = "common/peers.rs"]
 mod peers;
-
-/// An example. `cargo test` has built it beside this test.
-fn example(name: &str) -> Command {
-    let mut path = std::env::current_exe().expect("this test runs from a file");
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    assert!(path.exists(), "{} is not built: run `cargo test`, or `cargo build --examples` before", path.display());
-    let mut command = Command::new(path);
-    command.env_remove("GEARMAN_SERVERS");
-    command
-}
+#[path = "common/programs.rs"]
+mod programs;
 
 /// Runs an example to its end, with `arguments` parted by blanks.
 #[track_caller]
@@ -448,17 +439,6 @@ fn bench_client_and_worker_print_a_line_of_json() {
     assert_eq!(line["jobs"], 200, "{line}");
     assert!(Duration::from_secs(60) > Duration::from_micros(line["cpu_us"].as_f64().unwrap_or(f64::MAX) as u64));
 }
-
-/// The runtimes that the examples were built with.
-const RUNTIMES: &[&str] = &[
-    "blocking",
-    #[cfg(feature = "mio")]
-    "mio",
-    #[cfg(feature = "smol")]
-    "smol",
-    #[cfg(feature = "tokio")]
-    "tokio",
-];
 
 #[test]
 fn every_runtime_does_the_same() {

@@ -180,16 +180,20 @@ impl Client {
     }
 
     fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let Some((job, shared)) = self.jobs.deal(place, &handle, &self.links.random) else {
-            self.jobs.lay_ghosts(place, &handle, &self.links.random);
-            return self.late(place, handle.as_bytes());
+        let (job, shared) = match self.jobs.deal(place, &handle, &self.links.random) {
+            Some((job, shared)) => (Some(job), shared),
+            // The copy of one that has ended before; or the only one, of a server that sends no more.
+            None => (None, self.jobs.first_of(place, &handle, &self.links.random).is_some()),
         };
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
             self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
         }
-        self.finish(job, outcome);
+        match job {
+            Some(job) => self.finish(job, outcome),
+            None => self.late(place, handle.as_bytes()),
+        }
         self.jobs.lay_ghosts(place, &handle, &self.links.random);
     }
 

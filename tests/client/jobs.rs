@@ -168,6 +168,21 @@ fn submissions_that_share_a_handle_all_end_with_a_server_that_sends_one_copy() {
 }
 
 #[test]
+fn one_that_is_given_up_takes_no_end_from_the_others_where_a_server_sends_one_copy() {
+    let mut rig = client(&["a"]);
+    let jobs = [0, 1].map(|_| submit(&mut rig, Job::new("f", "x").unique("u")));
+    let conn = rig.connect();
+    let created = packet(T::JOB_CREATED, "H:x:1");
+    rig.receive(conn, &[created.clone(), created]);
+    rig.act(|client, now| client.abandon(jobs[1], now));
+    rig.receive(conn, &[packet(T::WORK_DATA, "H:x:1|d"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert!(rig.sent_names(conn).contains(&"GET_STATUS"), "whose copy that was is to be seen");
+    rig.receive(conn, &[packet(T::STATUS_RES, "H:x:1|0|0|0|0")]);
+    assert_eq!(outcomes(&mut rig).last(), Some(&(jobs[0], complete("y"))));
+    assert!(rig.machine.is_empty());
+}
+
+#[test]
 fn requests_are_answered_in_order_each_once() {
     let (mut rig, conn, job) = accepted(Job::new("f", "x").unique("u"));
     let server = rig.machine.servers().next().expect("one").server;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::peer::Peer;
 use crate::peers::{Process, nap, signal};
+use crate::programs::example;
 
 /// What of an output is looked at.
 const KEPT: usize = 256 << 10;
@@ -130,18 +131,6 @@ fn run(row: &Row, runtime: &str) -> Run {
     run.connected = std::mem::take(&mut connected.lock().expect("no panic"));
     run.complaints.append(&mut complaints.lock().expect("no panic"));
     run
-}
-
-/// An example. `cargo test` has built it beside this test.
-fn example(name: &str) -> Command {
-    let mut path = std::env::current_exe().expect("this test runs from a file");
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    assert!(path.exists(), "{} is not built: run `cargo test`, or `cargo build --examples` before", path.display());
-    let mut command = Command::new(path);
-    command.env_remove("GEARMAN_SERVERS");
-    command
 }
 
 /// Fills what may wait in a listener.
