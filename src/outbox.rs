@@ -272,4 +272,66 @@ mod tests {
         assert!(room_after(200) <= KEPT_BUSY, "nobody keeps so much");
         assert!(room_after(50) >= 50 * 1012);
     }
+
+    #[test]
+    fn what_was_written_in_front_of_a_large_payload_comes_back_as_room() {
+        use super::*;
+
+        let mut out = Outbox::default();
+        let (small, large) = (Bytes::from(alloc::vec![b'x'; 1000]), Bytes::from(alloc::vec![b'x'; COPIED + 1]));
+        for _ in 0..3 {
+            for payload in [&small; 50].into_iter().chain([&large]) {
+                let _ = out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(payload));
+            }
+            assert_eq!(Outgoing::new(Some(&mut out)).chunks().count(), 2);
+            out.advance(usize::MAX);
+            assert!(out.tail.capacity() >= 50 * 1012);
+            assert_eq!(out.peak, 0);
+        }
+        let _ = out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(&large));
+        out.advance(usize::MAX);
+        assert!(out.tail.capacity() <= KEPT);
+    }
+
+    #[test]
+    fn payloads_are_copied_up_to_2_kib_and_much_is_more_than_256_kib() {
+        use super::*;
+
+        for (size, chunks) in [(2048, 1), (2049, 2)] {
+            let mut out = Outbox::default();
+            let payload = Bytes::from(alloc::vec![b'x'; size]);
+            assert!(out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(&payload)));
+            assert_eq!(Outgoing::new(Some(&mut out)).chunks().count(), chunks);
+        }
+        for (size, bulky) in [((256 << 10) - 12, false), ((256 << 10) - 11, true)] {
+            let mut out = Outbox::default();
+            let payload = Bytes::from(alloc::vec![b'x'; size]);
+            let _ = out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(&payload));
+            assert_eq!((out.take_bulky(), out.take_bulky()), (bulky, false));
+        }
+        let mut out = Outbox::default();
+        assert!(!out.text(b""), "there is nothing to be told of");
+        assert!(out.text(b"x") && !out.text(b"y"));
+    }
+
+    #[test]
+    fn a_writer_gets_bytes_wherever_the_one_before_has_stopped() {
+        use super::*;
+
+        let mut out = Outbox::default();
+        let payload = Bytes::from(alloc::vec![b'x'; 3000]);
+        for _ in 0..2 {
+            let _ = out.packet(Magic::Response, PacketType::ECHO_RES, &[], Some(&payload));
+        }
+        let mut batch = Batch::default();
+        for (taken, next) in [(0, 12), (12, 3000), (2999, 1), (1, 12), (12, 3000), (3000, 0)] {
+            out.advance(taken);
+            let mut outgoing = Outgoing::new(Some(&mut out));
+            assert_eq!(outgoing.chunks().next().map_or(0, <[u8]>::len), next);
+            outgoing.share(1, &mut batch);
+            assert_eq!(batch.chunks().map(<[u8]>::len).sum::<usize>(), next);
+            assert_eq!(out.perhaps_taken(), out.taken() + next as u64);
+        }
+        assert_eq!((out.taken(), out.end(), out.waiting()), (6024, 6024, 0));
+    }
 }

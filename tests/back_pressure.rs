@@ -377,3 +377,45 @@ fn all_jobs_together_hold_a_job_that_runs_again() {
     rig.act(|client, now| client.want_end(jobs[0], now));
     assert!(held && rig.machine.wants_read(conn));
 }
+
+#[test]
+fn who_wants_only_the_end_of_a_job_makes_room_for_the_others() {
+    let mut config = Config::new([5; 32]);
+    config.servers = vec![address("a")];
+    config.exceptions = false;
+    config.unread = Unread::Overflow;
+    config.limits.max_unread_total = LIMIT;
+    let mut rig = Rig::new(Client::new(config).expect("valid"));
+    let jobs =
+        ["1", "2"].map(|payload| rig.act(|client, now| client.submit(Job::new("f", payload), now)).expect("taken"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:1"), packet(T::JOB_CREATED, "H:2")]);
+    rig.receive(conn, &parts(10));
+    rig.act(|client, now| client.want_end(jobs[0], now));
+    rig.events();
+    rig.receive(conn, &vec![packet(T::WORK_DATA, "H:2|"); 11]);
+    let events = rig.events();
+    assert_eq!((events.len(), events.last()), (11, Some(&overflow(jobs[1], LIMIT))));
+    rig.receive(conn, &[packet(T::WORK_COMPLETE, "H:1|r")]);
+    assert!(rig.machine.is_empty());
+}
+
+#[test]
+fn only_who_holds_a_connection_lets_it_go() {
+    let (mut rig, conn, jobs) = running(Unread::Pause, Job::new("f", "1"));
+    rig.receive(conn, &vec![packet(T::WORK_DATA, "H:2|"); 10]);
+    assert!(!rig.machine.wants_read(conn));
+    rig.act(|client, now| client.want_end(jobs[0], now));
+    assert!(!rig.machine.wants_read(conn));
+    rig.act(|client, now| client.want_end(jobs[1], now));
+    assert!(rig.machine.wants_read(conn));
+}
+
+#[test]
+fn a_job_of_which_nothing_waits_holds_nothing() {
+    let (mut rig, conn, jobs) = running(Unread::Pause, Job::new("f", "1").max_unread(0));
+    assert!(rig.machine.wants_read(conn));
+    rig.receive(conn, &parts(2));
+    assert_eq!(came(&mut rig, jobs), (1, vec![]));
+    assert!(!rig.machine.wants_read(conn));
+}

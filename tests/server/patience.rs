@@ -387,3 +387,14 @@ fn without_patience_everything_is_said_at_once() {
     assert_eq!(net.ask(worker, &["WORK_COMPLETE H:lap:65|", "GRAB_JOB"]), ["NO_JOB"]);
     assert_eq!((net.take(client).len(), net.wait), (2, None));
 }
+
+#[test]
+fn every_sleeper_is_woken_for_a_job_where_nothing_bounds_it() {
+    for mut net in [Net::new(), patient()] {
+        let sleepers = [(); 9].map(|()| net.peer(&["CAN_DO f", "PRE_SLEEP"]));
+        net.peer(&["SUBMIT_JOB f||x"]);
+        for sleeper in sleepers {
+            assert_eq!(net.take(sleeper), ["NOOP"]);
+        }
+    }
+}

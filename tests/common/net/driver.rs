@@ -375,8 +375,9 @@ impl<M: Machine<Event: Debug>> Driver<M> {
         }
         match self.machine.poll() {
             Output::Wait(at) => {
-                // A tick may show that an upload moves, and so that a reply need not be here yet.
-                let later = at.is_none_or(|at| self.wait.is_some_and(|before| at >= before));
+                // A tick may show that an upload moves, and so that a reply need not be here yet; or that there is room to
+                // ask for more, behind what waits.
+                let later = self.relieved || at.is_none_or(|at| self.wait.is_some_and(|before| at >= before));
                 assert!(later, "an input that means nothing moved the next deadline from {:?} to {at:?}", self.wait);
                 self.arm(net, at);
             }

@@ -43,6 +43,10 @@ impl World {
         {
             return;
         }
+        // One that was to drain when the storm ended is gone, and nobody comes for it when nothing is left to do.
+        if !self.workers.iter().any(|slot| slot.driver.is_some() && !slot.stopping) {
+            return;
+        }
         for client in 0..self.clients.len() {
             let function = FUNCTIONS[(self.script.seed % 3) as usize];
             self.probe_once(client, function);
