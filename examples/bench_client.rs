@@ -31,8 +31,8 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// At the start of a page: malloc puts a large block 16 bytes into one, from where AMD's processors copy into a socket at a
-/// third of their speed, which would be measured instead.
+/// At the start of a page: malloc puts a large block 16 bytes into one, from where the copy into a socket was measured to be
+/// much slower on one machine (an AMD processor's doing, we suppose), which would be measured instead.
 fn payload(size: usize) -> Bytes {
     const PAGE: usize = 4096;
     let block = Bytes::from(vec![b'x'; size + PAGE]);

@@ -196,7 +196,7 @@ impl<R, E: Told> Links<R, E> {
         conn: ConnId,
         stream: &mut BytesMut,
     ) -> Option<Result<(usize, Packet), ProtocolError>> {
-        if !self.may_receive(conn) {
+        if !self.may_receive(conn) || stream.is_empty() {
             return None;
         }
         let place = conn.index();

@@ -7,6 +7,8 @@ use super::table::PacketType;
 
 /// Room is made for what a packet has announced in steps of what has come of it, so that a header alone claims little.
 const FIRST_ROOM: usize = 16 << 10;
+/// Room is made for so many times what has come.
+const AHEAD: usize = 4;
 /// A packet may keep its neighbours alive up to this size.
 const LARGE: usize = 64 << 10;
 
@@ -132,14 +134,14 @@ const fn fields(header: &[u8; HEADER]) -> [[u8; 4]; 3] {
     [[m0, m1, m2, m3], [k0, k1, k2, k3], [s0, s1, s2, s3]]
 }
 
-/// Room is made as bytes come, when little is left, and for twice what has come: a header alone claims nothing, and a large
-/// packet is moved seldom.
+/// Room is made as bytes come, when little is left, and for [`AHEAD`] times what has come: a header alone claims nothing, and
+/// a large packet is moved seldom.
 #[cold]
 fn make_room(stream: &mut BytesMut, size: usize) {
     let (come, room) = (stream.len(), stream.capacity() - stream.len());
     let missing = (HEADER + size).saturating_sub(come);
     if come >= FIRST_ROOM && room < missing.min(come / 2) {
-        stream.reserve(missing.min(2 * come));
+        stream.reserve(missing.min(AHEAD * come));
     }
 }
 
