@@ -1,20 +1,40 @@
 //! What flows through a driver: what the machine wants done, what is written, what is read.
 
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering;
 use core::task::Waker;
 
 use super::super::stream::Stream;
 use super::state::{Core, Reading, find, is_timeout};
-use super::{Driven, Guard, MAX_NOTICES, PARKED, Shared, Sink};
+use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, PARKED, Shared, Sink};
 use crate::runtimes::std::io;
-use crate::runtimes::std::sync::PoisonError;
+use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
 use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn lock(&self) -> Guard<'_, M, S> {
-        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.core.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                self.waiting.fetch_add(1, Ordering::Relaxed);
+                let core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
+                self.waiting.fetch_sub(1, Ordering::Relaxed);
+                core
+            }
+        }
+    }
+
+    /// Lets others have the lock: whoever comes back for it at once, as the reader of a flood does, would always win.
+    pub(super) fn give_way(&self) {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
+            let until = self.clock.now() + GIVE_WAY;
+            while self.waiting.load(Ordering::Relaxed) > 0 && self.clock.now() < until {
+                thread::yield_now();
+            }
+        }
     }
 
     /// Does what the machine wants done but for writing.
@@ -224,6 +244,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 awake = false;
             }
             Err(error) => core.end(conn, close_reason(&error), now),
+        }
+        if core.wait.is_some_and(|at| at <= now) {
+            // Whoever reads a flood may keep the clock's thread from the lock for long.
+            core.machine.handle(Input::Tick, now);
         }
         self.poll(&mut core);
         if patience.is_none() || !awake {

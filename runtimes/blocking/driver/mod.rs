@@ -20,6 +20,7 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::sync::atomic::AtomicUsize;
 use core::task::Waker;
 use core::time::Duration;
 
@@ -40,6 +41,8 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(5);
 const READ_PATIENCE: u64 = 1024;
 /// How often a connection's thread looks in while callers read by themselves; the most that a deferred write waits.
 const NAP: Duration = Duration::from_millis(10);
+/// How long a connection's thread keeps back for those who wait for the lock.
+const GIVE_WAY: Duration = Duration::from_millis(1);
 /// How long the last handle waits when it is dropped: for what is to be written, then for the threads.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Attempts to connect to one job server that may hang at once.
@@ -75,6 +78,8 @@ struct Shared<M: Machine, S> {
     /// What makes the connections instead of this driver.
     connector: Option<Connector>,
     core: Mutex<Core<M, S>>,
+    /// Threads that wait for it.
+    waiting: AtomicUsize,
     /// There is an earlier time to wake at, or it is the end.
     alarm: Condvar,
     /// A write, a connection or a thread has ended.
@@ -130,7 +135,14 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             stopped: false,
         };
         let (alarm, ended) = (Condvar::new(), Condvar::new());
-        let driver = Self(Arc::new(Shared { clock, connector, core: Mutex::new(core), alarm, ended }));
+        let driver = Self(Arc::new(Shared {
+            clock,
+            connector,
+            core: Mutex::new(core),
+            waiting: AtomicUsize::new(0),
+            alarm,
+            ended,
+        }));
         driver.0.spawn("gearwheel-clock", Shared::keep_time)?;
         driver.call(|_, _, _| ());
         Ok(driver)
