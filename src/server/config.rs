@@ -60,13 +60,15 @@ pub struct Config {
     pub silent_worker: Option<Duration>,
     /// A connection that holds no job and sends nothing for so long is closed. Default `None`: never.
     pub idle: Option<Duration>,
-    /// How long an answer may wait where that saves packets. The grab of a worker that has just ended a job somebody waited
-    /// for is likely to be followed by the next job: NO_JOB waits so long for it, unless waiting has been in vain lately.
-    /// And where a client waits for 32 jobs or more, and results follow each other in a quarter of this time, they may
-    /// wait for each other: for a quarter of those that it waits for, 16 at most. Zero, the default: never, as gearmand.
-    /// The servers of the runtimes set 1 ms (but smol's, where it saves nothing), with which one job after another takes
-    /// half as many system calls.
+    /// How long NO_JOB may wait where that saves packets. The grab of a worker that has just ended a job somebody waited for
+    /// is likely to be followed by the next job: it waits so long for it, unless waiting has been in vain lately. Zero, the
+    /// default: never, as gearmand. The servers of the runtimes set 1 ms (but smol's, where it saves nothing), with which
+    /// one job after another takes half as many system calls.
     pub patience: Duration,
+    /// How long results may wait for each other where a client waits for 32 jobs or more and they come faster than in a
+    /// quarter of this time: for a quarter of those that it waits for, 16 at most. It spares a busy machine writes; on one
+    /// with time to spare it makes the client wait. Zero, the default: never, as gearmand.
+    pub result_patience: Duration,
     /// Whether the admin commands `shutdown` and `shutdown graceful` work, and then only from this machine. gearmand has
     /// them no more. Default false: they are unknown commands.
     pub allow_shutdown: bool,
@@ -100,6 +102,7 @@ impl Config {
             silent_worker: None,
             idle: None,
             patience: Duration::ZERO,
+            result_patience: Duration::ZERO,
             allow_shutdown: false,
             version: env!("CARGO_PKG_VERSION").into(),
             verbose: "ERROR".into(),

@@ -1,4 +1,5 @@
-//! Answers that wait a moment because a better one may come: see [`Config::patience`](super::Config::patience).
+//! Answers that wait a moment because a better one may come: see [`Config::patience`](super::Config::patience) and
+//! [`Config::result_patience`](super::Config::result_patience).
 //!
 //! A client that submits one job after another submits the next as soon as it has the result. Its worker's grab is there
 //! before: NO_JOB, PRE_SLEEP, NOOP and another grab would follow, four packets that a moment's patience saves. And the
@@ -69,7 +70,7 @@ impl Server {
 
     /// How long a result for this connection may wait for others.
     pub(super) fn delay(&self, waiter: u32) -> Option<Delay> {
-        let (now, patience) = (self.now, self.config.patience);
+        let (now, patience) = (self.now, self.config.result_patience);
         let most = (self.queue.party(waiter).waiting / SHARE).min(MOST_RESULTS);
         (most >= FEWEST_RESULTS && !patience.is_zero()).then(|| Delay {
             most,

@@ -6,7 +6,7 @@ use crate::net::{Net, config, millis};
 
 fn patient() -> Net {
     let mut config = config();
-    config.patience = millis(1);
+    (config.patience, config.result_patience) = (millis(1), millis(1));
     Net::with(config)
 }
 
