@@ -27,6 +27,7 @@ ROWS = [
     ('both, depth 64', 'both', 'fg', 64),
     ('server, depth 1', 'server', 'fg', 1),
     ('server, depth 64', 'server', 'fg', 64),
+    ('server, 16 grabs, depth 1024', 'server-grabs', 'fg', 1024),
 ]
 
 
@@ -59,8 +60,13 @@ def built(target):
         'raw': {'client': [peers, 'raw', 'client'], 'worker': [peers, 'raw', 'worker']},
         'libgearman': {'client': [peers, 'libgearman', 'client'], 'worker': [peers, 'libgearman', 'worker']},
         'gearwheel': ours,
-        'gearmand': {'server': [gearmand, '-L', '127.0.0.1', '-t', '4', '-l', 'stderr', '--verbose', 'ERROR', '-p']},
+        'gearmand': gearmand_of(gearmand, 4),
+        'gearmand -t 0': gearmand_of(gearmand, 0),
     }
+
+
+def gearmand_of(gearmand, threads):
+    return {'server': [gearmand, '-L', '127.0.0.1', '-t', str(threads), '-l', 'stderr', '--verbose', 'ERROR', '-p']}
 
 
 class Server:
@@ -130,10 +136,12 @@ def runs_of(row, peers, options):
     """Who runs in a row: a name, and what `measure` wants."""
     what, who, mode, depth = row
     settings = dict(SECS=str(options.secs), DEPTH=str(depth), SIZE=str(options.size), MODE=mode, RUNTIME=options.runtime)
-    raw, ours, gearmand = peers['raw'], peers['gearwheel'], peers['gearmand']['server']
-    if who == 'server':
-        for name, server in ('gearmand', gearmand), ('gearwheel', ours['server']):
-            yield name, (server, name == 'gearwheel', raw['client'], raw['worker'], settings, mode)
+    raw, gearmand = peers['raw'], peers['gearmand']['server']
+    if who.startswith('server'):
+        grabs = {'GRABS': '16'} if who == 'server-grabs' else {}
+        for name in 'gearmand', 'gearmand -t 0', 'gearwheel':
+            server = peers[name]['server']
+            yield name, (server, name == 'gearwheel', raw['client'], raw['worker'], {**settings, **grabs}, mode)
         return
     for name in 'raw', 'libgearman', 'gearwheel':
         client = peers[name]['client'] if who in ('client', 'both') else raw['client']

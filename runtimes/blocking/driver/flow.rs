@@ -28,7 +28,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Lets others have the lock: whoever comes back for it at once, as the reader of a flood does, would always win.
-    pub(super) fn give_way(&self) {
+    fn give_way(&self) {
         if self.waiting.load(Ordering::Relaxed) > 0 {
             let until = self.clock.now() + GIVE_WAY;
             while self.waiting.load(Ordering::Relaxed) > 0 && self.clock.now() < until {
@@ -226,6 +226,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         mut reading: Reading,
         patience: Option<u64>,
     ) -> (Guard<'a, M, S>, bool, Instant) {
+        self.give_way();
         let result = reading.read(socket, patience);
         let mut core = self.lock();
         let now = self.clock.now();

@@ -4,6 +4,7 @@
 //! until it does. None a job. A machine at rest leaves all of them asleep in the kernel.
 //!
 //! **Lock.** One mutex holds the machine and all that belongs to it; it is never held over a system call on a socket.
+//! Who reads lets those who wait for it go first, as a reader of a flood would win it each time.
 //! Writing a connection is a role: who has it shares the chunks, unlocks, writes, locks, and goes on until nothing is left.
 //! A writer that the peer blocks for [`WRITE_PATIENCE`] passes the role to a thread: nobody stops reading because he writes.
 //!
@@ -41,7 +42,7 @@ const WRITE_PATIENCE: Duration = Duration::from_millis(5);
 const READ_PATIENCE: u64 = 1024;
 /// How often a connection's thread looks in while callers read by themselves; the most that a deferred write waits.
 const NAP: Duration = Duration::from_millis(10);
-/// How long a connection's thread keeps back for those who wait for the lock.
+/// How long a reader keeps back for those who wait for the lock.
 const GIVE_WAY: Duration = Duration::from_millis(1);
 /// How long the last handle waits when it is dropped: for what is to be written, then for the threads.
 const LAST_WORDS: Duration = Duration::from_secs(1);

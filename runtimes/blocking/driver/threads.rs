@@ -133,7 +133,6 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             if own && let Some((socket, reading)) = core.take_role(conn) {
                 core.link(conn).into_iter().for_each(|link| link.quiet = true);
                 drop(core);
-                self.give_way();
                 core = self.read(conn, &socket, reading, None).0;
                 continue;
             }
