@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,6 +51,8 @@ pub(crate) fn missing(peer: &str, package: &str) {
 #[derive(Debug)]
 pub(crate) struct Gearmand {
     binary: PathBuf,
+    /// Perl's is the other one.
+    is_c: bool,
     options: Vec<String>,
     port: u16,
     child: Child,
@@ -98,7 +101,7 @@ impl Gearmand {
     pub(crate) fn restart(&mut self) {
         wait_until("its port is free again and it listens there", PATIENCE, || {
             self.child = launch(&self.binary, self.port, &self.options);
-            listening(&mut self.child, self.port)
+            listening(&mut self.child, self.port, self.is_c)
         });
     }
 
@@ -123,9 +126,11 @@ impl Gearmand {
                 options.push("--log-file=none".into());
             }
             let mut child = launch(&binary, port, &options);
-            if listening(&mut child, port) {
-                return Self { binary, options, port, child };
+            if listening(&mut child, port, is_c) {
+                return Self { binary, is_c, options, port, child };
             }
+            let _ = child.kill();
+            let _ = child.wait();
         }
         panic!("{} does not listen", binary.display());
     }
@@ -151,20 +156,63 @@ fn launch(binary: &Path, port: u16, options: &[String]) -> Child {
         .expect("the server was found, so it starts")
 }
 
-/// Waits until `child` listens; false when it has ended instead.
-fn listening(child: &mut Child, port: u16) -> bool {
-    let mut lives = true;
+/// Waits until `child` listens on `port`; false when it has ended instead, or another process has the port.
+fn listening(child: &mut Child, port: u16, is_c: bool) -> bool {
+    let mut listener = None;
     wait_until("the server listens", PATIENCE, || {
-        lives = child.try_wait().expect("a child can be waited for").is_none();
-        !lives || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
+        let lives = child.try_wait().expect("a child can be waited for").is_none();
+        listener = if lives { listener_on(port, is_c) } else { Some(Listener::Another) };
+        listener.is_some()
     });
-    lives
+    let is_it = match listener {
+        Some(Listener::Process(pid)) => pid == child.id(),
+        Some(Listener::Unknown) => true,
+        Some(Listener::Another) | None => false,
+    };
+    is_it && child.try_wait().expect("a child can be waited for").is_none()
 }
 
-/// A port on which nothing listens now.
+enum Listener {
+    Process(u32),
+    /// Perl's server does not say.
+    Unknown,
+    /// It does not speak as the server would.
+    Another,
+}
+
+/// Who listens on `port`: the admin command `getpid` tells.
+fn listener_on(port: u16, is_c: bool) -> Option<Listener> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()?;
+    if stream.local_addr().ok()?.port() == port {
+        return None; // Nobody: a socket that dials its own port finds itself.
+    }
+    if !is_c {
+        return Some(Listener::Unknown);
+    }
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(b"getpid\n").ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    let pid = line.strip_prefix("OK ").and_then(|pid| pid.trim_end().parse().ok());
+    Some(pid.map_or(Listener::Another, Listener::Process))
+}
+
+/// A port on which nothing listens now, outside the range from which systems take ports for outgoing connections.
 pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has free ports");
-    listener.local_addr().expect("it is bound").port()
+    const FIRST: u32 = 10_000;
+    const COUNT: u32 = 20_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Processes that run at the same time start far from each other.
+    let start = std::process::id().wrapping_mul(97);
+    loop {
+        let taken = TAKEN.fetch_add(1, Ordering::Relaxed);
+        assert!(taken < COUNT, "loopback has free ports");
+        let port = FIRST + start.wrapping_add(taken) % COUNT;
+        let port = u16::try_from(port).expect("below 30,000");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// The first of `paths` that says it is `name` when asked for its version: two quite different servers are both called
