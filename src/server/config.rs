@@ -66,8 +66,9 @@ pub struct Config {
     /// one job after another takes half as many system calls.
     pub patience: Duration,
     /// How long results may wait for each other where a client waits for 32 jobs or more and they come faster than in a
-    /// quarter of this time: for a quarter of those that it waits for, 16 at most. It spares the server
-    /// writes and the client wake-ups. Zero, the default: never, as gearmand. The server on mio sets 1 ms.
+    /// quarter of this time: for a quarter of those that it waits for, 16 at most. JOB_CREATED waits with results that do.
+    /// It spares the server writes and the client wake-ups. Zero, the default: never, as gearmand. The server on mio sets
+    /// 1 ms.
     pub result_patience: Duration,
     /// Whether the admin commands `shutdown` and `shutdown graceful` work, and then only from this machine. gearmand has
     /// them no more. Default false: they are unknown commands.

@@ -233,7 +233,7 @@ impl Server {
         }
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
-        self.peers.send(peer, PacketType::JOB_CREATED, &[&handle], None);
+        self.peers.created(peer, &handle);
         Ok(())
     }
 

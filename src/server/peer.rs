@@ -63,6 +63,15 @@ pub(super) struct Peer {
     result: Instant,
 }
 
+/// When the driver is told of a packet.
+#[derive(Clone, Copy, Debug)]
+enum Haste {
+    Now,
+    /// With the results that wait; if none does, now.
+    WithOthers,
+    Later(Delay),
+}
+
 /// How long a result may wait for others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delay {
@@ -197,7 +206,13 @@ impl Peers {
     /// Queues a packet for a connection, unless it is closing.
     #[inline]
     pub(super) fn send(&mut self, index: u32, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) {
-        self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+        self.write(index, Haste::Now, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+    }
+
+    /// Queues a JOB_CREATED: where results wait for others, it waits with them.
+    pub(super) fn created(&mut self, index: u32, handle: &[u8]) {
+        let kind = PacketType::JOB_CREATED;
+        self.write(index, Haste::WithOthers, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
     }
 
     /// Queues a WORK_COMPLETE, of which the driver may be told later.
@@ -207,26 +222,30 @@ impl Peers {
             let before = self.get_mut(index).map(|peer| core::mem::replace(&mut peer.result, delay.now));
             before.is_some_and(|before| delay.now.saturating_since(before) <= delay.pace)
         });
-        self.write(index, delay, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
+        self.write(index, delay.map_or(Haste::Now, Haste::Later), |outbox| {
+            outbox.packet(Magic::Response, kind, &[handle], Some(payload))
+        });
     }
 
     /// Queues a text for a connection, unless it is closing.
     pub(super) fn text(&mut self, index: u32, bytes: &[u8]) {
-        self.write(index, None, |outbox| outbox.text(bytes));
+        self.write(index, Haste::Now, |outbox| outbox.text(bytes));
     }
 
     #[inline]
-    fn write(&mut self, index: u32, delay: Option<Delay>, write: impl FnOnce(&mut Outbox) -> bool) {
+    fn write(&mut self, index: u32, haste: Haste, write: impl FnOnce(&mut Outbox) -> bool) {
         let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
         if peer.closing.is_some() {
             return;
         }
         let was_empty = write(&mut peer.outbox);
         if was_empty || peer.delayed > 0 {
-            let delayed = if was_empty { 0 } else { peer.delayed } + 1;
-            match delay {
-                Some(delay) if delayed < delay.most && peer.outbox.waiting() < MOST_DELAYED => {
-                    peer.delayed = delayed;
+            let delayed = if was_empty { 0 } else { peer.delayed };
+            let is_small = peer.outbox.waiting() < MOST_DELAYED;
+            match haste {
+                Haste::WithOthers if delayed > 0 && is_small => {}
+                Haste::Later(delay) if delayed + 1 < delay.most && is_small => {
+                    peer.delayed = delayed + 1;
                     if was_empty {
                         self.announcements.push_back((delay.until, peer.conn));
                     }

@@ -161,6 +161,21 @@ fn results_for_a_client_with_many_jobs_leave_together() {
 }
 
 #[test]
+fn handles_wait_with_the_results_that_do() {
+    let mut net = patient();
+    let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|r"]);
+    net.take(client);
+    // No result waits: it is told at once.
+    assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]), ["JOB_CREATED H:lap:65"]);
+    net.send(worker, &["GRAB_JOB", "WORK_COMPLETE H:lap:2|r"]);
+    assert!(net.ask(client, &["SUBMIT_JOB f||x", "SUBMIT_JOB_BG f||x"]).is_empty());
+    net.pass(millis(1));
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:2|r", "JOB_CREATED H:lap:66", "JOB_CREATED H:lap:67"]);
+    assert!(net.wait.is_none());
+}
+
+#[test]
 fn large_results_do_not_wait_for_others() {
     let mut net = patient();
     let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
