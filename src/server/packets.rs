@@ -233,7 +233,7 @@ impl Server {
         }
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
-        self.peers.created(peer, &handle);
+        self.peers.created(peer, &handle, self.delay(peer));
         Ok(())
     }
 

@@ -57,19 +57,10 @@ pub(super) struct Peer {
     /// How often its grab has waited in vain, and how many grabs do not wait therefore.
     pub(super) doubt: u8,
     pub(super) in_doubt: u8,
-    /// Results in its outbox that the driver has not been told of.
-    delayed: u32,
+    /// Set while the driver has not been told of what is in its outbox: how many results are.
+    delayed: Option<u32>,
     /// When the last result came that might have been delayed.
     result: Instant,
-}
-
-/// When the driver is told of a packet.
-#[derive(Clone, Copy, Debug)]
-enum Haste {
-    Now,
-    /// With the results that wait; if none does, now.
-    WithOthers,
-    Later(Delay),
 }
 
 /// How long a result may wait for others.
@@ -79,8 +70,14 @@ pub(super) struct Delay {
     pub(super) most: u32,
     pub(super) now: Instant,
     pub(super) until: Instant,
-    /// If the one before came no longer ago.
+    /// If the last one came no longer ago.
     pub(super) pace: Duration,
+}
+
+impl Delay {
+    fn follows(&self, last: Instant) -> bool {
+        self.now.saturating_since(last) <= self.pace
+    }
 }
 
 #[derive(Debug, Default)]
@@ -164,7 +161,7 @@ impl Peers {
             told: false,
             doubt: 0,
             in_doubt: 0,
-            delayed: 0,
+            delayed: None,
             result: Instant::EPOCH,
         }));
         conn
@@ -206,52 +203,53 @@ impl Peers {
     /// Queues a packet for a connection, unless it is closing.
     #[inline]
     pub(super) fn send(&mut self, index: u32, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) {
-        self.write(index, Haste::Now, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+        self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
     }
 
-    /// Queues a JOB_CREATED: where results wait for others, it waits with them.
-    pub(super) fn created(&mut self, index: u32, handle: &[u8]) {
+    /// Queues a JOB_CREATED, of which the driver may be told later where results come fast.
+    pub(super) fn created(&mut self, index: u32, handle: &[u8], delay: Option<Delay>) {
         let kind = PacketType::JOB_CREATED;
-        self.write(index, Haste::WithOthers, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
+        let last = self.get(index).map_or(Instant::EPOCH, |peer| peer.result);
+        let delay = delay.filter(|delay| delay.follows(last)).map(|delay| (delay, 0));
+        self.write(index, delay, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
     }
 
     /// Queues a WORK_COMPLETE, of which the driver may be told later.
     pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, delay: Option<Delay>) {
         let kind = PacketType::WORK_COMPLETE;
         let delay = delay.filter(|delay| {
-            let before = self.get_mut(index).map(|peer| core::mem::replace(&mut peer.result, delay.now));
-            before.is_some_and(|before| delay.now.saturating_since(before) <= delay.pace)
+            let last = self.get_mut(index).map(|peer| core::mem::replace(&mut peer.result, delay.now));
+            last.is_some_and(|last| delay.follows(last))
         });
-        self.write(index, delay.map_or(Haste::Now, Haste::Later), |outbox| {
+        self.write(index, delay.map(|delay| (delay, 1)), |outbox| {
             outbox.packet(Magic::Response, kind, &[handle], Some(payload))
         });
     }
 
     /// Queues a text for a connection, unless it is closing.
     pub(super) fn text(&mut self, index: u32, bytes: &[u8]) {
-        self.write(index, Haste::Now, |outbox| outbox.text(bytes));
+        self.write(index, None, |outbox| outbox.text(bytes));
     }
 
+    /// The delay, where there may be one, is of so many results.
     #[inline]
-    fn write(&mut self, index: u32, haste: Haste, write: impl FnOnce(&mut Outbox) -> bool) {
+    fn write(&mut self, index: u32, delay: Option<(Delay, u32)>, write: impl FnOnce(&mut Outbox) -> bool) {
         let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
         if peer.closing.is_some() {
             return;
         }
         let was_empty = write(&mut peer.outbox);
-        if was_empty || peer.delayed > 0 {
-            let delayed = if was_empty { 0 } else { peer.delayed };
-            let is_small = peer.outbox.waiting() < MOST_DELAYED;
-            match haste {
-                Haste::WithOthers if delayed > 0 && is_small => {}
-                Haste::Later(delay) if delayed + 1 < delay.most && is_small => {
-                    peer.delayed = delayed + 1;
+        if was_empty || peer.delayed.is_some() {
+            let before = peer.delayed.filter(|_| !was_empty).unwrap_or(0);
+            match delay {
+                Some((delay, results)) if before + results < delay.most && peer.outbox.waiting() < MOST_DELAYED => {
+                    peer.delayed = Some(before + results);
                     if was_empty {
                         self.announcements.push_back((delay.until, peer.conn));
                     }
                 }
                 _ => {
-                    peer.delayed = 0;
+                    peer.delayed = None;
                     self.outputs.push_back(Output::Transmit(peer.conn));
                 }
             }
@@ -265,7 +263,7 @@ impl Peers {
     /// Tells the driver of delayed results.
     pub(super) fn announce(&mut self, index: u32) {
         if let Some(peer) = self.get_mut(index)
-            && core::mem::take(&mut peer.delayed) > 0
+            && peer.delayed.take().is_some()
         {
             let conn = peer.conn;
             self.outputs.push_back(Output::Transmit(conn));
@@ -287,7 +285,7 @@ impl Peers {
     /// When there is to be told of delayed results.
     pub(super) fn next_announcement(&mut self) -> Option<Instant> {
         while let Some(&(until, conn)) = self.announcements.front() {
-            if self.find(conn).and_then(|index| self.get(index)).is_some_and(|peer| peer.delayed > 0) {
+            if self.find(conn).and_then(|index| self.get(index)).is_some_and(|peer| peer.delayed.is_some()) {
                 return Some(until);
             }
             self.announcements.pop_front();

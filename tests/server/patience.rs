@@ -161,18 +161,32 @@ fn results_for_a_client_with_many_jobs_leave_together() {
 }
 
 #[test]
-fn handles_wait_with_the_results_that_do() {
-    let mut net = patient();
-    let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
-    let worker = net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|r"]);
-    net.take(client);
-    // No result waits: it is told at once.
+fn handles_wait_with_results_where_these_come_fast() {
+    let (mut net, client, worker) = party(64);
     assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]), ["JOB_CREATED H:lap:65"]);
-    net.send(worker, &["GRAB_JOB", "WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 1);
     assert!(net.ask(client, &["SUBMIT_JOB f||x", "SUBMIT_JOB_BG f||x"]).is_empty());
+    assert_eq!(complete(&mut net, (client, worker), 2, "r"), 0);
+    assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
     net.pass(millis(1));
-    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:2|r", "JOB_CREATED H:lap:66", "JOB_CREATED H:lap:67"]);
+    assert_eq!(
+        net.take(client),
+        ["JOB_CREATED H:lap:66", "JOB_CREATED H:lap:67", "WORK_COMPLETE H:lap:2|r", "JOB_CREATED H:lap:68"]
+    );
+    // The last result is a while ago.
+    assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]), ["JOB_CREATED H:lap:69"]);
     assert!(net.wait.is_none());
+}
+
+#[test]
+fn handles_do_not_count_among_the_results_that_leave_together() {
+    let (mut net, client, worker) = party(100);
+    complete(&mut net, (client, worker), 1, "r");
+    for number in 2..=16 {
+        assert_eq!(complete(&mut net, (client, worker), number, "r"), 0);
+        assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
+    }
+    assert_eq!(complete(&mut net, (client, worker), 17, "r"), 15 + 16);
 }
 
 #[test]
