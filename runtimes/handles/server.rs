@@ -29,9 +29,6 @@ pub struct ServerBuilder<S> {
     doors: Vec<Listening>,
     #[cfg(feature = "tls")]
     tls: Option<crate::tls::ServerTls>,
-    /// How long mio's loop looks for events before it sleeps.
-    #[cfg(feature = "mio")]
-    pub(crate) busy_poll: Duration,
     binds: PhantomData<fn() -> S>,
 }
 
@@ -50,8 +47,6 @@ impl<S> ServerBuilder<S> {
             doors: Vec::new(),
             #[cfg(feature = "tls")]
             tls: None,
-            #[cfg(feature = "mio")]
-            busy_poll: Duration::ZERO,
             binds: PhantomData,
         }
     }

@@ -18,9 +18,6 @@ use crate::runtimes::{Clock, Error};
 use crate::server::{Counters, Latencies, QueuedJob};
 use crate::{Address, Handle, Peer, Rejected};
 
-/// About what it costs to sleep and be woken.
-const BUSY_POLL: Duration = Duration::from_micros(20);
-
 /// A job server with a loop of its own, which serves thousands of connections on one thread. Cheap to clone: to stop it
 /// from elsewhere, say.
 #[derive(Clone)]
@@ -33,13 +30,6 @@ struct Inside {
 }
 
 impl ServerBuilder<Server> {
-    /// How long the loop looks for something to do before it sleeps, which costs more than the look where a packet comes
-    /// meanwhile; after looks in vain it sleeps at once, up to 63 times. Default 20 us; zero: it always sleeps at once.
-    pub fn busy_poll(mut self, within: Duration) -> Self {
-        self.busy_poll = within;
-        self
-    }
-
     /// Listens on the first of `addresses` that can be had; port 0 for one that is free. It serves from
     /// [`Server::run`] or [`Server::spawn`] on.
     ///
@@ -64,11 +54,9 @@ impl ServerBuilder<Server> {
     /// [`Error::Config`]: a setting that cannot be. [`Error::Io`]: a listener cannot be used, or no descriptor is left.
     pub fn build(self) -> Result<Server, Error> {
         let clock = Clock::start();
-        let busy_poll = self.busy_poll;
         let Plan { machine, listener, doors, addresses } = self.plan(clock)?;
         let seat = Seat::new(machine, (), clock, listener, None)?;
         let inbox = seat.open(doors)?;
-        seat.busy_poll(busy_poll);
         Ok(Server(Arc::new(Inside { seat, inbox, addresses })))
     }
 }
@@ -76,7 +64,7 @@ impl ServerBuilder<Server> {
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new(PATIENCE).configure(|config| config.result_patience = PATIENCE).busy_poll(BUSY_POLL)
+        ServerBuilder::new(PATIENCE).configure(|config| config.gather_results = true)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].

@@ -16,7 +16,7 @@ use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
-use crate::runtimes::std::io::{self, ErrorKind};
+use crate::runtimes::std::io::ErrorKind;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
@@ -54,13 +54,6 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
                 Ok(turnkey.inbox.insert(Inbox::new()).clone())
             }
             None => Err(Error::Closed),
-        }
-    }
-
-    /// Has the loop look again for so long before it sleeps, where that is worth it. To be called before it runs.
-    pub(super) fn busy_poll(&self, within: Duration) {
-        if let Some(turnkey) = &mut *self.turnkey.lock().unwrap_or_else(PoisonError::into_inner) {
-            turnkey.busy_poll.within = within;
         }
     }
 
@@ -104,7 +97,6 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     waker: Waker,
     listener: Option<Listener<M::Event>>,
     inbox: Option<Arc<Inbox<Stream>>>,
-    busy_poll: BusyPoll,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
@@ -119,28 +111,7 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         let mut driver = Driver::with_clock(poll.registry(), WAKER.0 + 1..usize::MAX, hub.clock())?;
         driver.look_up_on_threads(waker.clone());
         connector.into_iter().for_each(|connector| driver.set_connector(connector));
-        Ok(Self { hub, poll, driver, waker, listener, inbox: None, busy_poll: BusyPoll::default() })
-    }
-
-    /// Waits for events, until `next` at most.
-    fn wait(&mut self, events: &mut Events, next: Option<Instant>) -> io::Result<()> {
-        let clock = self.hub.clock();
-        if self.busy_poll.is_worth_it() {
-            let end = clock.now() + self.busy_poll.within;
-            loop {
-                self.poll.poll(events, Some(Duration::ZERO))?;
-                let now = clock.now();
-                if !events.is_empty() || next.is_some_and(|at| at <= now) {
-                    self.busy_poll.learn(!events.is_empty());
-                    return Ok(());
-                }
-                if end <= now {
-                    break;
-                }
-            }
-            self.busy_poll.learn(false);
-        }
-        self.poll.poll(events, next.map(|at| clock.until(at)))
+        Ok(Self { hub, poll, driver, waker, listener, inbox: None })
     }
 
     fn run(mut self, mut each: impl FnMut() -> bool) -> Result<(), Error> {
@@ -159,53 +130,20 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
                 return Ok(());
             }
             let busy = self.driver.connect_wanted() | each();
-            let waited = match turn.next {
-                Some(at) if at == Instant::EPOCH => self.poll.poll(&mut events, Some(Duration::ZERO)),
+            let timeout = match turn.next {
+                Some(at) if at == Instant::EPOCH => Some(Duration::ZERO),
                 _ if busy || !self.hub.rest(&self.waker) => continue,
-                next => self.wait(&mut events, next),
+                next => next.map(|at| self.hub.clock().until(at)),
             };
-            match waited {
+            match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                waited => waited.map_err(Error::io("wait for events"))?,
+                polled => polled.map_err(Error::io("wait for events"))?,
             }
             for event in &events {
                 if !self.driver.handle_event(event) {
                     self.driver.sockets().wake_dialling();
                 }
             }
-        }
-    }
-}
-
-/// Looks for events for a while before a sleep, as to sleep and be woken costs more where they come soon.
-#[derive(Default)]
-struct BusyPoll {
-    within: Duration,
-    /// Grows when nothing came meanwhile: 2^this sleeps go unattended then.
-    doubt: u32,
-    unattended: u32,
-}
-
-impl BusyPoll {
-    /// Beyond this there is no more doubt.
-    const MOST_DOUBT: u32 = 6;
-
-    /// Whether to look before this sleep.
-    fn is_worth_it(&mut self) -> bool {
-        if self.unattended > 0 {
-            self.unattended -= 1;
-            return false;
-        }
-        !self.within.is_zero()
-    }
-
-    /// What came of it. It has to be worth it in two of three times.
-    fn learn(&mut self, is_success: bool) {
-        if is_success {
-            self.doubt = self.doubt.saturating_sub(1);
-        } else {
-            self.doubt = (self.doubt + 2).min(Self::MOST_DOUBT);
-            self.unattended = (1 << self.doubt) - 1;
         }
     }
 }
@@ -250,48 +188,5 @@ pub(super) fn wait<T>(deadline: Option<Instant>, clock: Clock, mut poll: impl Fn
             Some(left) if left.is_zero() => return None,
             Some(left) => thread::park_timeout(left),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of so many sleeps are looked into before.
-    fn looks(busy_poll: &mut BusyPoll, sleeps: u32, mut is_success: impl FnMut(u32) -> bool) -> u32 {
-        let mut looks = 0;
-        for sleep in 0..sleeps {
-            if busy_poll.is_worth_it() {
-                looks += 1;
-                busy_poll.learn(is_success(sleep));
-            }
-        }
-        looks
-    }
-
-    fn busy_poll() -> BusyPoll {
-        BusyPoll { within: Duration::from_micros(20), ..BusyPoll::default() }
-    }
-
-    #[test]
-    fn looks_in_vain_become_rare_and_successes_frequent_again() {
-        let mut this = busy_poll();
-        assert_eq!(looks(&mut this, 1000, |_| true), 1000);
-        let in_vain = looks(&mut this, 6400, |_| false);
-        assert!((100..=110).contains(&in_vain), "one in 64, and some at first: {in_vain}");
-        assert!(looks(&mut this, 1000, |_| true) > 800, "it learns within a hundred or two");
-    }
-
-    #[test]
-    fn where_every_other_look_is_in_vain_few_are_taken() {
-        let few = looks(&mut busy_poll(), 6400, |sleep| sleep % 2 == 0);
-        assert!(few < 640, "{few}");
-        let most = looks(&mut busy_poll(), 6400, |sleep| sleep % 10 != 0);
-        assert!(most > 3200, "{most}");
-    }
-
-    #[test]
-    fn without_a_time_there_are_none() {
-        assert_eq!(looks(&mut BusyPoll::default(), 100, |_| true), 0);
     }
 }
