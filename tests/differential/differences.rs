@@ -344,6 +344,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "`drop function` with letters of the other case",
+        there: "Drops the function all the same.",
+        here: "`ERR function not found`.",
+        why: "Everywhere else names that differ in case are two functions, there, too.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a text create function Resize; a text drop function resize; a text status",
+            there: &["a OK\\r\\n", "a OK\\r\\n", "a .\\n"],
+            here: &["a OK\\r\\n", "a ERR function not found\\r\\n", "a Resize\\t0\\t0\\t0\\n.\\n"],
+        },
+    },
+    Difference {
         name: "NOOP for one's own submission",
         there: "Comes before its JOB_CREATED.",
         here: "Comes after it.",
@@ -448,6 +461,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             script: "a CAN_DO f; b text workers",
             there: &["b … 127.0.0.1 - :\\n… 127.0.0.1 - : f\\n.\\n"],
             here: &["b 1 127.0.0.1 - :\\n0 127.0.0.1 - : f\\n.\\n"],
+        },
+    },
+    Difference {
+        name: "A line end in the name of a function, a unique or a worker's id",
+        there: "Is one in `status` and its kin, too.",
+        here: "Is a `?` there.",
+        why: "What a peer calls itself cannot forge a line of a list.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a CAN_DO f\ng; b text status",
+            there: &["b f\\ng\\t0\\t0\\t1\\n.\\n"],
+            here: &["b f?g\\t0\\t0\\t1\\n.\\n"],
         },
     },
     Difference {
@@ -559,6 +585,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             script: "a SUBMIT_REDUCE_JOB f|{65}|r||x; b CAN_DO f; b GRAB_JOB_ALL",
             there: &["a JOB_CREATED H:t:1", "b JOB_ASSIGN_ALL H:t:1|f|{63}|r|r\\x00x"],
             here: &["a ERROR ARGUMENT_TOO_LARGE|Unique value too large", "b NO_JOB"],
+        },
+    },
+    Difference {
+        name: "SUBMIT_JOB_EPOCH with a time of more than 64 bits",
+        there: "No reply, and no job; the connection is closed with the next packet.",
+        here: "JOB_CREATED: the job is due at the end of time, or at once where the time is negative.",
+        why: "Every request is answered.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a SUBMIT_JOB_EPOCH f||99999999999999999999|x; b GET_STATUS H:t:1; b text status",
+            there: &["a (closed)", "b STATUS_RES H:t:1|0|0|0|0", "b .\\n"],
+            here: &["a JOB_CREATED H:t:1", "b STATUS_RES H:t:1|1|0|0|0", "b f\\t1\\t0\\t0\\n.\\n"],
         },
     },
     Difference {
