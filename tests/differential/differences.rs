@@ -97,9 +97,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                 let is_queued = job.worker.is_none() || job.worker == step.conn();
                 closes(step) && is_queued && waits_alone(&job.waiters, step)
             };
-            // It ran when its client left, and is queued again by CANT_DO.
-            let taken = |job: &Job| job.waiters.is_empty() && takes(step, job);
-            model.jobs.values().any(|job| !job.is_background && (closed(job) || taken(job)))
+            // It ran when its client left, and is queued again by CANT_DO or with the end of its worker, or is joined.
+            let given_back = |job: &Job| takes(step, job) || closes(step) && job.worker == step.conn();
+            let joined =
+                |job: &Job| submits(step) && job.function == step.argument(0) && job.unique == step.argument(1);
+            let left = |job: &Job| job.waiters.is_empty() && (given_back(job) || joined(job));
+            model.jobs.values().any(|job| !job.is_background && (closed(job) || left(job)))
         }),
         proof: Proof {
             options: PLAIN,
@@ -626,6 +629,12 @@ pub(crate) fn is_grab(step: &Step) -> bool {
 /// Whether the connection ends with this step.
 pub(crate) fn closes(step: &Step) -> bool {
     matches!(step, Step::Close { .. }) || step.kind().is_some_and(|kind| kind.info().is_none())
+}
+
+/// Whether it submits a job.
+fn submits(step: &Step) -> bool {
+    let arguments = step.kind().and_then(PacketType::info).map(|info| info.arguments).unwrap_or_default();
+    arguments.starts_with(&["function", "unique"])
 }
 
 /// Whether CANT_DO or RESET_ABILITIES takes a running job from its worker.
