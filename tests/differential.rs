@@ -1,9 +1,9 @@
 //! The same conversations with gearmand 1.1.20 and with our server, replies compared.
 //!
-//! Conversations are scripted (`tests/data/conversations.txt`; and each difference that is meant has one that shows it) and
-//! random, from a seed: after each
-//! step both servers must have said the same on every connection, but for what the table of differences excuses. Ours is
-//! driven in memory, gearmand over sockets with an ECHO_REQ on each connection after each step.
+//! Conversations are scripted (`tests/data/conversations.txt`; and each difference that is meant has one that shows it)
+//! and random, from a seed: after each step both servers must have said the same on every connection, but for what the
+//! table of differences excuses. Ours is driven in memory, gearmand over sockets with an ECHO_REQ on each connection after
+//! each step.
 //!
 //! `GEARWHEEL_SEED` and `GEARWHEEL_CONVERSATIONS` choose the random ones.
 #![cfg(feature = "blocking")]
