@@ -21,7 +21,8 @@ mod dice;
 mod driver;
 mod faults;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt::{self, Write as _};
 
 use bytes::{Bytes, BytesMut};
@@ -66,6 +67,10 @@ pub enum Trace {
     Whole,
 }
 
+/// A window of some bytes opens behind so many, else a large payload costs an occurrence a byte.
+const NARROW: u64 = 4096;
+const OPENED: usize = 1024;
+
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a of the bytes of a text.
@@ -91,6 +96,12 @@ enum Mail {
     Host(Occurrence),
     Arrive(EndId, Bytes),
     Finish(EndId, CloseReason),
+}
+
+struct Letter {
+    host: HostId,
+    incarnation: u32,
+    mail: Mail,
 }
 
 struct Host {
@@ -136,7 +147,10 @@ struct Connection {
 /// The wires and the clock.
 pub struct Net {
     now: u64,
-    mail: BTreeMap<(u64, u64), (HostId, u32, Mail)>,
+    /// When what is under way arrives, in order, and its place among the letters.
+    due: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    letters: Vec<Option<Letter>>,
+    free: Vec<usize>,
     sequence: u64,
     hosts: Vec<Host>,
     ends: BTreeMap<EndId, End>,
@@ -160,7 +174,9 @@ impl Net {
     pub fn new(seed: u64) -> Self {
         Self {
             now: 0,
-            mail: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            letters: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
             hosts: Vec::new(),
             ends: BTreeMap::new(),
@@ -217,12 +233,14 @@ impl Net {
     /// The next occurrence until the time `until`; the clock moves with it.
     pub fn next(&mut self, until: u64) -> Option<(HostId, Occurrence)> {
         loop {
-            let entry = self.mail.first_entry()?;
-            if entry.key().0 > until {
+            let Reverse((at, _, place)) = *self.due.peek()?;
+            if at > until {
                 self.now = self.now.max(until);
                 return None;
             }
-            let ((at, _), (host, incarnation, mail)) = entry.remove_entry();
+            self.due.pop();
+            self.free.push(place);
+            let Some(Letter { host, incarnation, mail }) = self.letters[place].take() else { continue };
             self.now = self.now.max(at);
             let Some(addressee) = self.hosts.get(host) else {
                 match mail {
@@ -351,6 +369,9 @@ impl Net {
         let Some(Connection { fate, passed }) = self.connections.get_mut(&connection) else { return };
         let before = *passed;
         *passed += bytes.len() as u64;
+        if *passed > NARROW {
+            end.window = end.window.max(OPENED);
+        }
         let until = |at: u64| usize::try_from(at.saturating_sub(before)).unwrap_or(usize::MAX);
         match *fate {
             Fate::Well => self.carry(id, bytes),
@@ -397,7 +418,9 @@ impl Net {
         }
         if let Some(peer_end) = self.ends.get_mut(&peer) {
             peer_end.unread -= taken;
-            if std::mem::take(&mut peer_end.wants_room) {
+            // Half of the window, as TCP does: who fills each byte that is free goes on byte by byte for ever.
+            if peer_end.wants_room && peer_end.unread <= peer_end.window / 2 {
+                peer_end.wants_room = false;
                 self.tell(peer_host, self.now + latency, Occurrence::Writable(peer));
             }
         }
@@ -541,7 +564,12 @@ impl Net {
 
     fn post(&mut self, at: u64, host: HostId, incarnation: u32, mail: Mail) {
         self.sequence += 1;
-        self.mail.insert((at, self.sequence), (host, incarnation, mail));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.letters.push(None);
+            self.letters.len() - 1
+        });
+        self.letters[place] = Some(Letter { host, incarnation, mail });
+        self.due.push(Reverse((at, self.sequence, place)));
     }
 
     fn tell(&mut self, host: HostId, at: u64, occurrence: Occurrence) {
