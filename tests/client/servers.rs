@@ -455,6 +455,7 @@ fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
     submit(&mut rig, Job::new("f", "0"));
     let a = rig.connect();
     rig.close(a, CloseReason::Reset);
+    let failed = rig.now;
     submit(&mut rig, Job::new("f", "1"));
     let b = rig.connect();
     rig.receive(b, &[packet(T::JOB_CREATED, "H:b:1")]);
@@ -467,6 +468,8 @@ fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
         submit(&mut rig, Job::new("f", "2"));
         rig.receive(b, &[packet(T::JOB_CREATED, &format!("H:b:{number}"))]);
         assert_eq!(rig.connects(), []);
+        let down = rig.machine.servers().next().expect("two");
+        assert_eq!((down.state, down.retry_at), (LinkState::Down, Some(failed + secs(30))));
     }
     rig.sent(b);
     rig.pass(secs(3));
