@@ -436,7 +436,7 @@ fn whoever_was_not_listened_to_has_not_been_silent() {
     net.take(client);
     net.take(worker);
     net.deaf.insert(client);
-    net.send(worker, &[&format!("WORK_DATA H:lap:1|{}", "d".repeat(1200)), "ECHO_REQ held up"]);
+    net.send(worker, &[&format!("WORK_DATA H:lap:1|{}", "d".repeat(1200))]);
     assert!(!net.server.wants_read(worker));
     // It is listened to again just before its time would be over.
     net.pass(millis(9_999));
@@ -449,4 +449,36 @@ fn whoever_was_not_listened_to_has_not_been_silent() {
     assert_eq!(net.disconnected, []);
     net.pass(millis(1));
     assert!(net.disconnected.contains(&worker));
+}
+
+#[test]
+fn one_that_is_being_closed_keeps_its_reason() {
+    let mut net = Net::new();
+    let conn = net.connect();
+    net.deaf.insert(conn);
+    net.send(conn, &["ECHO_REQ last words"]);
+    net.send_bytes(conn, b"\0BAD........");
+    assert_eq!(net.disconnected, []);
+    net.server.close(net.now);
+    net.run();
+    net.deaf.remove(&conn);
+    net.write(conn, usize::MAX);
+    net.run();
+    assert_eq!(net.disconnected, [conn]);
+    assert!(matches!(net.reason(conn), Some(CloseReason::Protocol(_))), "{:?}", net.reason(conn));
+}
+
+#[test]
+fn jobs_are_listed_and_kept_in_the_order_of_their_submission() {
+    let mut net = Net::new();
+    let client = net.peer(&["SUBMIT_JOB_BG f||1", "SUBMIT_JOB_BG f||2", "SUBMIT_JOB_BG f||3"]);
+    net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|"]);
+    // It has the place in the table that the first had.
+    net.send(client, &["SUBMIT_JOB_BG f||4"]);
+    let admin = net.connect();
+    let shown = net.text(admin, "show jobs\n");
+    let handles: Vec<_> = shown.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(handles, ["H:lap:2", "H:lap:3", "H:lap:4", "."]);
+    let kept: Vec<_> = net.server.queued().map(|job| job.payload).collect();
+    assert_eq!(kept, ["2", "3", "4"]);
 }

@@ -67,6 +67,10 @@ pub enum Trace {
     Whole,
 }
 
+/// What a link has at most that is not slow.
+const LATENCY: u64 = 50 * MILLISECOND;
+const NANOS_A_BYTE: u64 = 1000;
+
 /// A window of some bytes opens behind so many, else a large payload costs an occurrence a byte.
 const NARROW: u64 = 4096;
 const OPENED: usize = 1024;
@@ -289,7 +293,7 @@ impl Net {
         let (near, far) = (self.next_end, self.next_end + 1);
         self.next_end += 2;
         let slow = self.strikes(Fault::Slow);
-        let latency = if slow { self.dice.range(SECOND / 2, 2 * SECOND) } else { self.dice.skewed(50 * MILLISECOND) };
+        let latency = if slow { self.dice.range(SECOND / 2, 2 * SECOND) } else { self.dice.skewed(LATENCY) };
         let listener = self.hosts.iter().position(|other| other.address.as_ref() == Some(server));
         if self.strikes(Fault::BlackHole) {
             self.note(format_args!("host {host} connects to {server}: end {near}, a black hole"));
@@ -305,7 +309,7 @@ impl Net {
             self.tell(host, self.now + latency, Occurrence::Refused(near, CloseReason::Refused));
             return near;
         }
-        let nanos_a_byte = if slow { self.dice.range(1000, 100_000) } else { self.dice.skewed(1000) };
+        let nanos_a_byte = if slow { self.dice.range(1000, 100_000) } else { self.dice.skewed(NANOS_A_BYTE) };
         // Far ends have wide windows, else nothing would ever get through.
         let window = (self.dice.skewed(1 << 18) + 1 + latency / 10_000) as usize;
         let end = |host, peer, peer_host| End {
@@ -508,10 +512,14 @@ impl Net {
         self.ends.len()
     }
 
-    /// No more faults; connections that were to fail, and have not yet, will not.
+    /// No more faults; connections that were to fail, and have not yet, will not, and those that are slow are so no longer.
     pub fn heal(&mut self) {
         self.note(format_args!("the net is healed"));
         self.faults.heal();
+        for end in self.ends.values_mut() {
+            end.latency = end.latency.min(LATENCY);
+            end.nanos_a_byte = end.nanos_a_byte.min(NANOS_A_BYTE);
+        }
         for connection in self.connections.values_mut() {
             if let Fate::Reset(at) | Fate::Ended(at) | Fate::HalfOpen(at) | Fate::OneWay(at, _) = connection.fate
                 && connection.passed < at
