@@ -99,12 +99,14 @@ fuzz TARGET *OPTIONS:
 fuzz-targets:
     @sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2
 
-# What the tests of the machines run of src/, by file. Needs `cargo install cargo-llvm-cov`, `rustup component add llvm-tools`.
+# What the tests of the machines run of src/, by file and line. Needs `cargo install cargo-tarpaulin` and no LLVM tools.
 coverage:
-    cargo llvm-cov --version >/dev/null || { echo "coverage: cargo-llvm-cov is missing" >&2; exit 1; }
-    cargo llvm-cov --locked --lib --test client --test worker --test server --test admin --test wire --test laws \
-        --test faults --test corpus --test memory --test latencies --test simulation \
-        --ignore-filename-regex '(tests|runtimes|fuzz)/'
+    cargo tarpaulin --version >/dev/null || { echo "coverage: missing; cargo install cargo-tarpaulin" >&2; exit 1; }
+    cargo tarpaulin --engine llvm --locked --features "tls encoding json" --lib --test client --test worker \
+        --test server --test admin --test wire --test laws --test faults --test corpus --test memory --test latencies \
+        --test simulation --test hostile --test back_pressure --test secured --timeout 600 --out Stdout \
+        --exclude-files 'runtimes/*' 'tests/*' 'fuzz/*' 'examples/*' 'benches/*' \
+        --target-dir target/coverage --skip-clean
 
 # Instructions and allocations of the codec and the machines; `just bench machines --grow`, `--against FILE`.
 bench BENCH="*" *ARGS:

@@ -233,3 +233,34 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::{String, ToString};
+    use alloc::vec::Vec;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_for_an_end_has_words_of_its_own() {
+        let reasons = [
+            CloseReason::Ended,
+            CloseReason::Reset,
+            CloseReason::Refused,
+            CloseReason::ConnectTimeout,
+            CloseReason::Unresolved,
+            CloseReason::Silent,
+            CloseReason::Protocol(ProtocolError::OutOfOrder(crate::wire::PacketType::ECHO_RES)),
+            CloseReason::Tls("a certificate".into()),
+            CloseReason::SlowReader,
+            CloseReason::Local,
+            CloseReason::Forgotten,
+            CloseReason::Failed("the disk is full".into()),
+        ];
+        let mut texts: Vec<String> = reasons.iter().map(ToString::to_string).collect();
+        assert!(texts.iter().all(|text| text.len() > 5), "{texts:?}");
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), reasons.len(), "{texts:?}");
+    }
+}

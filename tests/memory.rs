@@ -92,3 +92,24 @@ fn priorities_and_large_payloads_go_through() {
     }
     assert_eq!(ends, [high, large, low]);
 }
+
+#[test]
+fn a_server_that_closes_is_lost_and_takes_nobody() {
+    let mut gearman = InMemory::new();
+    gearman.function("f", |_| Ok("done".into())).expect("a function");
+    assert_eq!(gearman.run(Job::new("f", "")).expect("taken"), Outcome::Complete("done".into()));
+    let now = gearman.now();
+    gearman.server().close(now);
+    let mut run = || gearman.run(Job::new("f", "").timeout(secs(60))).expect("taken");
+    assert!(matches!(run(), Outcome::Lost { phase: Phase::Sent, .. }), "it was under way");
+    assert!(matches!(run(), Outcome::TimedOut { phase: Phase::Parked, .. }), "each attempt is refused");
+    assert_eq!(gearman.server().counters().connections, 0);
+}
+
+#[test]
+fn a_job_of_a_function_that_is_the_workers_alone_fails() {
+    let mut gearman = InMemory::new();
+    let now = gearman.now();
+    gearman.worker().register("bare", None, now).expect("a function");
+    assert_eq!(gearman.run(Job::new("bare", "")).expect("taken"), Outcome::Failed);
+}

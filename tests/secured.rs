@@ -224,7 +224,7 @@ fn what_was_taken_is_known_to_the_record() {
 
 #[test]
 fn what_a_writer_has_in_hand_may_have_arrived() {
-    for failed in [false, true] {
+    for (failed, polled) in [(false, true), (false, false), (true, true), (true, false)] {
         let mut line = Line::open();
         let (jobs, _) = two_records(&mut line);
         let mut in_hand = Batch::default();
@@ -232,7 +232,9 @@ fn what_a_writer_has_in_hand_may_have_arrived() {
         if failed {
             line.client.machine.outgoing(line.ours).advance(0);
         }
-        line.client.run();
+        if polled {
+            line.client.run();
+        }
         // The machine breaks off while somebody writes.
         line.client.pass(secs(60));
         let ended = outcomes(&mut line.client);
@@ -282,12 +284,25 @@ fn a_half_open_handshake_ends_at_its_deadline() {
     says(&why_lost(&mut server), "the client did not answer the handshake in time");
     assert_eq!(server.machine.counters().connections, 0);
     assert_eq!(server.wait, None, "nothing is due any more");
+    // Each has its own time, and one that is gone has none.
+    let [first, second] = [accept(&mut server), {
+        server.pass(secs(1));
+        accept(&mut server)
+    }];
+    assert_eq!(server.wait, Some(server.now + secs(2)));
+    server.close(first, CloseReason::Reset);
+    assert_eq!(server.wait, Some(server.now + secs(3)));
+    server.close(second, CloseReason::Reset);
+    assert_eq!(server.wait, None);
 }
 
 #[test]
 fn a_server_that_says_nothing_is_named_before_the_connect_timeout() {
     let mut line = Line::new();
-    line.client.pass(secs(5));
+    // An eighth of the 5 s before the machine inside would give up without a word of TLS.
+    line.client.pass(millis(4374));
+    assert!(line.client.disconnects().is_empty());
+    line.client.pass(millis(1));
     let reason = line.why_client_lost();
     says(&reason, "the server did not answer the handshake in time: it may not speak TLS");
     assert_eq!(line.client.disconnects(), [line.ours]);
@@ -418,9 +433,26 @@ fn an_alert_that_nobody_reads_does_not_keep_the_connection() {
     line.server.receive_bytes(line.theirs, &[23, 3, 3, 0, 32].repeat(8));
     assert!(line.server.disconnects().is_empty(), "the alert waits");
     line.server.receive_bytes(line.theirs, b"whatever");
-    line.server.pass(secs(1));
+    line.server.pass(millis(999));
+    assert!(line.server.disconnects().is_empty(), "it may still be read");
+    line.server.pass(millis(1));
     assert_eq!(line.server.disconnects(), [line.theirs]);
     says(&why_lost(&mut line.server), "breaks the protocol");
+}
+
+/// Polls until the machine hangs up; what it has to say behind that.
+fn last_word<M: Machine>(machine: &mut M) -> Vec<u8> {
+    let conn = loop {
+        match machine.poll() {
+            gearwheel::Output::Disconnect(conn) => break conn,
+            gearwheel::Output::Wait(_) => panic!("it does not hang up"),
+            _ => {}
+        }
+    };
+    let bytes: Vec<u8> = machine.outgoing(conn).chunks().flatten().copied().collect();
+    let _ = machine.poll();
+    assert!(machine.outgoing(conn).is_empty(), "it is to be had until the next poll");
+    bytes
 }
 
 #[test]
@@ -429,103 +461,174 @@ fn an_orderly_end_is_said_and_heard() {
     let mut line = Line::open();
     line.client.act(|client, now| client.close(now));
     assert_eq!(line.client.disconnects(), [line.ours]);
-    let mut machine = Line::open();
-    machine.client.machine.close(machine.client.now);
-    let goodbye = loop {
-        if let gearwheel::Output::Disconnect(conn) = machine.client.machine.poll() {
-            let mut outgoing = machine.client.machine.outgoing(conn);
-            let bytes: Vec<u8> = outgoing.chunks().flatten().copied().collect();
-            outgoing.advance(bytes.len());
-            break bytes;
-        }
-    };
+    let mut line = Line::open();
+    line.client.machine.close(line.client.now);
+    let goodbye = last_word(&mut line.client.machine);
     assert!((20..64).contains(&goodbye.len()), "{}", goodbye.len());
-    machine.server.receive_bytes(machine.theirs, &goodbye);
-    assert_eq!(machine.server.disconnects(), [machine.theirs]);
-    assert_eq!(why_lost(&mut machine.server), CloseReason::Ended);
+    // The server answers with its own.
+    let mut stream = BytesMut::from(&goodbye[..]);
+    line.server.machine.handle(Input::Data(line.theirs, &mut stream), line.server.now);
+    assert!((20..64).contains(&last_word(&mut line.server.machine).len()));
+    assert_eq!(line.server.machine.counters().connections, 0);
     // And an end without it is an end.
     let mut line = Line::open();
     line.server.close(line.theirs, CloseReason::Ended);
     assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
 }
 
+/// Has the client break off its connection.
+fn break_off(client: &mut ClientRig) {
+    let (server, now) = (client.machine.servers().next().expect("one").server, client.now);
+    client.machine.remove_server(server, false, now).expect("it is there");
+}
+
 #[test]
-fn a_machine_that_does_not_want_to_read_is_not_handed_anything() {
-    let limits = || {
-        let mut limits = Limits::default();
-        limits.max_events = 1;
-        limits
-    };
-    let server = Rig::new(Secured::server(plain_server(limits()), server_tls()));
+fn there_is_no_goodbye_behind_bytes_that_were_not_taken() {
+    let mut line = Line::open();
+    line.client.writable = false;
+    submit(&mut line.client, Job::new("f", "x"));
+    assert!(!line.client.machine.outgoing(line.ours).is_empty());
+    break_off(&mut line.client);
+    assert!(last_word(&mut line.client.machine).is_empty());
+    // Those that TLS itself has to say, too: here the tickets behind the handshake.
+    let mut line = Line::new();
+    line.server.receive_bytes(line.theirs, &line.client.sent_bytes(line.ours));
+    line.client.receive_bytes(line.ours, &line.server.sent_bytes(line.theirs));
+    line.server.writable = false;
+    let bytes = line.client.sent_bytes(line.ours);
+    let question = *records(&bytes).last().expect("some");
+    line.server.receive_bytes(line.theirs, &bytes[..bytes.len() - question]);
+    line.server.machine.close(line.server.now);
+    assert!(last_word(&mut line.server.machine).is_empty());
+}
+
+#[test]
+fn what_stands_before_a_goodbye_is_read_first_however_long_that_takes() {
+    let mut limits = Limits::default();
+    limits.max_events = 1;
+    let server = Rig::new(Secured::server(plain_server(limits), server_tls()));
     let mut line = Line::of(client_rig(client_tls()), server);
-    line.carry(usize::MAX);
-    for number in 0..200_u32 {
-        submit(&mut line.client, Job::new("f", number.to_string().repeat(300)).background());
-    }
-    line.carry(usize::MAX);
-    assert_eq!(outcomes(&mut line.client).len(), 200);
-    assert_eq!(line.server.machine.counters().jobs, 200);
-    // Paused, with decrypted bytes in hand: what comes then stays with the driver.
-    let mut line = Line::of(client_rig(client_tls()), Rig::new(Secured::server(plain_server(limits()), server_tls())));
     line.carry(usize::MAX);
     for _ in 0..5 {
         submit(&mut line.client, Job::new("f", "x").background());
     }
     let mut bytes = BytesMut::from(&line.client.sent_bytes(line.ours)[..]);
-    let now = line.server.now;
-    line.server.machine.handle(Input::Data(line.theirs, &mut bytes), now);
-    assert!(bytes.is_empty() && !line.server.machine.wants_read(line.theirs));
-    let mut more = BytesMut::from(&b"more"[..]);
-    line.server.machine.handle(Input::Data(line.theirs, &mut more), now);
-    assert_eq!(more, "more");
+    line.client.machine.close(line.client.now);
+    bytes.extend_from_slice(&last_word(&mut line.client.machine));
+    let (theirs, now) = (line.theirs, line.server.now);
+    line.server.machine.handle(Input::Data(theirs, &mut bytes), now);
+    assert!(!line.server.machine.wants_read(theirs), "it has enough for now");
+    // The rig hands in what is left of the stream with each Resume.
+    line.server.receive_bytes(theirs, &bytes);
+    assert_eq!(line.server.machine.counters().jobs, 5);
+    assert_eq!(line.server.disconnects(), [theirs]);
+    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
 }
 
 #[test]
-fn a_lost_job_goes_round_by_the_next_connection() {
+fn an_end_that_is_due_twice_is_said_once() {
     let mut line = Line::open();
-    let job = submit(&mut line.client, Job::new("f", "x").retry(Retry::Idempotent { attempts: 3 }));
-    line.carry(usize::MAX);
-    line.client.close(line.ours, CloseReason::Reset);
-    line.server.close(line.theirs, CloseReason::Reset);
-    line.client.pass(secs(1));
-    line.ours = line.client.connect();
-    line.theirs = accept(&mut line.server);
-    line.carry(usize::MAX);
-    assert_eq!(line.client.machine.phase(job), Some(Phase::Accepted));
+    line.server.writable = false;
+    line.server.receive_bytes(line.theirs, &[23, 3, 3, 0, 32].repeat(8));
+    // The alert is taken just when the time for it is over.
+    let alert = line.server.machine.outgoing(line.theirs).len();
+    line.server.machine.outgoing(line.theirs).advance(alert);
+    line.server.now = line.server.now + secs(1);
+    line.server.handle(Input::Tick);
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+    says(&why_lost(&mut line.server), "breaks the protocol");
+    assert!(line.server.events().is_empty());
 }
 
 #[test]
-fn settings_that_cannot_be_are_named() {
-    use gearwheel::tls::{Error, Identity, Roots};
-    let leaf = OURS.sign(&["server"]);
-    let (certificate, key) = (leaf.certificate.as_bytes(), leaf.key.as_bytes());
-    let place: Box<str> = "the PEM text".into();
-    let none = |what| Error::Missing { what, place: place.clone() };
-    assert_eq!(Roots::from_pem(b"").expect_err("empty"), none("certificate"));
-    assert_eq!(Identity::from_pem(b"text", key).expect_err("no certificate"), none("certificate"));
-    assert_eq!(Identity::from_pem(certificate, certificate).expect_err("no key"), none("private key"));
-    let other = OURS.sign(&["server"]);
-    let error = Identity::from_pem(certificate, other.key.as_bytes()).expect_err("another's key").to_string();
-    assert!(error.starts_with("the private key in the PEM text cannot be used"), "{error}");
-    let torn = &OURS.pem.as_bytes()[..OURS.pem.len() / 2];
-    assert!(Roots::from_pem(torn).is_err());
-    assert!(client_tls().server_name("not a name").is_err());
-    let empty = ClientCertificates::Required(gearwheel::tls::rustls::RootCertStore::empty().into());
-    let error = ServerTls::new(leaf.identity(), empty).expect_err("no roots").to_string();
-    assert!(error.starts_with("TLS cannot be set up"), "{error}");
+fn nothing_is_said_of_a_connection_that_is_gone() {
+    let mut line = Line::open();
+    let (theirs, now) = (line.theirs, line.server.now);
+    let mut garbage = BytesMut::from(&[23, 3, 3, 0, 32].repeat(8)[..]);
+    line.server.machine.handle(Input::Data(theirs, &mut garbage), now);
+    line.server.machine.handle(Input::Closed(theirs, CloseReason::Reset), now);
+    loop {
+        match line.server.machine.poll() {
+            gearwheel::Output::Wait(at) => break assert_eq!(at, None),
+            gearwheel::Output::Event(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
-#[cfg(feature = "blocking")]
 #[test]
-fn files_that_cannot_be_are_named() {
-    use gearwheel::tls::{Identity, Roots};
-    let file = certs::file("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
-    let error = Roots::from_pem_file(&file).expect_err("no certificate").to_string();
-    assert!(error.contains(&file) && error.contains("certificate"), "{error}");
-    let error = Roots::from_pem_file("/no/such/file.pem").expect_err("no file").to_string();
-    assert!(error.starts_with("cannot read /no/such/file.pem: "), "{error}");
-    let leaf = OURS.sign(&["server"]);
-    assert!(Identity::from_pem_files(certs::file("c.pem", &leaf.certificate), "/no/key").is_err());
+fn nothing_goes_out_or_comes_in_before_a_connection_stands() {
+    let mut client = client_rig(client_tls());
+    let first = client.act(|client, _| client.servers().next().expect("one").server);
+    let _ = client.act(|client, now| client.echo(first, Bytes::from_static(b"hello"), now)).expect("taken");
+    let [(conn, _)] = client.connects()[..] else { panic!("one attempt") };
+    assert!(client.machine.outgoing(conn).is_empty(), "not even in plain");
+    client.receive_bytes(conn, b"hello");
+    assert_eq!(client.sent_bytes(conn), "");
+    // It takes too long, and comes all the same.
+    client.pass(secs(5));
+    assert_eq!(client.disconnects(), [conn]);
+    client.handle(Input::Connected(conn));
+    assert_eq!(client.sent_bytes(conn), "");
+    assert!(client.machine.outgoing(conn).is_empty());
+}
+
+#[test]
+fn whether_more_are_accepted_is_the_machines_to_say() {
+    let mut server = server_rig(server_tls());
+    assert!(server.machine.wants_accept());
+    server.act(|server, now| server.close(now));
+    assert!(!server.machine.wants_accept());
+}
+
+#[test]
+fn the_other_direction_stays_plain() {
+    // A machine that accepts, with TLS for what it dials, and the reverse.
+    let mut server = Rig::new(Secured::client(plain_server(Limits::default()), client_tls()));
+    let conn = server.act(|server, now| server.accept(Peer::new("10.0.0.1", false), now)).expect("room");
+    server.receive_bytes(conn, b"version\n");
+    assert!(server.sent_text(conn).starts_with("OK "));
+    assert!(server.machine.wants_read(conn));
+    server.close(conn, CloseReason::Ended);
+    assert_eq!((why_lost(&mut server), server.wait), (CloseReason::Ended, None));
+    let mut client = Rig::new(Secured::server(plain_client(), server_tls()));
+    client.act(|client, now| client.submit(Job::new("f", "x"), now)).expect("taken");
+    let conn = client.connect();
+    assert_eq!(client.sent_names(conn).last(), Some(&"SUBMIT_JOB"));
+}
+
+#[test]
+fn a_limit_for_records_is_kept_and_filled() {
+    use gearwheel::tls::rustls::{self, pki_types::pem::PemObject};
+    let mut roots = rustls::RootCertStore::empty();
+    let ca = rustls::pki_types::CertificateDer::from_pem_slice(OURS.pem.as_bytes()).expect("a certificate");
+    roots.add(ca).expect("a root");
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let mut config = config.expect("versions").with_root_certificates(roots).with_no_client_auth();
+    config.max_fragment_size = Some(512);
+    let mut line = Line::of(client_rig(config.into()), server_rig(server_tls()));
+    line.carry(usize::MAX);
+    submit(&mut line.client, Job::new("f", vec![7; 3000]).background());
+    let bytes = line.client.sent_bytes(line.ours);
+    // 512 with the header that rustls counts, and 17 that TLS 1.3 adds.
+    assert_eq!(records(&bytes)[..5], [512 + 17; 5]);
+    line.server.receive_bytes(line.theirs, &bytes);
+    line.carry(usize::MAX);
+    assert!(matches!(outcomes(&mut line.client)[..], [(_, Outcome::Queued(_))]));
+}
+
+#[test]
+fn what_has_just_been_taken_is_not_sent_again_however_the_connection_ends() {
+    let mut line = Line::open();
+    line.client.writable = false;
+    let job = submit(&mut line.client, Job::new("f", "x"));
+    let length = line.client.machine.outgoing(line.ours).len();
+    line.client.machine.outgoing(line.ours).advance(length);
+    break_off(&mut line.client);
+    line.client.run();
+    let ended = outcomes(&mut line.client);
+    assert!(matches!(&ended[..], [(ended, Outcome::Lost { phase: Phase::Sent, .. })] if *ended == job), "{ended:?}");
 }
 
 /// What goes wrong with bytes on their way.

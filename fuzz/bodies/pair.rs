@@ -6,6 +6,14 @@ use super::net::{Fault, MILLISECOND, Trace};
 use super::simulation::{Script, Step, run as simulate};
 
 pub fn run(data: &[u8]) {
+    let script = script(data);
+    if let Err(cause) = simulate(&script, Trace::Off) {
+        panic!("{cause}\n{script:?}");
+    }
+}
+
+/// The script that an input stands for.
+pub fn script(data: &[u8]) -> Script {
     let mut data = Cursor(data);
     let seed = u64::from(data.byte());
     let (servers, clients, workers) = (data.byte() % 2 + 1, data.byte() % 2 + 1, data.byte() % 2 + 1);
@@ -41,8 +49,5 @@ pub fn run(data: &[u8]) {
             },
         ));
     }
-    let script = Script { seed, servers, clients, workers, operators, chances, storm: at + MILLISECOND, steps };
-    if let Err(cause) = simulate(&script, Trace::Off) {
-        panic!("{cause}\n{script:?}");
-    }
+    Script { seed, servers, clients, workers, operators, chances, storm: at + MILLISECOND, steps }
 }

@@ -85,3 +85,76 @@ pub(super) fn too_slow(peer: &str) -> CloseReason {
 pub(super) fn no_name(host: &str) -> CloseReason {
     CloseReason::Tls(format!("{host:?} is no name that a certificate can be for: give the server's name").into())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn each_alert_says_what_to_look_at() {
+        for (alert, text) in [
+            (AlertDescription::CertificateRequired, "wants a certificate of this side"),
+            (AlertDescription::NoCertificate, "wants a certificate of this side"),
+            (AlertDescription::UnknownCA, "does not trust the CA"),
+            (AlertDescription::CertificateExpired, "certificate has expired"),
+            (AlertDescription::CertificateRevoked, "has been revoked"),
+            (AlertDescription::BadCertificate, "does not accept this side's certificate"),
+            (AlertDescription::UnsupportedCertificate, "does not accept this side's certificate"),
+            (AlertDescription::CertificateUnknown, "does not accept this side's certificate"),
+            (AlertDescription::UnrecognisedName, "no certificate for the name"),
+            (AlertDescription::ProtocolVersion, "no version of TLS in common"),
+            (AlertDescription::HandshakeFailure, "no cipher in common"),
+            (AlertDescription::DecodeError, "may not speak TLS"),
+            (AlertDescription::UnexpectedMessage, "may not speak TLS"),
+            (AlertDescription::InternalError, "it broke off"),
+        ] {
+            let reason = of_error(&Error::AlertReceived(alert), "server", false).to_string();
+            assert!(reason.contains("the server refuses: ") && reason.contains(text), "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_certificate_is_named() {
+        for (fault, text) in [
+            (CertificateError::UnknownIssuer, "not signed by a CA that is trusted"),
+            (CertificateError::Expired, "it has expired"),
+            (CertificateError::NotValidYet, "not valid yet"),
+            (CertificateError::NotValidForName, "for another name"),
+            (CertificateError::Revoked, "been revoked"),
+            (CertificateError::InvalidPurpose, "not be used for this side"),
+            (CertificateError::BadEncoding, "it cannot be used"),
+        ] {
+            let reason = of_error(&Error::InvalidCertificate(fault), "client", false).to_string();
+            assert!(reason.contains("the client's certificate is refused: ") && reason.contains(text), "{reason}");
+        }
+    }
+
+    #[test]
+    fn it_is_said_whose_fault_it_is() {
+        use rustls::{InvalidMessage, PeerIncompatible, PeerMisbehaved};
+        let invalid = Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        for (error, opened, text) in [
+            (invalid.clone(), false, "the server does not speak TLS"),
+            (invalid, true, "is not what the server has sent"),
+            (Error::DecryptError, true, "is not what the server has sent"),
+            (Error::NoCertificatesPresented, false, "the server has shown no certificate"),
+            (Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon), false, "have nothing in common"),
+            (Error::NoApplicationProtocol, false, "have nothing in common"),
+            (Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments), true, "the server breaks the protocol"),
+            (Error::General("this side".into()), true, "this side"),
+        ] {
+            let reason = of_error(&error, "server", opened).to_string();
+            assert!(reason.contains(text), "{reason}");
+        }
+    }
+
+    #[test]
+    fn only_an_end_of_the_peers_own_is_laid_to_tls() {
+        for reason in [CloseReason::Ended, CloseReason::Reset] {
+            assert!(of_early_end(&reason, "server").to_string().contains("the server broke off the handshake"));
+        }
+        assert_eq!(of_early_end(&CloseReason::Local, "server"), CloseReason::Local);
+    }
+}

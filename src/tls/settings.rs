@@ -274,3 +274,30 @@ impl From<Arc<ServerConfig>> for ServerTls {
         Arc::unwrap_or_clone(config).into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn early_data_which_could_be_replayed_is_switched_off() {
+        let config = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let config = config.expect("versions").with_root_certificates(RootCertStore::empty());
+        let mut config = config.with_no_client_auth();
+        config.enable_early_data = true;
+        assert!(!ClientTls::from(Arc::new(config)).config.enable_early_data);
+        let config = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+        let resolver = rustls::server::ResolvesServerCertUsingSni::new();
+        let config = config.expect("versions").with_no_client_auth();
+        let mut config = config.with_cert_resolver(Arc::new(resolver));
+        config.max_early_data_size = 1000;
+        assert_eq!(ServerTls::from(Arc::new(config)).config.max_early_data_size, 0);
+    }
+
+    #[test]
+    fn an_interface_is_no_part_of_the_name_that_a_certificate_is_for() {
+        let tls = ClientTls::new(Roots::from(RootCertStore::empty())).expect("settings");
+        assert_eq!(tls.name_of("fe80::1%eth0"), tls.name_of("fe80::1"));
+        assert!(tls.name_of("fe80::1").is_some() && tls.name_of("no..name").is_none());
+    }
+}

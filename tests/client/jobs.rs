@@ -354,3 +354,55 @@ fn a_namespace_stands_before_the_function() {
     let long = rig.act(|client, now| client.submit(Job::new(vec![b'f'; 510], "x"), now)).expect_err("too long");
     assert!(matches!(long.reason, Reason::Invalid(ConfigError::TooLong { length: 515, limit: 512, .. })));
 }
+
+#[test]
+fn a_status_is_asked_for_by_handle_and_by_unique_of_a_job_that_may_be_unknown() {
+    let (mut rig, conn, _) = sent(Job::new("f", "x").background());
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    let ends = outcomes(&mut rig);
+    let [(_, Outcome::Queued(handle))] = &ends[..] else { panic!("{ends:?}") };
+    let server = server_of(&rig, "a");
+    let by_handle = rig.act(|client, now| client.status_of(server, handle.clone(), now)).expect("asked");
+    let by_unique = rig.act(|client, now| client.status_unique(server, "u".into(), now)).expect("asked");
+    assert_ne!(by_handle, by_unique);
+    assert_eq!(rig.sent_names(conn), ["GET_STATUS", "GET_STATUS_UNIQUE"]);
+    rig.receive(conn, &[packet(T::STATUS_RES, "H:x:1|0|0|0|0"), packet(T::STATUS_RES_UNIQUE, "u|0|0|0|0|0")]);
+    let answer = |event| match event {
+        Event::Status { request, result: Ok(status) } => (request, status.known, status.running),
+        other => panic!("{other:?}"),
+    };
+    let answered: Vec<_> = rig.events().into_iter().map(answer).collect();
+    assert_eq!(answered, [(by_handle, false, false), (by_unique, false, false)]);
+}
+
+#[test]
+fn who_asks_a_server_that_is_none_gets_everything_back() {
+    let stranger = server_of(&client(&["x", "y"]), "y");
+    let (mut rig, conn, _) = sent(Job::new("f", "x").background());
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    let ends = outcomes(&mut rig);
+    let [(_, Outcome::Queued(handle))] = &ends[..] else { panic!("{ends:?}") };
+    let unknown = Reason::Unknown("job server");
+    let rejected = rig.act(|client, now| client.status_of(stranger, handle.clone(), now)).expect_err("a stranger");
+    assert_eq!((&rejected.reason, &rejected.value), (&unknown, handle));
+    let rejected = rig.act(|client, now| client.status_unique(stranger, "u".into(), now)).expect_err("a stranger");
+    assert_eq!((&rejected.reason, &rejected.value[..]), (&unknown, &b"u"[..]));
+    let rejected = rig.act(|client, now| client.echo(stranger, "e".into(), now)).expect_err("a stranger");
+    assert_eq!((&rejected.reason, &rejected.value[..]), (&unknown, &b"e"[..]));
+    let server = server_of(&rig, "a");
+    let rejected = rig.act(|client, now| client.status_unique(server, "u\0".into(), now)).expect_err("no unique");
+    assert!(matches!(rejected.reason, Reason::Invalid(_)) && rejected.value == "u\0");
+    assert!(rig.machine.is_empty() && rig.sent(conn).is_empty());
+}
+
+#[test]
+fn a_question_that_waits_for_a_connection_ends_with_it() {
+    let mut rig = client(&["a"]);
+    let server = server_of(&rig, "a");
+    let request = rig.act(|client, now| client.status_unique(server, "u".into(), now)).expect("asked");
+    let [(conn, _)] = rig.connects()[..] else { panic!("one attempt") };
+    rig.close(conn, CloseReason::Refused);
+    let result = Err(RequestError::Lost(CloseReason::Refused));
+    assert!(rig.events().contains(&Event::Status { request, result }));
+    assert!(rig.machine.is_empty());
+}

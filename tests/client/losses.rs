@@ -285,3 +285,81 @@ fn what_a_writer_has_in_hand_may_have_arrived() {
     rig.close(conn, CloseReason::Reset);
     assert_eq!(outcomes(&mut rig), [], "it is sent again");
 }
+
+#[test]
+fn a_lost_job_waits_longer_each_time_though_another_server_could_have_it_at_once() {
+    let mut two = config(&["a", "b"]);
+    two.connecting.retry_first = millis(100);
+    two.connecting.retry_most = secs(1);
+    two.connecting.recover_time = secs(0);
+    let mut rig = Rig::new(Client::new(two).expect("valid"));
+    let job = submit(&mut rig, Job::new("f", "x").retry(Retry::Idempotent { attempts: 7 }));
+    for most in [100, 200, 400, 800, 1000, 1000] {
+        let conn = rig.connect();
+        rig.close(conn, CloseReason::Reset);
+        assert_eq!(rig.machine.phase(job), Some(Phase::Parked));
+        let lost = rig.now;
+        while rig.connects.is_empty() {
+            let at = rig.wait.expect("it is tried again");
+            rig.pass(at.saturating_since(rig.now));
+        }
+        let gap = rig.now.saturating_since(lost);
+        assert!((millis(most / 2)..=millis(most)).contains(&gap), "{gap:?} of {most} ms");
+    }
+    let conn = rig.connect();
+    rig.close(conn, CloseReason::Reset);
+    let ends = outcomes(&mut rig);
+    assert!(matches!(&ends[..], [(_, Outcome::Lost { attempts: 7, .. })]), "{ends:?}");
+}
+
+/// A client whose connections are never probed, and a job that its server took at the second attempt.
+fn taken_again(job: Job) -> (Rig<Client>, ConnId) {
+    let mut quiet = config(&["a"]);
+    quiet.connecting.probe_after = None;
+    quiet.connecting.retry_first = millis(500);
+    quiet.connecting.retry_most = secs(3);
+    let mut rig = Rig::new(Client::new(quiet).expect("valid"));
+    submit(&mut rig, job.retry(Retry::Idempotent { attempts: 5 }));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
+    rig.pass(secs(60));
+    assert_eq!(rig.sent_names(conn), ["SUBMIT_JOB"], "a job of one attempt is in no doubt");
+    rig.close(conn, CloseReason::Reset);
+    rig.pass(secs(1));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:2")]);
+    rig.sent(conn);
+    (rig, conn)
+}
+
+#[test]
+fn a_job_that_may_have_joined_an_orphan_is_asked_for_less_and_less_often() {
+    let (mut rig, conn) = taken_again(Job::new("f", "x").unique("u"));
+    let answers = [
+        packet(T::STATUS_RES, "H:x:2|1|0|0|0"),
+        packet(T::STATUS_RES, "H:x:2|0|0|0|0"),
+        // Whoever cannot tell has not said that it is unknown.
+        packet(T::ERROR, "INVALID_COMMAND|what?"),
+        packet(T::STATUS_RES, "H:x:2|0|0|0|0"),
+        packet(T::STATUS_RES, "H:x:2|0|0|0|0"),
+    ];
+    for (wait, answer) in [1000, 2000, 3000, 3000, 3000].into_iter().zip(answers) {
+        assert_eq!(outcomes(&mut rig), []);
+        rig.pass(millis(wait - 1));
+        assert_eq!(rig.sent_names(conn), [""; 0], "before {wait} ms are over");
+        rig.pass(millis(1));
+        assert_eq!(rig.sent_names(conn), ["GET_STATUS"]);
+        rig.receive(conn, &[answer]);
+    }
+    rig.pass(secs(2));
+    assert_eq!(rig.sent_names(conn), ["SUBMIT_JOB"], "unknown twice, with nothing between");
+}
+
+#[test]
+fn a_job_with_a_unique_of_its_own_attempt_is_in_no_doubt() {
+    for job in [Job::new("f", "x"), Job::new("f", "x").generated_unique()] {
+        let (mut rig, conn) = taken_again(job);
+        rig.pass(secs(60));
+        assert_eq!(rig.sent_names(conn), [""; 0]);
+    }
+}

@@ -455,6 +455,7 @@ fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
     submit(&mut rig, Job::new("f", "0"));
     let a = rig.connect();
     rig.close(a, CloseReason::Reset);
+    let failed = rig.now;
     submit(&mut rig, Job::new("f", "1"));
     let b = rig.connect();
     rig.receive(b, &[packet(T::JOB_CREATED, "H:b:1")]);
@@ -467,9 +468,15 @@ fn a_failed_server_is_kept_away_from_and_then_tried_with_one_job() {
         submit(&mut rig, Job::new("f", "2"));
         rig.receive(b, &[packet(T::JOB_CREATED, &format!("H:b:{number}"))]);
         assert_eq!(rig.connects(), []);
+        let down = rig.machine.servers().next().expect("two");
+        assert_eq!((down.state, down.retry_at), (LinkState::Down, Some(failed + secs(30))));
     }
+    rig.pass(millis(1999));
+    submit(&mut rig, Job::new("f", "2"));
+    rig.receive(b, &[packet(T::JOB_CREATED, "H:b:6")]);
+    assert_eq!(rig.connects(), [], "a millisecond to go");
     rig.sent(b);
-    rig.pass(secs(3));
+    rig.pass(millis(1));
     submit(&mut rig, Job::new("f", "3"));
     let a = rig.connect();
     assert_eq!(rig.sent_names(b), ["SUBMIT_JOB"], "the dial delays nothing");
@@ -543,4 +550,18 @@ fn an_outage_of_all_servers_is_told_with_the_time_of_the_next_try() {
     let next = rig.wait;
     let told: Vec<_> = rig.events().into_iter().filter(|event| matches!(event, Event::AllDown { .. })).collect();
     assert_eq!(told, [Event::AllDown { retry_at: next }]);
+}
+
+#[test]
+fn lost_jobs_end_in_the_order_of_their_submission() {
+    let mut rig = client(&["a"]);
+    let first = submit(&mut rig, Job::new("f", "0"));
+    let conn = rig.connect();
+    let mut jobs: Vec<_> = (1..4).map(|number| submit(&mut rig, Job::new("f", number.to_string()))).collect();
+    // Its place in the table is the first, and a newer job's from now on.
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_FAIL, "H:x:1")]);
+    assert_eq!(outcomes(&mut rig), [(first, Outcome::Failed)]);
+    jobs.push(submit(&mut rig, Job::new("f", "4")));
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(outcomes(&mut rig).into_iter().map(|(job, _)| job).collect::<Vec<_>>(), jobs);
 }

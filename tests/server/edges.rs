@@ -374,3 +374,111 @@ fn the_longest_idle_function_is_the_first_to_be_forgotten() {
     names.sort_unstable();
     assert_eq!(names, ["b", "c", "d"]);
 }
+
+#[test]
+fn a_restored_payload_may_fill_a_packet() {
+    let mut config = config();
+    config.limits.max_packet = 100;
+    let mut net = Net::with(config);
+    net.server.restore(QueuedJob::new("f", vec![b'x'; 100])).expect("restored");
+    let rejected = net.server.restore(QueuedJob::new("f", vec![b'x'; 101])).expect_err("too long");
+    let expected = gearwheel::ConfigError::TooLong { what: "payload", length: 101, limit: 100 };
+    assert_eq!(rejected.reason, gearwheel::Reason::Invalid(expected));
+}
+
+#[test]
+fn a_failed_handle_is_read_up_to_63_bytes() {
+    let mut net = Net::new();
+    let worker = net.connect();
+    let not_found = net.ask(worker, &[&format!("WORK_FAIL {}", "x".repeat(63))]);
+    assert!(not_found[0].starts_with("ERROR JOB_NOT_FOUND|"), "{not_found:?}");
+    let too_long = net.ask(worker, &[&format!("WORK_FAIL {}", "x".repeat(64))]);
+    assert!(too_long[0].starts_with("ERROR ARGUMENT_TOO_LARGE|"), "{too_long:?}");
+}
+
+#[test]
+fn a_created_function_has_a_name_of_4_kib_at_most() {
+    let mut net = Net::new();
+    let admin = net.connect();
+    assert_eq!(net.text(admin, &format!("create function {}\n", "x".repeat(4096))), "OK\r\n");
+    assert_eq!(net.text(admin, &format!("create function {}\n", "y".repeat(4097))), "ERR QUEUE_ERROR\r\n");
+    assert_eq!(net.server.counters().functions, 1);
+}
+
+#[test]
+fn a_job_that_is_held_back_can_be_cancelled() {
+    let mut net = Net::new();
+    // One that waited when the drain began, and one that came back behind it.
+    let client = net.peer(&["SUBMIT_JOB f||fg", "SUBMIT_JOB_BG f||waits", "SUBMIT_JOB_BG g||runs"]);
+    let worker = net.peer(&["CAN_DO g", "GRAB_JOB"]);
+    let admin = net.connect();
+    net.take(client);
+    net.take(worker);
+    net.server.drain(net.now);
+    net.run();
+    net.close(worker);
+    assert_eq!(net.text(admin, "cancel job H:lap:2\ncancel job H:lap:3\n"), "OK\r\nOK\r\n");
+    net.server.audit();
+    assert_eq!(net.server.queued().map(|job| job.payload).collect::<Vec<_>>(), ["fg"; 0]);
+    assert_eq!(net.server.counters().jobs, 1, "the one that is waited for");
+}
+
+#[test]
+fn whoever_was_not_listened_to_has_not_been_silent() {
+    let mut config = config();
+    config.limits.max_outgoing = 1_000;
+    config.idle = Some(secs(10));
+    config.silent_worker = Some(secs(10));
+    config.slow_reader = secs(60);
+    let mut net = Net::with(config);
+    let client = net.peer(&["SUBMIT_JOB f||x"]);
+    let worker = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+    net.take(client);
+    net.take(worker);
+    net.deaf.insert(client);
+    net.send(worker, &[&format!("WORK_DATA H:lap:1|{}", "d".repeat(1200))]);
+    assert!(!net.server.wants_read(worker));
+    // It is listened to again just before its time would be over.
+    net.pass(millis(9_999));
+    net.deaf.remove(&client);
+    net.write(client, usize::MAX);
+    net.run();
+    assert_eq!(net.resumed, [worker]);
+    net.send(client, &["ECHO_REQ still here"]);
+    net.pass(millis(9_999));
+    assert_eq!(net.disconnected, []);
+    net.pass(millis(1));
+    assert!(net.disconnected.contains(&worker));
+}
+
+#[test]
+fn one_that_is_being_closed_keeps_its_reason() {
+    let mut net = Net::new();
+    let conn = net.connect();
+    net.deaf.insert(conn);
+    net.send(conn, &["ECHO_REQ last words"]);
+    net.send_bytes(conn, b"\0BAD........");
+    assert_eq!(net.disconnected, []);
+    net.server.close(net.now);
+    net.run();
+    net.deaf.remove(&conn);
+    net.write(conn, usize::MAX);
+    net.run();
+    assert_eq!(net.disconnected, [conn]);
+    assert!(matches!(net.reason(conn), Some(CloseReason::Protocol(_))), "{:?}", net.reason(conn));
+}
+
+#[test]
+fn jobs_are_listed_and_kept_in_the_order_of_their_submission() {
+    let mut net = Net::new();
+    let client = net.peer(&["SUBMIT_JOB_BG f||1", "SUBMIT_JOB_BG f||2", "SUBMIT_JOB_BG f||3"]);
+    net.peer(&["CAN_DO f", "GRAB_JOB", "WORK_COMPLETE H:lap:1|"]);
+    // It has the place in the table that the first had.
+    net.send(client, &["SUBMIT_JOB_BG f||4"]);
+    let admin = net.connect();
+    let shown = net.text(admin, "show jobs\n");
+    let handles: Vec<_> = shown.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(handles, ["H:lap:2", "H:lap:3", "H:lap:4", "."]);
+    let kept: Vec<_> = net.server.queued().map(|job| job.payload).collect();
+    assert_eq!(kept, ["2", "3", "4"]);
+}

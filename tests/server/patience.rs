@@ -226,3 +226,23 @@ fn every_sleeper_is_woken_for_a_job_where_nothing_bounds_it() {
         }
     }
 }
+
+#[test]
+fn sixteen_grabs_wait_at_most() {
+    let mut net = patient();
+    let client = net.peer(&["SUBMIT_JOB f||x"; 17]);
+    let workers: Vec<_> = (0..17).map(|_| net.peer(&["CAN_DO f", "GRAB_JOB"])).collect();
+    net.take(client);
+    let answers: Vec<_> = workers
+        .iter()
+        .enumerate()
+        .map(|(place, &worker)| {
+            net.take(worker);
+            net.ask(worker, &[&format!("WORK_COMPLETE H:lap:{}|r", place + 1), "GRAB_JOB"])
+        })
+        .collect();
+    assert!(answers[..16].iter().all(Vec::is_empty), "{answers:?}");
+    assert_eq!(answers[16], ["NO_JOB"]);
+    net.pass(millis(1));
+    assert!(workers[..16].iter().all(|&worker| net.take(worker) == ["NO_JOB"]));
+}

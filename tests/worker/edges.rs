@@ -552,3 +552,35 @@ fn a_server_that_comes_is_dialled_only_for_somebody() {
     rig.act(|worker, now| worker.add_server("c".parse().expect("an address"), now)).expect("new");
     assert_eq!((rig.connects(), rig.wait), (vec![], None));
 }
+
+#[test]
+fn the_name_of_a_task_that_was_answered_is_void_though_another_has_its_place() {
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[job(1)]);
+    let first = one(&mut rig);
+    complete(&mut rig, first);
+    rig.receive(conn, &[job(2)]);
+    let second = one(&mut rig);
+    assert_ne!(first, second);
+    rig.sent(conn);
+    rig.act(|worker, now| worker.complete(first, "again".into(), now)).expect_err("answered before");
+    assert_eq!(rig.sent_names(conn), [""; 0]);
+    complete(&mut rig, second);
+    assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "GRAB_JOB_UNIQ"]);
+}
+
+#[test]
+fn a_task_is_gone_once_however_often_its_server_is_lost() {
+    let (mut rig, conn) = worker();
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.close(conn, CloseReason::Reset);
+    let gone =
+        |rig: &mut Rig<Worker>| rig.events().into_iter().filter(|event| matches!(event, Event::Gone { .. })).count();
+    assert_eq!(gone(&mut rig), 1);
+    rig.pass(secs(1));
+    let conn = rig.connect();
+    rig.close(conn, CloseReason::Reset);
+    assert_eq!(gone(&mut rig), 0);
+    rig.act(|worker, now| worker.complete(task, "r".into(), now)).expect_err("nobody to tell");
+}

@@ -21,7 +21,8 @@ mod dice;
 mod driver;
 mod faults;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::fmt::{self, Write as _};
 
 use bytes::{Bytes, BytesMut};
@@ -66,6 +67,14 @@ pub enum Trace {
     Whole,
 }
 
+/// What a link has at most that is not slow.
+const LATENCY: u64 = 50 * MILLISECOND;
+const NANOS_A_BYTE: u64 = 1000;
+
+/// A window of some bytes opens behind so many, else a large payload costs an occurrence a byte.
+const NARROW: u64 = 4096;
+const OPENED: usize = 1024;
+
 const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
 /// FNV-1a of the bytes of a text.
@@ -91,6 +100,12 @@ enum Mail {
     Host(Occurrence),
     Arrive(EndId, Bytes),
     Finish(EndId, CloseReason),
+}
+
+struct Letter {
+    host: HostId,
+    incarnation: u32,
+    mail: Mail,
 }
 
 struct Host {
@@ -136,7 +151,10 @@ struct Connection {
 /// The wires and the clock.
 pub struct Net {
     now: u64,
-    mail: BTreeMap<(u64, u64), (HostId, u32, Mail)>,
+    /// When what is under way arrives, in order, and its place among the letters.
+    due: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    letters: Vec<Option<Letter>>,
+    free: Vec<usize>,
     sequence: u64,
     hosts: Vec<Host>,
     ends: BTreeMap<EndId, End>,
@@ -160,7 +178,9 @@ impl Net {
     pub fn new(seed: u64) -> Self {
         Self {
             now: 0,
-            mail: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            letters: Vec::new(),
+            free: Vec::new(),
             sequence: 0,
             hosts: Vec::new(),
             ends: BTreeMap::new(),
@@ -217,12 +237,14 @@ impl Net {
     /// The next occurrence until the time `until`; the clock moves with it.
     pub fn next(&mut self, until: u64) -> Option<(HostId, Occurrence)> {
         loop {
-            let entry = self.mail.first_entry()?;
-            if entry.key().0 > until {
+            let Reverse((at, _, place)) = *self.due.peek()?;
+            if at > until {
                 self.now = self.now.max(until);
                 return None;
             }
-            let ((at, _), (host, incarnation, mail)) = entry.remove_entry();
+            self.due.pop();
+            self.free.push(place);
+            let Some(Letter { host, incarnation, mail }) = self.letters[place].take() else { continue };
             self.now = self.now.max(at);
             let Some(addressee) = self.hosts.get(host) else {
                 match mail {
@@ -271,7 +293,7 @@ impl Net {
         let (near, far) = (self.next_end, self.next_end + 1);
         self.next_end += 2;
         let slow = self.strikes(Fault::Slow);
-        let latency = if slow { self.dice.range(SECOND / 2, 2 * SECOND) } else { self.dice.skewed(50 * MILLISECOND) };
+        let latency = if slow { self.dice.range(SECOND / 2, 2 * SECOND) } else { self.dice.skewed(LATENCY) };
         let listener = self.hosts.iter().position(|other| other.address.as_ref() == Some(server));
         if self.strikes(Fault::BlackHole) {
             self.note(format_args!("host {host} connects to {server}: end {near}, a black hole"));
@@ -287,7 +309,7 @@ impl Net {
             self.tell(host, self.now + latency, Occurrence::Refused(near, CloseReason::Refused));
             return near;
         }
-        let nanos_a_byte = if slow { self.dice.range(1000, 100_000) } else { self.dice.skewed(1000) };
+        let nanos_a_byte = if slow { self.dice.range(1000, 100_000) } else { self.dice.skewed(NANOS_A_BYTE) };
         // Far ends have wide windows, else nothing would ever get through.
         let window = (self.dice.skewed(1 << 18) + 1 + latency / 10_000) as usize;
         let end = |host, peer, peer_host| End {
@@ -351,6 +373,9 @@ impl Net {
         let Some(Connection { fate, passed }) = self.connections.get_mut(&connection) else { return };
         let before = *passed;
         *passed += bytes.len() as u64;
+        if *passed > NARROW {
+            end.window = end.window.max(OPENED);
+        }
         let until = |at: u64| usize::try_from(at.saturating_sub(before)).unwrap_or(usize::MAX);
         match *fate {
             Fate::Well => self.carry(id, bytes),
@@ -397,7 +422,9 @@ impl Net {
         }
         if let Some(peer_end) = self.ends.get_mut(&peer) {
             peer_end.unread -= taken;
-            if std::mem::take(&mut peer_end.wants_room) {
+            // Half of the window, as TCP does: who fills each byte that is free goes on byte by byte for ever.
+            if peer_end.wants_room && peer_end.unread <= peer_end.window / 2 {
+                peer_end.wants_room = false;
                 self.tell(peer_host, self.now + latency, Occurrence::Writable(peer));
             }
         }
@@ -485,10 +512,14 @@ impl Net {
         self.ends.len()
     }
 
-    /// No more faults; connections that were to fail, and have not yet, will not.
+    /// No more faults; connections that were to fail, and have not yet, will not, and those that are slow are so no longer.
     pub fn heal(&mut self) {
         self.note(format_args!("the net is healed"));
         self.faults.heal();
+        for end in self.ends.values_mut() {
+            end.latency = end.latency.min(LATENCY);
+            end.nanos_a_byte = end.nanos_a_byte.min(NANOS_A_BYTE);
+        }
         for connection in self.connections.values_mut() {
             if let Fate::Reset(at) | Fate::Ended(at) | Fate::HalfOpen(at) | Fate::OneWay(at, _) = connection.fate
                 && connection.passed < at
@@ -541,7 +572,12 @@ impl Net {
 
     fn post(&mut self, at: u64, host: HostId, incarnation: u32, mail: Mail) {
         self.sequence += 1;
-        self.mail.insert((at, self.sequence), (host, incarnation, mail));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.letters.push(None);
+            self.letters.len() - 1
+        });
+        self.letters[place] = Some(Letter { host, incarnation, mail });
+        self.due.push(Reverse((at, self.sequence, place)));
     }
 
     fn tell(&mut self, host: HostId, at: u64, occurrence: Occurrence) {
