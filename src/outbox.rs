@@ -239,6 +239,18 @@ impl Batch {
         self.chunks.iter().map(|chunk| &chunk[..]).chain(Some(&self.tail[..])).filter(|chunk| !chunk.is_empty())
     }
 
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    /// All of them, where they are in one piece, as those of small packets are.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        if self.chunks.is_empty() { Some(&self.tail) } else { None }
+    }
+
     /// Forgets them.
     pub fn clear(&mut self) {
         self.chunks.clear();

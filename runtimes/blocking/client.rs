@@ -299,8 +299,11 @@ impl Pending {
         if self.ended {
             return None;
         }
+        let mut told = false;
         let (_, outcome) = self.shared.wait(deadline, |client, post, waker, now| {
-            post.want_end(mailbox, job, client, now);
+            if !core::mem::replace(&mut told, true) {
+                post.want_end(mailbox, job, client, now);
+            }
             let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, now));
             if matches!(found, Look::Found(_)) {
                 post.close(mailbox);

@@ -247,6 +247,7 @@ impl Post {
     }
 
     /// The next event in `mailbox`. Its job may have more to come then.
+    #[inline]
     pub(crate) fn next(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, JobEvent)> {
         let contents = self.contents(mailbox)?;
         let (job, event) = contents.mail.pop_front()?;
@@ -258,6 +259,7 @@ impl Post {
     }
 
     /// How the next job of `mailbox` that ended did so; what else waits is dropped.
+    #[inline]
     pub(crate) fn next_end(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, Outcome)> {
         loop {
             if let (job, JobEvent::Done(outcome)) = self.next(mailbox, client, now)? {

@@ -11,10 +11,16 @@ use crate::wire::{Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        while let Some(received) = self.links.receive(conn, stream) {
-            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+        let place = conn.index();
+        loop {
+            let result = match self.links.receive(conn, stream) {
+                Ok(Some(packet)) => self.packet(place, packet),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
                 stream.clear();
-                return self.break_off(conn.index(), CloseReason::Protocol(error));
+                return self.break_off(place, CloseReason::Protocol(error));
             }
         }
     }

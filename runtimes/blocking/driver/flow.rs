@@ -124,7 +124,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// Writes what is to be written, and wakes those for whom something has come by it.
     #[inline]
-    pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+    pub(super) fn flush<'a>(self: &'a Arc<Self>, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.due.is_empty() { core } else { self.flush_all(core) }
+    }
+
+    fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         core.flush_at = None;
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
@@ -147,12 +151,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     ) -> Guard<'a, M, S> {
         loop {
             let Core { machine, batch, .. } = &mut *core;
-            let mut outgoing = machine.outgoing(conn);
-            if outgoing.is_empty() {
+            let mut batch = core::mem::take(batch);
+            machine.outgoing(conn).share(CHUNKS, &mut batch);
+            if batch.is_empty() {
+                core.batch = batch;
                 return self.all_written(core, conn);
             }
-            let mut batch = core::mem::take(batch);
-            outgoing.share(CHUNKS, &mut batch);
             drop(core);
             let result = write_batch(socket, &batch);
             batch.clear();
@@ -166,11 +170,17 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match result {
                 Ok(taken) => {
                     let ended = link.ended.take();
-                    core.machine.outgoing(conn).advance(taken);
+                    let mut outgoing = core.machine.outgoing(conn);
+                    outgoing.advance(taken);
+                    let all_written = outgoing.is_empty();
                     if let Some(reason) = ended {
                         return self.ended_after_writing(core, conn, reason);
                     }
-                    self.poll(&mut core);
+                    if core.machine.has_output() {
+                        self.poll(&mut core);
+                    } else if all_written {
+                        return self.all_written(core, conn);
+                    }
                 }
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => {
@@ -293,9 +303,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 }
 
 fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
-    let mut chunks = batch.chunks();
-    match (chunks.next(), chunks.next()) {
-        (Some(only), None) => uninterrupted(|| socket.write(only)),
-        _ => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
+    match batch.as_slice() {
+        Some(bytes) => uninterrupted(|| socket.write(bytes)),
+        None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
     }
 }
