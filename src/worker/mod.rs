@@ -465,6 +465,7 @@ impl Worker {
         };
         self.hand_out();
         self.forget_functions();
+        self.nap(task.place);
         self.grab_more();
         self.leave_if_done();
         result

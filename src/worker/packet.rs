@@ -120,6 +120,9 @@ impl Worker {
         let server = link.id;
         side.mood = Mood::Awake;
         side.in_vain = 0;
+        if core::mem::take(&mut side.behind) {
+            (side.lulls, side.naps) = (0, 0);
+        }
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
