@@ -13,8 +13,7 @@ use crate::wire::PacketType;
 
 /// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
 const EAGER: u32 = 16;
-/// How many times in a row there may be no job behind a result, as the power of two of how many results are then followed by
-/// sleep without asking.
+/// How often in a row finding no job behind a result is counted: at most 2^4 - 2 results are then followed by sleep unasked.
 const LULLS: u32 = 4;
 /// One that has slept for so long is woken for the first time.
 const DEEP_SLEEP: Duration = Duration::from_secs(1);
