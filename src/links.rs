@@ -174,12 +174,6 @@ impl<R, E: Told> Links<R, E> {
             self.due.push_back(link.conn());
         }
         if let Some(reply) = reply {
-            self.expect(place, reply);
-        }
-    }
-
-    fn expect(&mut self, place: usize, reply: R) {
-        if let Some(link) = self.list.get_mut(place) {
             link.connection.expect(reply, self.now);
             self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
         }
@@ -191,7 +185,8 @@ impl<R, E: Told> Links<R, E> {
         if link.connection.out.text(line) {
             self.due.push_back(link.conn());
         }
-        self.expect(place, reply);
+        link.connection.expect(reply, self.now);
+        self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
     }
 
     /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.

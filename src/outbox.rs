@@ -197,6 +197,12 @@ impl<'a> Outgoing<'a> {
     pub fn share(&mut self, most: usize, batch: &mut Batch) {
         batch.clear();
         let Some(outbox) = &mut self.0 else { return };
+        outbox.offered = outbox.taken;
+        if outbox.chunks.is_empty() && outbox.tail.len() <= COPIED_TAIL {
+            batch.tail.extend_from_slice(&outbox.tail);
+            outbox.offered += outbox.tail.len() as u64;
+            return;
+        }
         if outbox.tail.len() > COPIED_TAIL {
             outbox.freeze_tail();
         }
@@ -205,7 +211,7 @@ impl<'a> Outgoing<'a> {
             batch.tail.extend_from_slice(&outbox.tail);
         }
         let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
-        outbox.offered = outbox.taken + shared as u64;
+        outbox.offered += shared as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was

@@ -98,13 +98,14 @@ impl Entry {
 
     /// When one of its deadlines passes.
     pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
-        let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
-        let total = own.total.or(defaults.total).map(|total| self.submitted + total);
+        let own = self.job.extra.as_ref().map(|extra| &extra.deadlines);
+        let most = |limit: fn(&Deadlines) -> Option<Duration>| own.and_then(limit).or_else(|| limit(defaults));
+        let total = most(|deadlines| deadlines.total).map(|total| self.submitted + total);
         let other = match self.stage {
-            Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.since + idle),
-            _ => own.accept.or(defaults.accept).map(|accept| self.since + accept),
+            Stage::Accepted { .. } => most(|deadlines| deadlines.idle),
+            _ => most(|deadlines| deadlines.accept),
         };
-        earlier(total, other)
+        earlier(total, other.map(|other| self.since + other))
     }
 
     fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {

@@ -135,7 +135,9 @@ impl Client {
     fn created(&mut self, place: usize, id: JobId, joins: bool, handle: &[u8]) -> Result<(), ProtocolError> {
         // Without a name of its own, nobody could tell whose the results are.
         let handle = Handle::given(PacketType::JOB_CREATED, handle)?;
-        self.jobs.note_joins(id, &self.links.random);
+        if joins {
+            self.jobs.note_joins(id, &self.links.random);
+        }
         let Some(entry) = self.jobs.entry_mut(id) else {
             if joins {
                 self.jobs.ghost_created(place, &handle, &self.links.random);
