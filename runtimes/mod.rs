@@ -127,6 +127,11 @@ impl Clock {
         Instant::from_epoch(self.epoch.elapsed())
     }
 
+    /// A reading to be taken when it is first asked for.
+    pub(crate) const fn moment(self) -> Moment {
+        Moment { clock: self, read: None }
+    }
+
     /// How long to sleep until `at`, rounded up so that the sleeper does not wake a little early; zero in the past.
     pub(crate) fn until(self, at: Instant) -> Duration {
         let left = at.saturating_since(self.now());
@@ -136,6 +141,19 @@ impl Clock {
     /// The standard library's name of `at`, for its timers; `None` when that is too far for it.
     pub(crate) fn to_std(self, at: Instant) -> Option<std::time::Instant> {
         self.epoch.checked_add(at.since_epoch())
+    }
+}
+
+/// One reading of a clock, taken when it is first asked for: most looks at what has come need none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    clock: Clock,
+    read: Option<Instant>,
+}
+
+impl Moment {
+    pub(crate) fn now(&mut self) -> Instant {
+        *self.read.get_or_insert_with(|| self.clock.now())
     }
 }
 

@@ -49,7 +49,7 @@ impl<M: Driven> Driven for Secured<M> {
     }
 
     fn has_output(&self) -> bool {
-        (**self).has_output()
+        self.layer_has_output() || (**self).has_output()
     }
 
     fn is_last(event: &Self::Event) -> bool {

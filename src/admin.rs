@@ -197,6 +197,12 @@ impl Admin {
         }
     }
 
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.links.has_output()
+    }
+
     /// The job server.
     #[must_use]
     pub const fn server(&self) -> &Address {

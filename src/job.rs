@@ -122,8 +122,12 @@ impl Job {
     /// past means at once. It has normal priority.
     #[must_use]
     pub fn at(mut self, since_1970: Duration) -> Self {
-        self.extra_mut().start = Some(Start::At(since_1970));
+        self.start_at(since_1970);
         self.background()
+    }
+
+    pub(crate) fn start_at(&mut self, since_1970: Duration) {
+        self.extra_mut().start = Some(Start::At(since_1970));
     }
 
     /// Makes it a background job that is not run before `delay` has passed since `submit`, rounded up to a whole second by
@@ -366,6 +370,11 @@ impl fmt::Debug for ServerId {
 
 const SHORT: usize = 30;
 
+/// The handle in an argument of a packet, as it came.
+pub(crate) fn handle_name(argument: &[u8]) -> &[u8] {
+    argument.strip_suffix(&[0]).unwrap_or(argument)
+}
+
 /// The name that a job server gave a job. It holds for one connection: after a restart the server may give it to another.
 #[derive(Clone)]
 pub struct Handle(Repr);
@@ -380,7 +389,7 @@ impl Handle {
     /// The handle in an argument of a packet. gearmand and some workers end it with a NUL, which is none of it.
     #[must_use]
     pub fn from_wire(argument: &[u8]) -> Self {
-        let name = argument.strip_suffix(&[0]).unwrap_or(argument);
+        let name = handle_name(argument);
         let mut bytes = [0; SHORT];
         match bytes.get_mut(..name.len()) {
             Some(place) => {

@@ -195,6 +195,11 @@ impl<R> Link<R> {
         matches!(self.phase, Phase::Connecting { .. } | Phase::Waiting { .. })
     }
 
+    /// Whether time alone does not change its [`state`](Self::state), nor what is thought of it.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.failed.is_none() && !self.is_between()
+    }
+
     /// Puts another server in the place of one that has been removed.
     pub(crate) fn replace(&mut self, id: ServerId, address: Address) {
         *self = Self { generation: self.generation, ..Self::new(id, address, self.index) };

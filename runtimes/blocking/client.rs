@@ -15,7 +15,7 @@ use crate::runtimes::handles::{
     Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
 };
 use crate::runtimes::std::io;
-use crate::runtimes::{Clock, Error};
+use crate::runtimes::{Clock, Error, Moment};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
@@ -24,7 +24,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Driver<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -282,8 +282,8 @@ impl Pending {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) = self.shared.wait(None, |client, post, waker, now| {
-            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, now))
+        let (_, event) = self.shared.wait(None, |client, post, waker, time| {
+            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, time))
         })?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
@@ -299,9 +299,12 @@ impl Pending {
         if self.ended {
             return None;
         }
-        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, now| {
-            post.want_end(mailbox, job, client, now);
-            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, now));
+        let mut told = false;
+        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, time| {
+            if !core::mem::replace(&mut told, true) {
+                post.want_end(mailbox, job, client, time);
+            }
+            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, time));
             if matches!(found, Look::Found(_)) {
                 post.close(mailbox);
             }
@@ -432,8 +435,8 @@ impl JobSet {
 
     fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
-        self.shared.wait(deadline, |client, post, waker, now| {
-            let found = next(post, mailbox, client, now);
+        self.shared.wait(deadline, |client, post, waker, time| {
+            let found = next(post, mailbox, client, time);
             if found.is_some() || post.outstanding(mailbox) == 0 {
                 return Look::Found(found);
             }

@@ -231,6 +231,12 @@ impl Server {
         self.settle();
     }
 
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.peers.have_output()
+    }
+
     /// Numbers for a status page.
     #[must_use]
     pub fn counters(&self) -> Counters {

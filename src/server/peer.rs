@@ -301,6 +301,12 @@ impl Peers {
         Some(index)
     }
 
+    /// Whether one of them has something for the driver.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(super) fn have_output(&self) -> bool {
+        !(self.outputs.is_empty() && self.noticed.is_empty() && self.paused.is_empty())
+    }
+
     /// Stops reading a connection until the outputs have been polled.
     pub(super) fn pause(&mut self, index: u32) {
         if let Some(peer) = self.get_mut(index)

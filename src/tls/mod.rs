@@ -111,6 +111,14 @@ impl<M> Secured<M> {
     }
 }
 
+#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+impl<M> Secured<M> {
+    /// Whether this layer has something for its driver, whatever the machine inside has.
+    pub(crate) fn layer_has_output(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| !(layer.said.is_empty() && layer.noticed.is_empty()))
+    }
+}
+
 impl<M> Deref for Secured<M> {
     type Target = M;
 
