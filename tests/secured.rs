@@ -291,6 +291,15 @@ fn a_server_that_says_nothing_is_named_before_the_connect_timeout() {
     let reason = line.why_client_lost();
     says(&reason, "the server did not answer the handshake in time: it may not speak TLS");
     assert_eq!(line.client.disconnects(), [line.ours]);
+    // Also where most of it was needed to connect.
+    let mut client = client_rig(client_tls());
+    submit(&mut client, Job::new("f", ""));
+    client.pass(secs(4));
+    let ours = client.connect();
+    client.pass(millis(999));
+    assert_eq!(client.disconnects(), [ours]);
+    let told = format!("{:?}", client.events());
+    assert!(told.contains("the server did not answer the handshake in time"), "{told}");
 }
 
 #[test]
@@ -421,6 +430,23 @@ fn an_alert_that_nobody_reads_does_not_keep_the_connection() {
     line.server.pass(secs(1));
     assert_eq!(line.server.disconnects(), [line.theirs]);
     says(&why_lost(&mut line.server), "breaks the protocol");
+}
+
+#[test]
+fn a_handshake_in_crumbs_is_not_kept() {
+    let mut server = server_rig(server_tls());
+    let conn = accept(&mut server);
+    // A ClientHello of 64 KiB, a byte a record: all its records would be kept until it is whole.
+    server.receive_bytes(conn, &[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]);
+    let crumbs = [22, 3, 1, 0, 1, 0].repeat(4000);
+    let mut pieces = 0;
+    while server.disconnects().is_empty() {
+        server.receive_bytes(conn, &crumbs);
+        pieces += 1;
+    }
+    assert_eq!(pieces, 6, "of 24,000 bytes each");
+    says(&why_lost(&mut server), "a handshake message of the client does not come to an end");
+    assert_eq!(server.sent_bytes(conn).first(), None);
 }
 
 #[test]

@@ -27,7 +27,7 @@
 //! - An end without close_notify is an end like any other: packets have a length, so that one cut short is never taken for
 //!   whole. A connection that the machine inside closes gets a close_notify where its driver writes it (see
 //!   [`Output::Disconnect`]).
-//! - Nothing is held without a limit: at most one incomplete record or handshake message (64 KiB), one reading of the driver
+//! - Nothing is held without a limit: at most 128 KiB of an incomplete record or handshake message, one reading of the driver
 //!   decrypted while the machine inside does not want to read, and what is encrypted ahead.
 
 mod reason;
@@ -83,7 +83,8 @@ enum Place {
     Dialling {
         conn: ConnId,
         name: ServerName<'static>,
-        within: Duration,
+        /// When the machine gives up.
+        until: Instant,
     },
     Up(Box<Session>),
 }
@@ -275,7 +276,7 @@ impl Layer {
     fn dial(&mut self, conn: ConnId, host: &str, within: Duration) -> Result<(), CloseReason> {
         if let Some(tls) = &self.client {
             let name = tls.name_of(host).ok_or_else(|| reason::no_name(host))?;
-            self.put(conn, Place::Dialling { conn, name, within });
+            self.put(conn, Place::Dialling { conn, name, until: self.now + within });
         }
         Ok(())
     }
@@ -290,15 +291,17 @@ impl Layer {
     }
 
     fn connected<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
-        let (name, within) = match self.places.get(conn.index()) {
-            Some(Place::Dialling { conn: dialled, name, within }) if *dialled == conn => (name.clone(), *within),
+        let (name, left) = match self.places.get(conn.index()) {
+            Some(Place::Dialling { conn: dialled, name, until }) if *dialled == conn => {
+                (name.clone(), until.saturating_since(self.now))
+            }
             _ if self.knows(conn) => return,
             _ => return machine.handle(Input::Connected(conn), self.now),
         };
         let Some(tls) = &self.client else { return };
         // A little less than the machine allows: what it says then is that the peer does not answer, not that it cannot be
         // had.
-        let within = tls.handshake.min(within - within / 8);
+        let within = tls.handshake.min(left - left / 8);
         match Session::dialled(conn, &tls.config, name) {
             Ok(session) => {
                 self.begin(session, self.now, within);
