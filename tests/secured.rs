@@ -291,15 +291,6 @@ fn a_server_that_says_nothing_is_named_before_the_connect_timeout() {
     let reason = line.why_client_lost();
     says(&reason, "the server did not answer the handshake in time: it may not speak TLS");
     assert_eq!(line.client.disconnects(), [line.ours]);
-    // Also where most of it was needed to connect.
-    let mut client = client_rig(client_tls());
-    submit(&mut client, Job::new("f", ""));
-    client.pass(secs(4));
-    let ours = client.connect();
-    client.pass(millis(999));
-    assert_eq!(client.disconnects(), [ours]);
-    let told = format!("{:?}", client.events());
-    assert!(told.contains("the server did not answer the handshake in time"), "{told}");
 }
 
 #[test]
@@ -504,6 +495,43 @@ fn a_machine_that_does_not_want_to_read_is_not_handed_anything() {
     let mut more = BytesMut::from(&b"more"[..]);
     line.server.machine.handle(Input::Data(line.theirs, &mut more), now);
     assert_eq!(more, "more");
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_to_those_who_come_later() {
+    let mut line = Line::open();
+    line.server.act(|server, _| {
+        let renewed = ServerTls::new(THEIRS.sign(&["server"]).identity(), ClientCertificates::NotAsked);
+        server.set_server_tls(renewed.expect("settings"));
+    });
+    // Who is there stays.
+    submit(&mut line.client, Job::new("f", "x").background());
+    line.carry(usize::MAX);
+    assert_eq!(outcomes(&mut line.client).len(), 1);
+    let Line { server, .. } = line;
+    let mut line = Line::of(client_rig(client_tls()), server);
+    line.carry(usize::MAX);
+    says(&line.why_client_lost(), "it is not signed by a CA that is trusted here");
+    line.client.act(|client, _| client.set_client_tls(ClientTls::new(THEIRS.roots()).expect("settings")));
+    submit(&mut line.client, Job::new("f", "x").background());
+    line.client.pass(secs(1));
+    line.ours = line.client.connect();
+    line.theirs = accept(&mut line.server);
+    line.carry(usize::MAX);
+    assert!(matches!(outcomes(&mut line.client)[..], [(_, Outcome::Queued(_))]));
+}
+
+#[test]
+fn a_peer_may_stay_plain_at_a_server_with_tls() {
+    let mut line = Line::of(Rig::new(Secured::plain(plain_client())), server_rig(server_tls()));
+    line.server.close(line.theirs, CloseReason::Ended);
+    let neighbour = Peer::new("10.0.0.2", false).plain();
+    line.theirs = line.server.act(|server, now| server.accept(neighbour, now)).expect("room");
+    line.carry(usize::MAX);
+    assert!(matches!(line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+    let mut secret = Line::of(client_rig(client_tls()), line.server);
+    secret.carry(usize::MAX);
+    assert!(matches!(secret.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
 }
 
 #[test]

@@ -83,8 +83,7 @@ enum Place {
     Dialling {
         conn: ConnId,
         name: ServerName<'static>,
-        /// When the machine gives up.
-        until: Instant,
+        within: Duration,
     },
     Up(Box<Session>),
 }
@@ -106,9 +105,26 @@ impl<M> Secured<M> {
         Self { machine, layer: Some(Box::new(Layer::new(Some(tls), None))) }
     }
 
-    /// Encrypts the connections that the machine accepts. Those it dials stay plain.
+    /// Encrypts the connections that the machine accepts, but for those of a [plain](Peer::plain) peer. Those it dials stay
+    /// plain.
     pub fn server(machine: M, tls: ServerTls) -> Self {
         Self { machine, layer: Some(Box::new(Layer::new(None, Some(tls)))) }
+    }
+
+    /// Has the connections that are dialled from now on encrypted so, as when a certificate has been renewed. Those that
+    /// stand stay as they are.
+    pub fn set_client_tls(&mut self, tls: ClientTls) {
+        self.layer_mut().client = Some(tls);
+    }
+
+    /// Has the connections that are accepted from now on encrypted so, as when a certificate has been renewed. Those that
+    /// stand stay as they are.
+    pub fn set_server_tls(&mut self, tls: ServerTls) {
+        self.layer_mut().server = Some(tls);
+    }
+
+    fn layer_mut(&mut self) -> &mut Layer {
+        self.layer.get_or_insert_with(|| Box::new(Layer::new(None, None)))
     }
 }
 
@@ -213,7 +229,9 @@ impl<M: Machine> Machine for Secured<M> {
 
     fn accept(&mut self, peer: Peer<'_>, now: Instant) -> Option<ConnId> {
         let conn = self.machine.accept(peer, now)?;
-        let Some(Layer { server: Some(tls), .. }) = self.layer.as_deref() else { return Some(conn) };
+        let Some(Layer { server: Some(tls), .. }) = self.layer.as_deref().filter(|_| !peer.plain) else {
+            return Some(conn);
+        };
         match Session::accepted(conn, &tls.config) {
             Ok(session) => {
                 let within = tls.handshake;
@@ -276,7 +294,7 @@ impl Layer {
     fn dial(&mut self, conn: ConnId, host: &str, within: Duration) -> Result<(), CloseReason> {
         if let Some(tls) = &self.client {
             let name = tls.name_of(host).ok_or_else(|| reason::no_name(host))?;
-            self.put(conn, Place::Dialling { conn, name, until: self.now + within });
+            self.put(conn, Place::Dialling { conn, name, within });
         }
         Ok(())
     }
@@ -291,17 +309,15 @@ impl Layer {
     }
 
     fn connected<M: Machine>(&mut self, conn: ConnId, machine: &mut M) {
-        let (name, left) = match self.places.get(conn.index()) {
-            Some(Place::Dialling { conn: dialled, name, until }) if *dialled == conn => {
-                (name.clone(), until.saturating_since(self.now))
-            }
+        let (name, within) = match self.places.get(conn.index()) {
+            Some(Place::Dialling { conn: dialled, name, within }) if *dialled == conn => (name.clone(), *within),
             _ if self.knows(conn) => return,
             _ => return machine.handle(Input::Connected(conn), self.now),
         };
         let Some(tls) = &self.client else { return };
         // A little less than the machine allows: what it says then is that the peer does not answer, not that it cannot be
-        // had.
-        let within = tls.handshake.min(left - left / 8);
+        // had. How much of that went into connecting is not known here, as the machine may have been told of a later time.
+        let within = tls.handshake.min(within - within / 8);
         match Session::dialled(conn, &tls.config, name) {
             Ok(session) => {
                 self.begin(session, self.now, within);
