@@ -163,6 +163,14 @@ impl Client {
         self.0.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.0.call(|client, _, _| client.set_client_tls(tls));
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -173,6 +173,13 @@ impl Client {
         self.client.remove_server(server, drain)
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        self.client.set_tls(tls);
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -28,13 +28,13 @@ use core::time::Duration;
 use self::doors::Bell;
 use self::state::Core;
 use super::stream::Stream;
-use crate::runtimes::Clock;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
+use crate::runtimes::{Clock, Visitor};
 use crate::time::earlier;
-use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -270,8 +270,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Has the machine accept a stream that is connected, or gives it back.
-    pub(crate) fn welcome(&self, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
-        self.0.welcome(stream, peer)
+    pub(crate) fn welcome(&self, stream: Stream, visitor: &Visitor) -> Result<(), Stream> {
+        self.0.welcome(stream, visitor)
     }
 
     /// Whether no connection is accepted any more.
