@@ -147,13 +147,13 @@ pub(crate) fn unix_now() -> Duration {
 /// A seed from the operating system: its randomness keys std's hash tables, and that key hashes a counter here.
 pub(crate) fn seed() -> Seed {
     let keyed = RandomState::new();
-    let mut seed = Seed::default();
+    let mut seed = [0; 32];
     for (number, part) in seed.chunks_mut(8).enumerate() {
         let mut hasher = keyed.build_hasher();
         hasher.write_usize(number);
         part.copy_from_slice(&hasher.finish().to_ne_bytes());
     }
-    seed
+    seed.into()
 }
 
 /// Why a connection that stood has ended.
