@@ -108,7 +108,7 @@ impl Client {
         Ok(Self {
             balancer: Balancer::new(config.balance),
             all_down: false,
-            shown: Vec::new(),
+            shown: candidates.iter().map(|candidate| candidate.state).collect(),
             changed: false,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
