@@ -19,14 +19,14 @@ use std::time;
 use bytes::{Bytes, BytesMut};
 use gearwheel::wire::{Magic, PacketType};
 use gearwheel::{
-    Address, Balance, ConnId, Input, Instant, Job, Machine, Outcome, Output, Peer, Seed, client, server, worker,
+    Address, Balance, ConnId, Input, Instant, Job, Machine, Outcome, Output, Peer, client, server, worker,
 };
 
 mod common;
 
 use common::{has_valgrind, instructions};
 
-const SEED: Seed = [7; 32];
+const SEED: [u8; 32] = [7; 32];
 const FUNCTION: &str = "bench";
 const HEADER: usize = 12;
 const PIECE: usize = 64 << 10;

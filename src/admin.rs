@@ -39,13 +39,13 @@ pub struct Config {
 impl Config {
     /// The defaults, without a server.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
             server: None,
             timeout: Duration::from_secs(15),
             connecting: Connecting::default(),
             limits: Limits::default(),
-            seed,
+            seed: seed.into(),
         }
     }
 }

@@ -138,13 +138,21 @@ pub struct Peer<'a> {
     pub address: &'a str,
     /// Whether it is on this machine.
     pub loopback: bool,
+    /// Whether its connection stays as it is though the machine accepts with TLS (feature `tls`). Default false.
+    pub plain: bool,
 }
 
 impl<'a> Peer<'a> {
     /// A peer at `address` (an IP address without a port, or any word for other transports).
     #[must_use]
     pub const fn new(address: &'a str, loopback: bool) -> Self {
-        Self { address, loopback }
+        Self { address, loopback, plain: false }
+    }
+
+    /// Leaves its connection as it is, though the machine accepts with TLS: one from a Unix socket, say.
+    #[must_use]
+    pub const fn plain(self) -> Self {
+        Self { plain: true, ..self }
     }
 }
 

@@ -456,6 +456,23 @@ fn last_word<M: Machine>(machine: &mut M) -> Vec<u8> {
 }
 
 #[test]
+fn a_handshake_in_crumbs_is_not_kept() {
+    let mut server = server_rig(server_tls());
+    let conn = accept(&mut server);
+    // A ClientHello of 64 KiB, a byte a record: all its records would be kept until it is whole.
+    server.receive_bytes(conn, &[22, 3, 1, 0, 4, 1, 0, 0xff, 0xff]);
+    let crumbs = [22, 3, 1, 0, 1, 0].repeat(4000);
+    let mut pieces = 0;
+    while server.disconnects().is_empty() {
+        server.receive_bytes(conn, &crumbs);
+        pieces += 1;
+    }
+    assert_eq!(pieces, 6, "of 24,000 bytes each");
+    says(&why_lost(&mut server), "a handshake message of the client does not come to an end");
+    assert_eq!(server.sent_bytes(conn).first(), None);
+}
+
+#[test]
 fn an_orderly_end_is_said_and_heard() {
     // The client closes: its driver finds close_notify behind the Disconnect.
     let mut line = Line::open();
@@ -523,6 +540,43 @@ fn what_stands_before_a_goodbye_is_read_first_however_long_that_takes() {
     assert_eq!(line.server.machine.counters().jobs, 5);
     assert_eq!(line.server.disconnects(), [theirs]);
     assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
+}
+
+#[test]
+fn a_renewed_certificate_is_shown_to_those_who_come_later() {
+    let mut line = Line::open();
+    line.server.act(|server, _| {
+        let renewed = ServerTls::new(THEIRS.sign(&["server"]).identity(), ClientCertificates::NotAsked);
+        server.set_server_tls(renewed.expect("settings"));
+    });
+    // Who is there stays.
+    submit(&mut line.client, Job::new("f", "x").background());
+    line.carry(usize::MAX);
+    assert_eq!(outcomes(&mut line.client).len(), 1);
+    let Line { server, .. } = line;
+    let mut line = Line::of(client_rig(client_tls()), server);
+    line.carry(usize::MAX);
+    says(&line.why_client_lost(), "it is not signed by a CA that is trusted here");
+    line.client.act(|client, _| client.set_client_tls(ClientTls::new(THEIRS.roots()).expect("settings")));
+    submit(&mut line.client, Job::new("f", "x").background());
+    line.client.pass(secs(1));
+    line.ours = line.client.connect();
+    line.theirs = accept(&mut line.server);
+    line.carry(usize::MAX);
+    assert!(matches!(outcomes(&mut line.client)[..], [(_, Outcome::Queued(_))]));
+}
+
+#[test]
+fn a_peer_may_stay_plain_at_a_server_with_tls() {
+    let mut line = Line::of(Rig::new(Secured::plain(plain_client())), server_rig(server_tls()));
+    line.server.close(line.theirs, CloseReason::Ended);
+    let neighbour = Peer::new("10.0.0.2", false).plain();
+    line.theirs = line.server.act(|server, now| server.accept(neighbour, now)).expect("room");
+    line.carry(usize::MAX);
+    assert!(matches!(line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+    let mut secret = Line::of(client_rig(client_tls()), line.server);
+    secret.carry(usize::MAX);
+    assert!(matches!(secret.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
 }
 
 #[test]

@@ -163,6 +163,14 @@ impl Client {
         self.0.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.0.call(|client, _, _| client.set_client_tls(tls));
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -239,7 +247,8 @@ impl Pending {
         JobError::check(self.outcome())
     }
 
-    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back.
+    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back. But of its events only the
+    /// end is kept from now on: see [`next_event_timeout`](Self::next_event_timeout) for the others.
     ///
     /// # Errors
     /// Time is up; else as [`wait`](Self::wait).
@@ -278,11 +287,23 @@ impl Pending {
 
     /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
     pub fn next_event(&mut self) -> Option<JobEvent> {
+        self.event_until(None)
+    }
+
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: it has ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<JobEvent> {
+        self.event_until(Some(self.shared.now() + timeout))
+    }
+
+    /// Gives the job up, as dropping does.
+    pub fn abandon(self) {}
+
+    fn event_until(&mut self, deadline: Option<Instant>) -> Option<JobEvent> {
         if self.ended {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) = self.shared.wait(None, |client, post, waker, time| {
+        let (_, event) = self.shared.wait(deadline, |client, post, waker, time| {
             look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, time))
         })?;
         if matches!(event, JobEvent::Done(_)) {
@@ -290,9 +311,6 @@ impl Pending {
         }
         Some(event)
     }
-
-    /// Gives the job up, as dropping does.
-    pub fn abandon(self) {}
 
     fn outcome_until(&mut self, deadline: Option<Instant>) -> Option<Outcome> {
         let (job, mailbox) = (self.job, self.mailbox);
@@ -420,6 +438,11 @@ impl JobSet {
     /// ([`Client::set_with_events`]). `None`: all jobs have ended.
     pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
         self.wait(None, Post::next)
+    }
+
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: all jobs have ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<(JobId, JobEvent)> {
+        self.wait(Some(self.shared.now() + timeout), Post::next)
     }
 
     /// Jobs that have not ended.

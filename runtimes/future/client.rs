@@ -244,6 +244,14 @@ impl<R> Client<R> {
         self.shared.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.shared.call(|client, _, _| client.set_client_tls(tls));
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -62,7 +62,7 @@ pub enum JobError {
     #[error(transparent)]
     Rejected(ServerError),
     /// One of its deadlines passed.
-    #[error("the job timed out {}", so_far(*.phase))]
+    #[error("the job timed out {}", .phase.so_far())]
     TimedOut {
         /// How far it had come.
         phase: Phase,
@@ -72,7 +72,7 @@ pub enum JobError {
         attempts: u32,
     },
     /// The connection to its job server was lost.
-    #[error("the job was lost with {server} {}: {reason}", so_far(*.phase))]
+    #[error("the job was lost with {server} {}: {reason}", .phase.so_far())]
     Lost {
         /// How far it had come.
         phase: Phase,
@@ -96,21 +96,11 @@ pub enum JobError {
         attempts: u32,
     },
     /// It was abandoned, or its client closed.
-    #[error("the job was given up {}", so_far(*.phase))]
+    #[error("the job was given up {}", .phase.so_far())]
     Cancelled {
         /// How far it had come.
         phase: Phase,
     },
-}
-
-const fn so_far(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Parked => "before any job server could be had",
-        Phase::Sending => "before it was sent",
-        Phase::Sent => "before its job server said that it has it",
-        Phase::Accepted => "before any worker was heard of",
-        Phase::Running => "while it ran",
-    }
 }
 
 impl JobError {
@@ -462,6 +452,35 @@ mod tests {
         core::iter::from_fn(|| post.next(mailbox, &mut client, &mut Clock::start().moment()))
             .map(|(_, event)| event)
             .collect()
+    }
+
+    #[test]
+    fn an_outcome_and_its_error_say_the_same() {
+        let (server, attempts, phase): (Address, _, _) = ("a".parse().expect("an address"), 1, Phase::Sent);
+        let error = ServerError { code: "QUEUE_ERROR".into(), text: "full".into() };
+        for (outcome, said) in [
+            (Outcome::Failed, "the job failed"),
+            (Outcome::Exception("no good".into()), "the job threw an exception: no good"),
+            (Outcome::Rejected(error), "the job server says QUEUE_ERROR: full"),
+            (
+                Outcome::TimedOut { phase, server: None, attempts },
+                "the job timed out before its job server said that it has it",
+            ),
+            (
+                Outcome::Lost { phase: Phase::Running, server: server.clone(), reason: CloseReason::Reset, attempts },
+                "the job was lost with a:4730 while it ran: the connection was reset",
+            ),
+            (
+                Outcome::Overflow { limit: 9, phase, server, attempts },
+                "the job was given up: nobody read what came of it, and more than 9 bytes may not wait",
+            ),
+            (Outcome::Cancelled { phase: Phase::Parked }, "the job was given up before any job server could be had"),
+        ] {
+            assert_eq!(alloc::format!("{outcome}"), said);
+            let error = JobError::check(outcome).expect_err("no result");
+            assert_eq!(alloc::format!("{error}"), said);
+        }
+        assert_eq!(alloc::format!("{}", Outcome::Complete("abc".into())), "the job is complete: 3 bytes");
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Client {
         Ok(Self {
             balancer: Balancer::new(config.balance),
             all_down: false,
-            shown: Vec::new(),
+            shown: candidates.iter().map(|candidate| candidate.state).collect(),
             changed: false,
             looked: None,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
@@ -392,7 +392,7 @@ impl Client {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;
         }
-        self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
+        self.links.event(Event::Disconnected { server, address: address.clone(), reason: reason.clone(), retry_at });
         let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
         let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
         lost.sort_unstable();
@@ -445,8 +445,8 @@ impl Client {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.connected += 1;
             self.all_down = false;
-            let server = candidate.server;
-            self.links.event(Event::Connected { server });
+            let (server, address) = (candidate.server, candidate.address.clone());
+            self.links.event(Event::Connected { server, address });
         }
         self.send_asks(place);
         self.place_parked();

@@ -84,9 +84,9 @@ pub struct Config {
 impl Config {
     /// The defaults.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
-            seed,
+            seed: seed.into(),
             handle_prefix: "H:gearwheel".into(),
             job_retries: None,
             worker_wakeup: 0,

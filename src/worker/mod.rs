@@ -521,8 +521,8 @@ impl Worker {
         for (function, timeout) in offers {
             self.offer(place, &function, timeout);
         }
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
-            self.links.event(Event::Connected { server });
+        if let Some((server, address)) = self.links.get(place).map(|link| (link.id, link.address.clone())) {
+            self.links.event(Event::Connected { server, address });
         }
         self.grab_more();
         self.leave_if_done();
@@ -535,8 +535,8 @@ impl Worker {
             *side = Side::new(self.grab);
         }
         let retry_at = (self.stop == Stop::No).then_some(retry_at);
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
-            self.links.event(Event::Disconnected { server, reason, retry_at });
+        if let Some((server, address)) = self.links.get(place).map(|link| (link.id, link.address.clone())) {
+            self.links.event(Event::Disconnected { server, address, reason, retry_at });
         }
         self.orphan(place);
         self.forget_functions();

@@ -32,9 +32,9 @@ use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
-use crate::runtimes::{Clock, Moment};
+use crate::runtimes::{Clock, Moment, Visitor};
 use crate::time::earlier;
-use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -282,8 +282,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Has the machine accept a stream that is connected, or gives it back.
-    pub(crate) fn welcome(&self, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
-        self.0.welcome(stream, peer)
+    pub(crate) fn welcome(&self, stream: Stream, visitor: &Visitor) -> Result<(), Stream> {
+        self.0.welcome(stream, visitor)
     }
 
     /// Whether no connection is accepted any more.
