@@ -42,3 +42,23 @@ impl Job {
         Ok(Self::new(function, to_payload(value)?))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::collections::BTreeMap;
+    use alloc::string::String;
+
+    use super::*;
+
+    #[test]
+    fn a_value_goes_there_and_back_and_what_is_none_is_refused() {
+        let job = Job::json("resize", &("a.png", 640)).expect("a value");
+        assert_eq!((job.function(), &job.payload()[..]), (&b"resize"[..], &br#"["a.png",640]"#[..]));
+        let (name, size): (String, u32) = from_payload(job.payload()).expect("the same");
+        assert_eq!((&*name, size), ("a.png", 640));
+        assert!(from_payload::<u32>(job.payload()).is_err());
+        assert!(from_payload::<u32>(b"").is_err());
+        // Keys of objects are texts.
+        assert!(to_payload(&BTreeMap::from([((1, 2), 3)])).is_err());
+    }
+}

@@ -306,6 +306,12 @@ fn a_server_that_says_nothing_is_named_before_the_connect_timeout() {
     let reason = line.why_client_lost();
     says(&reason, "the server did not answer the handshake in time: it may not speak TLS");
     assert_eq!(line.client.disconnects(), [line.ours]);
+    // Or sooner, where that is said.
+    let mut line = Line::of(client_rig(client_tls().handshake_timeout(secs(2))), server_rig(server_tls()));
+    line.client.pass(millis(1999));
+    assert!(line.client.disconnects().is_empty());
+    line.client.pass(millis(1));
+    says(&line.why_client_lost(), "the server did not answer the handshake in time");
 }
 
 #[test]

@@ -522,6 +522,13 @@ impl Client {
                 return self.break_off(place, &CloseReason::Protocol(error));
             }
         }
+        // A server that failed may have answered, so that it gets more than the one job which tried it.
+        if self.jobs.has_parked() {
+            self.look_at_links();
+            if self.changed {
+                self.place_parked();
+            }
+        }
         // The last that a server on its way out was waited for may have been a reply.
         self.remove_if_done(place);
     }

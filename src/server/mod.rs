@@ -535,7 +535,8 @@ impl Server {
     fn arm(&mut self, peer: u32) {
         let limit = self.silence_limit(peer);
         let Some(this) = self.peers.get_mut(peer) else { return };
-        let silence = limit.map(|limit| this.heard + limit);
+        // One that is closing is no longer asked to speak: nothing would come of its silence, time and again.
+        let silence = limit.filter(|_| this.closing.is_none()).map(|limit| this.heard + limit);
         let due = earlier(silence, this.congested.map(|(at, _)| at));
         if let Some(due) = due
             && this.timer.is_none_or(|armed| due < armed)

@@ -565,3 +565,26 @@ fn lost_jobs_end_in_the_order_of_their_submission() {
     rig.close(conn, CloseReason::Reset);
     assert_eq!(outcomes(&mut rig).into_iter().map(|(job, _)| job).collect::<Vec<_>>(), jobs);
 }
+
+#[test]
+fn what_waits_for_a_server_that_is_tried_with_one_job_goes_when_that_is_answered() {
+    let mut ring = config(&["a", "b"]);
+    ring.balance = gearwheel::Balance::ByUnique;
+    ring.connecting.probe_after = None;
+    let mut rig = Rig::new(Client::new(ring).expect("valid"));
+    let named = |text: &'static str| Job::new("f", text).unique("u");
+    submit(&mut rig, named("0"));
+    let owner = rig.connect();
+    rig.close(owner, CloseReason::Reset);
+    submit(&mut rig, named("1"));
+    let heir = rig.connect();
+    rig.receive(heir, &[packet(T::JOB_CREATED, "H:h:1")]);
+    rig.pass(secs(30));
+    submit(&mut rig, named("2"));
+    let owner = rig.connect();
+    assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"], "one job tries it");
+    submit(&mut rig, named("3"));
+    assert_eq!(rig.sent_names(owner), [""; 0]);
+    rig.receive(owner, &[packet(T::JOB_CREATED, "H:o:1")]);
+    assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"], "the other need not wait for a tick");
+}

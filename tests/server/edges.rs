@@ -482,3 +482,29 @@ fn jobs_are_listed_and_kept_in_the_order_of_their_submission() {
     let kept: Vec<_> = net.server.queued().map(|job| job.payload).collect();
     assert_eq!(kept, ["2", "3", "4"]);
 }
+
+#[test]
+fn one_that_is_being_closed_may_be_silent_for_as_long_as_it_has_to_take_its_last_bytes() {
+    let mut config = config();
+    (config.idle, config.slow_reader) = (Some(secs(3)), secs(5));
+    let mut net = Net::with(config);
+    let conn = net.connect();
+    net.deaf.insert(conn);
+    net.send(conn, &["ECHO_REQ last words"]);
+    net.send_bytes(conn, b"\0BAD........");
+    net.pass(millis(4_999));
+    assert_eq!(net.disconnected, []);
+    net.pass(millis(1));
+    assert_eq!(net.disconnected, [conn]);
+    // And so when the server closes shortly before the time of one that said nothing is over.
+    let conn = net.peer(&[]);
+    net.deaf.insert(conn);
+    net.send(conn, &["ECHO_REQ last words"]);
+    net.pass(millis(2_999));
+    net.server.close(net.now);
+    net.run();
+    net.pass(millis(4_999));
+    assert_eq!(net.disconnected.len(), 1);
+    net.pass(millis(1));
+    assert_eq!(net.disconnected.len(), 2);
+}

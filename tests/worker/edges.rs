@@ -585,3 +585,12 @@ fn a_task_is_gone_once_however_often_its_server_is_lost() {
     assert_eq!(gone(&mut rig), 0);
     rig.act(|worker, now| worker.complete(task, "r".into(), now)).expect_err("nobody to tell");
 }
+
+#[test]
+fn a_server_that_is_none_cannot_be_removed() {
+    let stranger = Worker::new(config(&["x", "y"])).expect("valid").servers().nth(1).expect("two").server;
+    let (mut rig, conn) = worker();
+    let rejected = rig.act(|worker, now| worker.remove_server(stranger, false, now)).expect_err("a stranger");
+    assert_eq!((rejected.reason, rejected.value), (Reason::Unknown("job server"), stranger));
+    assert_eq!((rig.disconnects(), rig.sent_names(conn)), (vec![], vec![""; 0]));
+}

@@ -308,7 +308,7 @@ impl World {
         self.clients[place].jobs.remove(&job);
         let closing = self.clients[place].closing;
         let picky = self.servers.iter().any(|slot| slot.picky || slot.has_drained);
-        let drops = self.servers.iter().any(|slot| slot.impatient || slot.habits.is_some_and(|habits| habits.perl));
+        let drops = self.servers.iter().any(|slot| slot.was_impatient || slot.habits.is_some_and(|habits| habits.perl));
         let may_fail = drops || self.timed || self.shared_may_fail;
         let now = self.net.now();
         let record = &mut self.records[number];

@@ -46,6 +46,8 @@ pub(super) struct ServerSlot {
     pub(super) picky: bool,
     /// Whether it drops jobs that were given out too often without coming back.
     pub(super) impatient: bool,
+    /// Or was, before it started again: a client that stood still may hear of it later.
+    pub(super) was_impatient: bool,
     /// It ends in order, and is to be down for so long.
     pub(super) draining: Option<u64>,
     /// It has refused submissions because it was about to end.
@@ -67,6 +69,7 @@ impl ServerSlot {
             habits,
             picky,
             impatient: false,
+            was_impatient: false,
             draining: None,
             has_drained: false,
             kept: Vec::new(),
@@ -101,6 +104,7 @@ impl World {
         config.process_id = place as u32 + 1;
         config.job_retries = dice.chance(200).then(|| dice.range(0, 3) as u32);
         slot.impatient = config.job_retries.is_some();
+        slot.was_impatient |= slot.impatient;
         config.worker_wakeup = dice.range(0, 2) as u32;
         config.exceptions = dice.chance(200);
         config.patience = Duration::from_millis(if dice.chance(400) { dice.skewed(500) } else { 0 });
