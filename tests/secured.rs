@@ -7,9 +7,9 @@ mod common {
 #[path = "tls/certs.rs"]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
 mod certs;
-#[path = "secured/ends.rs"]
+#[path = "tls/layer/ends.rs"]
 mod ends;
-#[path = "secured/harm.rs"]
+#[path = "tls/layer/harm.rs"]
 mod harm;
 #[path = "common/rig.rs"]
 mod rig;
