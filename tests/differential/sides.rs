@@ -1,7 +1,7 @@
 //! The two servers that are talked to: gearmand over sockets, ours in memory.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{self, Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
@@ -184,6 +184,8 @@ impl Theirs {
         if closes {
             if let Wire::Open { socket, .. } = &mut self.conns[conn] {
                 let _ = socket.write_all(&bytes);
+                // Now, whoever else has it: a process that is just being started for another test, say.
+                let _ = socket.shutdown(Shutdown::Both);
             }
             self.conns[conn] = Wire::Over;
             // The end of it may come to the server behind the first barrier, in one look at its sockets.
