@@ -89,14 +89,17 @@ impl Measure {
         Self { start: Instant::now(), cpu: usage::cpu_time(), micros: Vec::new() }
     }
 
-    fn goes_on(&self, settings: &Settings, submitted: u64) -> bool {
-        submitted < settings.jobs && self.start.elapsed().as_secs_f64() < settings.seconds
+    fn goes_on(&self, settings: &Settings, submitted: u64, now: Instant) -> bool {
+        submitted < settings.jobs && now.duration_since(self.start).as_secs_f64() < settings.seconds
     }
 
-    fn job(&mut self, since: Instant) {
+    /// A job has ended. Says when.
+    fn job(&mut self, since: Instant) -> Instant {
+        let now = Instant::now();
         if self.micros.len() < 4_000_000 {
-            self.micros.push(since.elapsed().as_secs_f32() * 1e6);
+            self.micros.push(now.duration_since(since).as_secs_f32() * 1e6);
         }
+        now
     }
 
     fn print(mut self, jobs: u64) {
@@ -120,26 +123,33 @@ struct Window<'a> {
     measure: Measure,
     /// Jobs have dense places in a table: so have the times at which they began.
     since: Vec<Instant>,
+    /// When the last of them ended.
+    now: Instant,
     submitted: u64,
     ended: u64,
 }
 
 impl<'a> Window<'a> {
     fn new(settings: &'a Settings) -> Self {
-        Self { settings, measure: Measure::start(), since: Vec::new(), submitted: 0, ended: 0 }
+        let measure = Measure::start();
+        let now = measure.start;
+        Self { settings, measure, since: Vec::new(), now, submitted: 0, ended: 0 }
     }
 
     fn fill(&mut self, mut submit: impl FnMut(Job) -> Result<JobId, Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
         let full = self.ended + self.settings.depth as u64;
         while self.submitted < full
-            && (self.ended == 0 || self.measure.goes_on(self.settings, self.submitted))
+            && (self.ended == 0 || self.measure.goes_on(self.settings, self.submitted, self.now))
             && self.submitted < self.settings.jobs
         {
+            if self.ended == 0 {
+                self.now = Instant::now();
+            }
             let place = submit(self.settings.job())?.index();
             if self.since.len() <= place {
-                self.since.resize(place + 1, Instant::now());
+                self.since.resize(place + 1, self.now);
             }
-            self.since[place] = Instant::now();
+            self.since[place] = self.now;
             self.submitted += 1;
         }
         Ok(())
@@ -147,7 +157,7 @@ impl<'a> Window<'a> {
 
     fn ended(&mut self, job: JobId, outcome: &Outcome) -> Result<(), Box<dyn Error>> {
         self.settings.check(outcome)?;
-        self.measure.job(self.since[job.index()]);
+        self.now = self.measure.job(self.since[job.index()]);
         self.ended += 1;
         Ok(())
     }
@@ -160,12 +170,11 @@ macro_rules! run {
         $client.echo($client.servers()[0].server, "")$($await)*?;
         if $settings.depth == 1 {
             let mut measure = Measure::start();
-            let mut jobs = 0;
-            while measure.goes_on($settings, jobs) {
-                let since = Instant::now();
+            let (mut jobs, mut since) = (0, measure.start);
+            while measure.goes_on($settings, jobs, since) {
                 let outcome = submit!($client, $settings.job(), [$($await)*]);
                 $settings.check(&outcome)?;
-                measure.job(since);
+                since = measure.job(since);
                 jobs += 1;
             }
             measure.print(jobs);

@@ -142,7 +142,7 @@ fn show(event: Event) -> Result<Option<ExitCode>, Box<dyn Error>> {
             return Ok(Some(ExitCode::SUCCESS));
         }
         Event::Done { outcome, .. } => {
-            eprintln!("{outcome:?}");
+            eprintln!("{outcome}");
             return Ok(Some(ExitCode::FAILURE));
         }
         _ => {}

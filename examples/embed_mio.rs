@@ -61,8 +61,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     // It fails only where the job is no longer ours, and then there is nobody to tell.
                     let _ = worker.complete(job.task, result.into(), driver.now());
                 }
-                Event::Connected { server } => eprintln!("connected to {server:?}"),
-                Event::Disconnected { server, reason, .. } => eprintln!("disconnected from {server:?}: {reason}"),
+                Event::Connected { address, .. } => eprintln!("connected to {address}"),
+                Event::Disconnected { address, reason, .. } => eprintln!("disconnected from {address}: {reason}"),
                 _ => {}
             }
         }

@@ -77,8 +77,8 @@ macro_rules! describe {
             .concurrency($arguments.concurrency)
             .configure(|config| $arguments.patience.apply(&mut config.connecting))
             .on_event(|event| match event {
-                Event::Connected { server } => say!("connected to {server:?}"),
-                Event::Disconnected { server, reason, .. } => say!("disconnected from {server:?}: {reason}"),
+                Event::Connected { address, .. } => say!("connected to {address}"),
+                Event::Disconnected { address, reason, .. } => say!("disconnected from {address}: {reason}"),
                 _ => {}
             });
         if let Some(id) = &$arguments.id {

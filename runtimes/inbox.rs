@@ -1,14 +1,13 @@
 //! Connected streams on their way from a server's handles to its driver.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::Visitor;
 use super::handles::ServerMachine;
 use super::hub::Hub;
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
-use super::word;
 use crate::{Machine, Peer, Reason, Rejected};
 
 /// Streams that wait for the driver's next turn, or for room in the server.
@@ -18,7 +17,7 @@ const MOST: usize = 1024;
 pub(crate) struct Inbox<G>(Mutex<Waiting<G>>);
 
 struct Waiting<G> {
-    streams: Vec<(G, String, bool)>,
+    streams: Vec<(G, Visitor)>,
     /// The driver is gone.
     closed: bool,
 }
@@ -41,7 +40,7 @@ impl<G: Send> Inbox<G> {
             _ if full => Reason::Full { what: "connections", limit },
             MOST.. => Reason::Full { what: "streams handed over", limit: MOST },
             _ => {
-                waiting.streams.push((value, word(peer.address), peer.loopback));
+                waiting.streams.push((value, Visitor::called(peer)));
                 drop(waiting);
                 hub.call(|_, (), _| ());
                 return Ok(());
@@ -53,8 +52,8 @@ impl<G: Send> Inbox<G> {
     /// What was handed over since goes to `sockets`.
     pub(crate) fn empty_into<N: Net<Given: From<G>>>(&self, sockets: &mut Sockets<N>) {
         let streams = core::mem::take(&mut self.lock().streams);
-        for (stream, peer, loopback) in streams {
-            sockets.arrive(stream.into(), peer, loopback);
+        for (stream, visitor) in streams {
+            sockets.arrive(stream.into(), visitor);
         }
     }
 

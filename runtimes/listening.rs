@@ -32,6 +32,7 @@ pub struct Listening {
     socket: Bound,
     #[cfg_attr(not(all(unix, feature = "blocking")), expect(dead_code, reason = "only threads must be woken"))]
     ours: bool,
+    plain: bool,
 }
 
 /// A listener as std has it.
@@ -59,7 +60,7 @@ impl Listening {
     /// [`Error::Io`]: none of them can be had.
     pub fn tcp(addresses: impl ToSocketAddrs) -> Result<Self, Error> {
         let listener = TcpListener::bind(addresses).map_err(Error::io("listen"))?;
-        Ok(Self { nameplate: None, socket: Bound::Tcp(listener), ours: true })
+        Ok(Self { nameplate: None, socket: Bound::Tcp(listener), ours: true, plain: false })
     }
 
     /// Binds a Unix socket at `path`. Who may connect is the matter of the directory's permissions, and of the umask.
@@ -81,12 +82,19 @@ impl Listening {
     fn at_path(path: &Path) -> io::Result<Self> {
         let socket = unix::bind(path)?;
         let nameplate = Nameplate::of(path)?;
-        Ok(Self { nameplate: Some(nameplate), socket: Bound::Unix(socket), ours: true })
+        Ok(Self { nameplate: Some(nameplate), socket: Bound::Unix(socket), ours: true, plain: false })
     }
 
     #[cfg(not(unix))]
     fn at_path(_: &Path) -> io::Result<Self> {
         Err(no_unix_sockets())
+    }
+
+    /// Leaves the connections that come by this socket as they are, though the server has TLS: those of a Unix socket, say.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
+        self
     }
 
     /// Where it listens; `None` for a Unix socket without a path, or with one that is no text.
@@ -114,6 +122,10 @@ impl Listening {
         self.ours
     }
 
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain
+    }
+
     /// Where it listens on TCP.
     pub(crate) fn socket_address(&self) -> Option<SocketAddr> {
         match &self.socket {
@@ -136,7 +148,7 @@ impl Bound {
 
 impl From<TcpListener> for Listening {
     fn from(listener: TcpListener) -> Self {
-        Self { nameplate: None, socket: Bound::Tcp(listener), ours: false }
+        Self { nameplate: None, socket: Bound::Tcp(listener), ours: false, plain: false }
     }
 }
 
@@ -144,7 +156,7 @@ impl From<TcpListener> for Listening {
 #[cfg(unix)]
 impl From<UnixListener> for Listening {
     fn from(listener: UnixListener) -> Self {
-        Self { nameplate: None, socket: Bound::Unix(listener), ours: false }
+        Self { nameplate: None, socket: Bound::Unix(listener), ours: false, plain: false }
     }
 }
 

@@ -51,7 +51,7 @@ use bytes::BytesMut;
 
 use crate::admin;
 use crate::client::RequestError;
-use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Reason, Seed};
+use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Peer, Reason, Seed};
 
 /// The scratch of a reading thread, in bytes: what one read brings at most, unless the machine has made room for more.
 pub(crate) const SCRATCH: usize = 64 << 10;
@@ -127,6 +127,11 @@ impl Clock {
         Instant::from_epoch(self.epoch.elapsed())
     }
 
+    /// A reading to be taken when it is first asked for.
+    pub(crate) const fn moment(self) -> Moment {
+        Moment { clock: self, read: None }
+    }
+
     /// How long to sleep until `at`, rounded up so that the sleeper does not wake a little early; zero in the past.
     pub(crate) fn until(self, at: Instant) -> Duration {
         let left = at.saturating_since(self.now());
@@ -139,6 +144,19 @@ impl Clock {
     }
 }
 
+/// One reading of a clock, taken when it is first asked for: most looks at what has come need none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    clock: Clock,
+    read: Option<Instant>,
+}
+
+impl Moment {
+    pub(crate) fn now(&mut self) -> Instant {
+        *self.read.get_or_insert_with(|| self.clock.now())
+    }
+}
+
 /// The time since 1970, for machines that take wall time.
 pub(crate) fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -147,13 +165,13 @@ pub(crate) fn unix_now() -> Duration {
 /// A seed from the operating system: its randomness keys std's hash tables, and that key hashes a counter here.
 pub(crate) fn seed() -> Seed {
     let keyed = RandomState::new();
-    let mut seed = Seed::default();
+    let mut seed = [0; 32];
     for (number, part) in seed.chunks_mut(8).enumerate() {
         let mut hasher = keyed.build_hasher();
         hasher.write_usize(number);
         part.copy_from_slice(&hasher.finish().to_ne_bytes());
     }
-    seed
+    seed.into()
 }
 
 /// Why a connection that stood has ended.
@@ -237,20 +255,35 @@ pub(crate) fn resolve(server: &Address) -> Result<Vec<SocketAddr>, CloseReason> 
     if addresses.is_empty() { Err(CloseReason::Unresolved) } else { Ok(addresses) }
 }
 
-/// A peer's address as a server machine wants it, and whether it is on this machine. `None`: it came by a Unix socket.
-pub(crate) fn peer_name(address: Option<SocketAddr>) -> (alloc::string::String, bool) {
-    let Some(address) = address else { return ("unix".into(), true) };
-    let ip = match address.ip() {
-        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
-        v4 => v4,
-    };
-    (alloc::format!("{ip}"), ip.is_loopback())
+/// A peer that has been named, to be presented to a server machine when it comes to that.
+pub(crate) struct Visitor {
+    name: alloc::string::String,
+    loopback: bool,
+    plain: bool,
 }
 
-/// What a user calls a peer, as one word, since the admin command `workers` shows it between blanks.
-pub(crate) fn word(name: &str) -> alloc::string::String {
-    let bad = |c: char| c.is_whitespace() || c.is_control();
-    if name.is_empty() { "unknown".into() } else { name.replace(bad, "_") }
+impl Visitor {
+    /// Whoever came by a listener. Without an address it came by a Unix socket.
+    pub(crate) fn of(address: Option<SocketAddr>, plain: bool) -> Self {
+        let Some(address) = address else { return Self { name: "unix".into(), loopback: true, plain } };
+        let ip = match address.ip() {
+            IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(IpAddr::V6(v6), IpAddr::V4),
+            v4 => v4,
+        };
+        Self { name: alloc::format!("{ip}"), loopback: ip.is_loopback(), plain }
+    }
+
+    /// Whom the user calls so: by one word, since the admin command `workers` shows it between blanks.
+    pub(crate) fn called(peer: Peer<'_>) -> Self {
+        let bad = |c: char| c.is_whitespace() || c.is_control();
+        let name = if peer.address.is_empty() { "unknown".into() } else { peer.address.replace(bad, "_") };
+        Self { name, loopback: peer.loopback, plain: peer.plain }
+    }
+
+    pub(crate) fn peer(&self) -> Peer<'_> {
+        let peer = Peer::new(&self.name, self.loopback);
+        if self.plain { peer.plain() } else { peer }
+    }
 }
 
 /// Calls `io` again as long as a signal interrupts it.

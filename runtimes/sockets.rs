@@ -8,7 +8,6 @@ mod net;
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::task::{Context, Waker};
@@ -18,9 +17,9 @@ use self::net::await_a_crowd;
 pub(crate) use self::net::{Net, Place, Target, prepare_accepted};
 use super::listening::{Listening, Nameplate};
 use super::std::io::{self, ErrorKind};
-use super::{ACCEPT_PAUSE, Clock, Incoming, SCRATCH, accept_goes_on, close_reason, peer_name, write_out};
+use super::{ACCEPT_PAUSE, Clock, Incoming, SCRATCH, Visitor, accept_goes_on, close_reason, write_out};
 use crate::time::earlier;
-use crate::{Address, CloseReason, ConnId, Input, Instant, Machine, Output, Peer};
+use crate::{Address, CloseReason, ConnId, Input, Instant, Machine, Output};
 
 /// Bytes read from one connection in a turn, about.
 const READ_A_TURN: usize = 256 << 10;
@@ -45,8 +44,8 @@ pub(crate) struct Sockets<N: Net> {
     /// The user makes the connections, and those that he has not been asked for yet.
     entrusted: bool,
     wanted: VecDeque<(ConnId, Address)>,
-    /// Connected streams that the user has handed over, and the names of their peers.
-    arrivals: VecDeque<(N::Given, String, bool)>,
+    /// Connected streams that the user has handed over, and who is at their other ends.
+    arrivals: VecDeque<(N::Given, Visitor)>,
     /// When the machine wants its next tick.
     wait: Option<Instant>,
     /// A listener has more than a turn takes.
@@ -88,6 +87,7 @@ struct Door<L> {
     _nameplate: Option<Nameplate>,
     listener: L,
     waker: Waker,
+    plain: bool,
     ready: bool,
     /// Left alone until then: the process has no descriptor for another connection.
     until: Option<Instant>,
@@ -120,19 +120,20 @@ impl<N: Net> Sockets<N> {
     /// Accepts connections from a listener.
     pub(crate) fn listen(&mut self, listening: Listening) -> io::Result<()> {
         let number = self.doors.len();
+        let plain = listening.is_plain();
         let (nameplate, socket) = listening.into_parts();
         socket.set_nonblocking(true)?;
         await_a_crowd(&socket)?;
         let listener = self.net.listen(socket, number)?;
         let waker = self.net.waker(Place::Door(number));
-        self.doors.push(Door { _nameplate: nameplate, listener, waker, ready: true, until: None });
+        self.doors.push(Door { _nameplate: nameplate, listener, waker, plain, ready: true, until: None });
         self.crowded = true;
         Ok(())
     }
 
     /// Has the machine accept a stream that is connected.
-    pub(crate) fn arrive(&mut self, stream: N::Given, peer: String, loopback: bool) {
-        self.arrivals.push_back((stream, peer, loopback));
+    pub(crate) fn arrive(&mut self, stream: N::Given, visitor: Visitor) {
+        self.arrivals.push_back((stream, visitor));
         self.crowded = true;
     }
 
@@ -378,9 +379,9 @@ impl<N: Net> Sockets<N> {
     fn accept<M: Machine>(&mut self, machine: &mut M, now: Instant) {
         self.crowded = false;
         while machine.wants_accept()
-            && let Some((given, name, loopback)) = self.arrivals.pop_front()
+            && let Some((given, visitor)) = self.arrivals.pop_front()
         {
-            let Some(conn) = machine.accept(Peer::new(&name, loopback), now) else { continue };
+            let Some(conn) = machine.accept(visitor.peer(), now) else { continue };
             match self.net.adopt(given) {
                 Ok(stream) => drop(self.open(conn, stream, machine, true)),
                 Err(error) => machine.handle(Input::Closed(conn, close_reason(&error)), now),
@@ -399,8 +400,7 @@ impl<N: Net> Sockets<N> {
                 match self.net.accept(&door.listener, &mut Context::from_waker(&door.waker)) {
                     Ok((stream, from)) => {
                         door.until = None;
-                        let (name, loopback) = peer_name(from);
-                        if let Some(conn) = machine.accept(Peer::new(&name, loopback), now) {
+                        if let Some(conn) = machine.accept(Visitor::of(from, door.plain).peer(), now) {
                             self.open(conn, stream, machine, true);
                         }
                     }

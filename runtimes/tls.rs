@@ -21,7 +21,7 @@ impl Roots {
 
 impl Identity {
     /// The certificates in a PEM file, its own first, and the key in another, which may be the same: PKCS#8, PKCS#1 or SEC1,
-    /// without a passphrase. They are read now: a program that renews them makes its server anew, or gives rustls a resolver.
+    /// without a passphrase. They are read now: a program that renews them hands them to `set_tls` again.
     ///
     /// # Errors
     /// One cannot be read, is missing or cannot be used, or the key is not that of the certificate.
@@ -49,7 +49,7 @@ impl<M: Driven> Driven for Secured<M> {
     }
 
     fn has_output(&self) -> bool {
-        (**self).has_output()
+        self.layer_has_output() || (**self).has_output()
     }
 
     fn is_last(event: &Self::Event) -> bool {

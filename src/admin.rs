@@ -39,13 +39,13 @@ pub struct Config {
 impl Config {
     /// The defaults, without a server.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
             server: None,
             timeout: Duration::from_secs(15),
             connecting: Connecting::default(),
             limits: Limits::default(),
-            seed,
+            seed: seed.into(),
         }
     }
 }
@@ -195,6 +195,12 @@ impl Admin {
             self.end(replies, &Error::Closed);
             self.links.event(Event::Closed);
         }
+    }
+
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.links.has_output()
     }
 
     /// The job server.

@@ -75,9 +75,10 @@ pub enum Balance {
     Sequence,
     /// The same one as before as long as it can be had, else the next.
     Sticky,
-    /// Each in turn.
+    /// Each in turn. All are dialled at once; jobs that were submitted before the first is connected go to that one.
     RoundRobin,
-    /// The one with the fewest jobs outstanding.
+    /// The one with the fewest jobs outstanding. As with [`RoundRobin`](Self::RoundRobin), jobs that were submitted before
+    /// the first is connected go to that one.
     LeastOutstanding,
     /// By the job's unique, on the ring of libgearman 2.2.0, so that equal uniques of all clients meet on one server. Jobs
     /// without a unique go by [`Sequence`](Self::Sequence).
@@ -111,9 +112,12 @@ impl Balancer {
                 choice
             }
             Balance::RoundRobin => {
-                let choice = in_order(around(self.turn, candidates.len()), candidates);
-                self.turn = choice.send.map_or(self.turn, |place| place + 1);
-                choice
+                let Choice { send, .. } = in_order(around(self.turn, candidates.len()), candidates);
+                self.turn = send.map_or(self.turn, |place| place + 1);
+                // All are wanted, so nobody waits to see whether another can be had.
+                let dial = around(self.turn, candidates.len())
+                    .find(|&place| candidates.get(place).is_some_and(|candidate| candidate.state == LinkState::Idle));
+                Choice { send, dial }
             }
             Balance::LeastOutstanding => {
                 let up = candidates.iter().enumerate().filter(|(_, candidate)| candidate.state == LinkState::Up);
@@ -222,6 +226,8 @@ mod tests {
             [&[Up, Up, Up], &[Up, Up, Up], &[Up, Up, Up], &[Up, Down, Up], &[Up, Down, Up], &[Up, Draining, Up]];
         assert_eq!(sends(Balance::RoundRobin, &rounds), [Some(0), Some(1), Some(2), Some(0), Some(2), Some(0)]);
         assert_eq!(once(Balance::RoundRobin, &[Idle, Up]), (Some(1), Some(0)));
+        assert_eq!(once(Balance::RoundRobin, &[Up, Idle]), (Some(0), Some(1)));
+        assert_eq!(once(Balance::RoundRobin, &[Connecting, Idle]), (None, Some(1)), "each is dialled at once");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A job as its owner sees it: what is submitted, its names, how it ends.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
@@ -122,8 +123,12 @@ impl Job {
     /// past means at once. It has normal priority.
     #[must_use]
     pub fn at(mut self, since_1970: Duration) -> Self {
-        self.extra_mut().start = Some(Start::At(since_1970));
+        self.start_at(since_1970);
         self.background()
+    }
+
+    pub(crate) fn start_at(&mut self, since_1970: Duration) {
+        self.extra_mut().start = Some(Start::At(since_1970));
     }
 
     /// Makes it a background job that is not run before `delay` has passed since `submit`, rounded up to a whole second by
@@ -366,6 +371,11 @@ impl fmt::Debug for ServerId {
 
 const SHORT: usize = 30;
 
+/// The handle in an argument of a packet, as it came.
+pub(crate) fn handle_name(argument: &[u8]) -> &[u8] {
+    argument.strip_suffix(&[0]).unwrap_or(argument)
+}
+
 /// The name that a job server gave a job. It holds for one connection: after a restart the server may give it to another.
 #[derive(Clone)]
 pub struct Handle(Repr);
@@ -380,7 +390,7 @@ impl Handle {
     /// The handle in an argument of a packet. gearmand and some workers end it with a NUL, which is none of it.
     #[must_use]
     pub fn from_wire(argument: &[u8]) -> Self {
-        let name = argument.strip_suffix(&[0]).unwrap_or(argument);
+        let name = handle_name(argument);
         let mut bytes = [0; SHORT];
         match bytes.get_mut(..name.len()) {
             Some(place) => {
@@ -455,6 +465,19 @@ pub enum Phase {
     Running,
 }
 
+impl Phase {
+    /// In words, behind what happened to the job.
+    pub(crate) const fn so_far(self) -> &'static str {
+        match self {
+            Self::Parked => "before any job server could be had",
+            Self::Sending => "before it was sent",
+            Self::Sent => "before its job server said that it has it",
+            Self::Accepted => "before any worker was heard of",
+            Self::Running => "while it ran",
+        }
+    }
+}
+
 /// How a job ended. Each accepted submission ends in exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -506,6 +529,27 @@ pub enum Outcome {
         /// How far it had come.
         phase: Phase,
     },
+}
+
+/// In a sentence; of a result only its length.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete(result) => write!(f, "the job is complete: {} bytes", result.len()),
+            Self::Failed => f.write_str("the job failed"),
+            Self::Exception(thrown) => write!(f, "the job threw an exception: {}", String::from_utf8_lossy(thrown)),
+            Self::Queued(handle) => write!(f, "the job is queued as {handle}"),
+            Self::Rejected(error) => write!(f, "{error}"),
+            Self::TimedOut { phase, .. } => write!(f, "the job timed out {}", phase.so_far()),
+            Self::Lost { phase, server, reason, .. } => {
+                write!(f, "the job was lost with {server} {}: {reason}", phase.so_far())
+            }
+            Self::Overflow { limit, .. } => {
+                write!(f, "the job was given up: nobody read what came of it, and more than {limit} bytes may not wait")
+            }
+            Self::Cancelled { phase } => write!(f, "the job was given up {}", phase.so_far()),
+        }
+    }
 }
 
 /// What a job server said in an ERROR packet, or in an ERR line of the text protocol.

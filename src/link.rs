@@ -1,5 +1,6 @@
 //! A job server that we dial: connecting, waiting after a failure, and whether it still lives.
 
+use core::fmt;
 use core::time::Duration;
 
 use crate::address::Address;
@@ -95,6 +96,19 @@ pub enum LinkState {
     Down,
     /// It is being removed: it gets no more jobs.
     Draining,
+}
+
+impl fmt::Display for LinkState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "idle",
+            Self::Connecting => "connecting",
+            Self::Slow => "slow to connect",
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Draining => "draining",
+        })
+    }
 }
 
 impl LinkState {
@@ -193,6 +207,11 @@ impl<R> Link<R> {
     /// Whether it is being connected or waits to be.
     pub(crate) const fn is_between(&self) -> bool {
         matches!(self.phase, Phase::Connecting { .. } | Phase::Waiting { .. })
+    }
+
+    /// Whether time alone does not change its [`state`](Self::state), nor what is thought of it.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.failed.is_none() && !self.is_between()
     }
 
     /// Puts another server in the place of one that has been removed.

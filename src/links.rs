@@ -28,6 +28,8 @@ pub(crate) struct Links<R, E> {
     /// No link has to be looked at before this, unless they are `stirred`: then it is to be found anew.
     next: Option<Instant>,
     stirred: bool,
+    /// How often something happened to one of them.
+    turns: u64,
     /// Until when the machine waits, if it has been asked since it was told anything.
     waits: Option<Option<Instant>>,
     pub(crate) settings: Connecting,
@@ -55,6 +57,7 @@ impl<R, E: Told> Links<R, E> {
             paused: Vec::new(),
             next: None,
             stirred: false,
+            turns: 0,
             waits: None,
             settings,
             limits,
@@ -72,6 +75,7 @@ impl<R, E: Told> Links<R, E> {
         if self.list.iter().any(|link| link.address == address && link.removal == Removal::None) {
             return Err(ConfigError::DuplicateServer(address));
         }
+        self.stir();
         let id = ServerId(self.next_server);
         self.next_server = self.next_server.wrapping_add(1);
         if let Some(place) = self.list.iter().position(|link| link.removal == Removal::Done) {
@@ -122,6 +126,23 @@ impl<R, E: Told> Links<R, E> {
         self.get(conn.index()).filter(|link| link.owns(conn)).map(|_| conn.index())
     }
 
+    /// Something happens to a link.
+    pub(crate) fn stir(&mut self) {
+        self.stirred = true;
+        self.turns += 1;
+    }
+
+    /// How often something has happened to the links, where time alone changes none of them: as long as this stays the same,
+    /// they all stand as they do.
+    pub(crate) fn steady(&self) -> Option<u64> {
+        self.list.iter().all(Link::is_steady).then_some(self.turns)
+    }
+
+    /// Whether they still stand as they did when [`steady`](Self::steady) was asked.
+    pub(crate) fn are_still(&self, steady: Option<u64>) -> bool {
+        steady == Some(self.turns)
+    }
+
     pub(crate) fn event(&mut self, event: E) {
         event.tell();
         self.queue.push_back(Output::Event(event));
@@ -133,7 +154,7 @@ impl<R, E: Told> Links<R, E> {
         if let Some(link) = self.list.get_mut(place).filter(|link| link.state(now) == LinkState::Idle) {
             let (conn, server, within) = (link.dial(now), link.address.clone(), self.settings.connect_timeout);
             link.span = trace::dialled(E::ROLE, &server, conn);
-            self.stirred = true;
+            self.stir();
             self.queue.push_back(Output::Connect { conn, server, within });
         }
     }
@@ -153,12 +174,6 @@ impl<R, E: Told> Links<R, E> {
             self.due.push_back(link.conn());
         }
         if let Some(reply) = reply {
-            self.expect(place, reply);
-        }
-    }
-
-    fn expect(&mut self, place: usize, reply: R) {
-        if let Some(link) = self.list.get_mut(place) {
             link.connection.expect(reply, self.now);
             self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
         }
@@ -170,53 +185,47 @@ impl<R, E: Told> Links<R, E> {
         if link.connection.out.text(line) {
             self.due.push_back(link.conn());
         }
-        self.expect(place, reply);
+        link.connection.expect(reply, self.now);
+        self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
     }
 
     /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.
     pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
-        let now = self.now;
-        let Some(place) = self.place_of(conn) else { return false };
-        if self.get(place).is_some_and(Link::is_held) {
+        let Some(link) = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && !link.is_held()) else {
             return false;
-        }
+        };
         if self.queue.len() >= self.limits.max_events {
-            if !self.paused.contains(&conn) {
-                self.paused.push(conn);
-            }
+            self.pause(conn);
             return false;
         }
-        self.get_mut(place).into_iter().for_each(|link| link.heard(now));
+        link.heard(self.now);
         true
     }
 
+    #[cold]
+    fn pause(&mut self, conn: ConnId) {
+        if !self.paused.contains(&conn) {
+            self.paused.push(conn);
+        }
+    }
+
     /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
-    pub(crate) fn receive(
-        &mut self,
-        conn: ConnId,
-        stream: &mut BytesMut,
-    ) -> Option<Result<(usize, Packet), ProtocolError>> {
+    pub(crate) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Packet>, ProtocolError> {
         if !self.may_receive(conn) || stream.is_empty() {
-            return None;
+            return Ok(None);
         }
-        let place = conn.index();
-        let link = self.list.get_mut(place)?;
+        let Some(link) = self.list.get_mut(conn.index()) else { return Ok(None) };
         let before = stream.len();
-        let received = link.connection.receive(stream, self.limits.max_packet);
+        let packet = link.connection.receive(stream, self.limits.max_packet)?;
         link.received(before - stream.len(), stream.len());
-        match received {
-            Ok(packet) => packet.map(|packet| {
-                trace::packet_received(&link.span, packet.kind());
-                Ok((place, packet))
-            }),
-            Err(error) => Some(Err(error)),
-        }
+        packet.iter().for_each(|packet| trace::packet_received(&link.span, packet.kind()));
+        Ok(packet)
     }
 
     /// The attempt to connect succeeded; false when none was under way.
     pub(crate) fn connected(&mut self, place: usize) -> bool {
         let now = self.now;
-        self.stirred = true;
+        self.stir();
         let Some(link) = self.get_mut(place) else { return false };
         let was_connecting = link.connected(now);
         if was_connecting {
@@ -227,7 +236,7 @@ impl<R, E: Told> Links<R, E> {
 
     /// The connection is gone or was not made: the replies that will not come, and when it may be tried again.
     pub(crate) fn lost(&mut self, place: usize, reason: &CloseReason) -> (Vec<R>, Instant) {
-        self.stirred = true;
+        self.stir();
         match self.list.get_mut(place) {
             Some(link) => {
                 let retry_at = link.lost(self.now, &self.settings, &mut self.random);
@@ -248,7 +257,7 @@ impl<R, E: Told> Links<R, E> {
 
     /// Closes a connection for good, if there is one.
     pub(crate) fn close(&mut self, place: usize) -> Vec<R> {
-        self.stirred = true;
+        self.stir();
         let Some(link) = self.list.get_mut(place) else { return Vec::new() };
         let conn = link.conn();
         if link.owns(conn) {
@@ -269,7 +278,7 @@ impl<R, E: Told> Links<R, E> {
         may_miss: impl Fn(&R) -> bool,
     ) -> Option<CloseReason> {
         let now = self.now;
-        self.stirred = true;
+        self.stir();
         let link = self.list.get_mut(place)?;
         match link.tick(now, &self.settings) {
             Due::Nothing => {}
@@ -309,7 +318,7 @@ impl<R, E: Told> Links<R, E> {
 
     /// Reads nothing from a server until each call has been followed by [`unhold`](Self::unhold).
     pub(crate) fn hold(&mut self, place: usize) {
-        self.stirred = true;
+        self.stir();
         self.get_mut(place).into_iter().for_each(Link::hold);
     }
 
@@ -318,11 +327,9 @@ impl<R, E: Told> Links<R, E> {
         if let Some(link) = self.list.get_mut(place)
             && link.unhold(now)
         {
-            self.stirred = true;
             let conn = link.conn();
-            if !self.paused.contains(&conn) {
-                self.paused.push(conn);
-            }
+            self.stir();
+            self.pause(conn);
         }
     }
 

@@ -113,8 +113,9 @@ pub enum Output<E> {
         within: Duration,
     },
     /// [`Machine::outgoing`] has bytes for a connection where it had none. Said once: whoever could not write all of them
-    /// goes on when the socket is writable. A server with [`result_patience`](crate::server::Config::result_patience) may say it a little
-    /// later than the bytes are there, for more to follow; then it wants a tick by the time they have waited long enough.
+    /// goes on when the socket is writable. A server that [gathers
+    /// results](crate::server::Config::gather_results) may say it a little later than the bytes are there, for more to
+    /// follow; then it wants a tick at once, for which the driver had better see first whether there is more to read.
     Transmit(ConnId),
     /// Reading may go on: hand in what was left of the last [`Input::Data`], then read.
     Resume(ConnId),
@@ -137,13 +138,21 @@ pub struct Peer<'a> {
     pub address: &'a str,
     /// Whether it is on this machine.
     pub loopback: bool,
+    /// Whether its connection stays as it is though the machine accepts with TLS (feature `tls`). Default false.
+    pub plain: bool,
 }
 
 impl<'a> Peer<'a> {
     /// A peer at `address` (an IP address without a port, or any word for other transports).
     #[must_use]
     pub const fn new(address: &'a str, loopback: bool) -> Self {
-        Self { address, loopback }
+        Self { address, loopback, plain: false }
+    }
+
+    /// Leaves its connection as it is, though the machine accepts with TLS: one from a Unix socket, say.
+    #[must_use]
+    pub const fn plain(self) -> Self {
+        Self { plain: true, ..self }
     }
 }
 

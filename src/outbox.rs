@@ -197,6 +197,12 @@ impl<'a> Outgoing<'a> {
     pub fn share(&mut self, most: usize, batch: &mut Batch) {
         batch.clear();
         let Some(outbox) = &mut self.0 else { return };
+        outbox.offered = outbox.taken;
+        if outbox.chunks.is_empty() && outbox.tail.len() <= COPIED_TAIL {
+            batch.tail.extend_from_slice(&outbox.tail);
+            outbox.offered += outbox.tail.len() as u64;
+            return;
+        }
         if outbox.tail.len() > COPIED_TAIL {
             outbox.freeze_tail();
         }
@@ -205,7 +211,7 @@ impl<'a> Outgoing<'a> {
             batch.tail.extend_from_slice(&outbox.tail);
         }
         let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
-        outbox.offered = outbox.taken + shared as u64;
+        outbox.offered += shared as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
@@ -237,6 +243,18 @@ impl Batch {
     /// The bytes in order, in chunks none of which is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.iter().map(|chunk| &chunk[..]).chain(Some(&self.tail[..])).filter(|chunk| !chunk.is_empty())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.tail.is_empty()
+    }
+
+    /// All of them, where they are in one piece, as those of small packets are.
+    #[must_use]
+    pub fn as_slice(&self) -> Option<&[u8]> {
+        if self.chunks.is_empty() { Some(&self.tail) } else { None }
     }
 
     /// Forgets them.

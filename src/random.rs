@@ -1,26 +1,48 @@
 //! Randomness without a source: a keyed hash of a counter, so that the same seed gives the same numbers.
 
+use core::fmt;
 use core::hash::Hasher;
 use core::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher13 as SipHasher128};
 
-/// A seed that the driver took from the operating system, or one of a test's choice.
-pub type Seed = [u8; 32];
+/// A seed that the driver took from the operating system, or one of a test's choice: `From` 32 bytes.
+///
+/// Whoever knows it can tell the uniques that are generated and flood the tables that it keys, so `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Seed([u8; 32]);
+
+impl From<[u8; 32]> for Seed {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
 
 /// Numbers and keyed hashes from one seed.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Random {
     table_key: [u8; 16],
     number_key: [u8; 16],
     counter: u64,
 }
 
+impl fmt::Debug for Random {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Random").field("counter", &self.counter).finish_non_exhaustive()
+    }
+}
+
 impl Random {
     pub(crate) fn new(seed: &Seed) -> Self {
         let (mut table_key, mut number_key) = ([0; 16], [0; 16]);
-        let (front, back) = seed.split_at(16);
+        let (front, back) = seed.0.split_at(16);
         table_key.copy_from_slice(front);
         number_key.copy_from_slice(back);
         Self { table_key, number_key, counter: 0 }
@@ -64,5 +86,19 @@ impl Random {
         let half = nanos / 2;
         let span = u128::from(nanos - half) + 1;
         Duration::from_nanos(half + u64::try_from(self.next() % span).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_seed_is_not_shown() {
+        let config = || {
+            let mut config = crate::client::Config::new([201; 32]);
+            config.servers = alloc::vec!["a".parse().expect("an address")];
+            config
+        };
+        let shown = alloc::format!("{:?} {:?}", config(), crate::client::Client::new(config()));
+        assert!(shown.contains("seed: Seed") && !shown.contains("201"), "{shown}");
     }
 }

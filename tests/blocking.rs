@@ -69,6 +69,27 @@ fn worker(at: SocketAddr, concurrency: usize) -> Running {
 }
 
 #[test]
+fn events_are_waited_for_no_longer_than_one_likes() {
+    let server = server();
+    let client = client(server.address());
+    let mut job = client.submit(Job::new("chatty", "")).expect("taken");
+    let mut set = client.set_with_events();
+    set.submit(Job::new("chatty", "")).expect("taken");
+    // There is no worker: all that comes is that the server has them.
+    let short = Duration::from_millis(20);
+    let created = |event: &JobEvent| matches!(event, JobEvent::Created { .. });
+    assert!(job.next_event_timeout(PATIENCE).is_some_and(|event| created(&event)));
+    assert!(set.next_event_timeout(PATIENCE).is_some_and(|(_, event)| created(&event)));
+    assert_eq!((job.next_event_timeout(short), set.next_event_timeout(short)), (None, None));
+    let _worker = worker(server.address(), 1);
+    assert!(job.next_event_timeout(PATIENCE).is_some(), "nothing of it was lost by waiting");
+    let ended = std::iter::from_fn(|| job.next_event_timeout(PATIENCE)).last();
+    assert_eq!(ended, Some(JobEvent::Done(Outcome::Complete("done".into()))));
+    let events = std::iter::from_fn(|| set.next_event_timeout(PATIENCE)).count();
+    assert_eq!(events, 5, "two parts, a warning, a status and the end");
+}
+
+#[test]
 fn a_job_goes_round() {
     let server = server();
     let worker = worker(server.address(), 1);

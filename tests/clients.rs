@@ -1,4 +1,4 @@
-//! Clients and workers that nobody here wrote, in five languages, on our server and on gearmand, with our worker and our
+//! Clients and workers that nobody here wrote, seven in five languages, on our server and on gearmand, with our worker and our
 //! client. Their programs, and what these do, are in `tests/peers/`.
 //!
 //! What is not installed is told aloud and passed over; with `CI` set it is a failure. `.ci/run` installs all of it.
@@ -86,14 +86,7 @@ const NODE: Peer = Peer {
     package: "npm: gearmanode",
     command: |program| {
         static THERE: OnceLock<bool> = OnceLock::new();
-        let modules = installed().join("npm/node_modules");
-        let mut check = Command::new("node");
-        check.args(["-e", "require.resolve('gearmanode')"]).env("NODE_PATH", &modules);
-        THERE.get_or_init(|| succeeds(&mut check)).then(|| {
-            let mut command = script("node", &format!("node/{program}.js"));
-            command.env("NODE_PATH", &modules);
-            command
-        })
+        from_npm("gearmanode", &THERE, &format!("node/{program}.js"))
     },
     client: &[],
     client_on_gearmand: &[],
@@ -102,15 +95,27 @@ const NODE: Peer = Peer {
     worker_on_gearmand: &[],
 };
 
+const ABRAXAS: Peer = Peer {
+    name: "abraxas",
+    package: "npm: abraxas",
+    command: |program| {
+        static THERE: OnceLock<bool> = OnceLock::new();
+        from_npm("abraxas", &THERE, &format!("abraxas/{program}.js"))
+    },
+    // A part is to it the beginning of the result, and progress a share.
+    client: &[("talk", "status 0.5, warning careful, complete partdone")],
+    client_on_gearmand: &[],
+    // It cannot fail but by an exception.
+    worker: &[("talk", "status 50/100, warning careful, complete partdone"), ("fail", "exception failed")],
+    worker_on_gearmand: &[],
+};
+
 const PYTHON: Peer = Peer {
     name: "pygearman",
     package: "PyPI: pygearman",
     command: |program| {
         static THERE: OnceLock<bool> = OnceLock::new();
-        let python = installed().join("python/bin/python");
-        let mut check = Command::new(&python);
-        check.args(["-c", "import gearman"]);
-        THERE.get_or_init(|| succeeds(&mut check)).then(|| script(&python, &format!("python/{program}.py")))
+        from_pypi("gearman", &THERE, &format!("python/{program}.py"))
     },
     // It does not ask for exceptions.
     client: &[("throw", "failed")],
@@ -118,6 +123,19 @@ const PYTHON: Peer = Peer {
     client_on_gearmand: &[("throw", "")],
     // It has no time limits.
     worker: &[("limited", "")],
+    worker_on_gearmand: &[],
+};
+
+const GEAR: Peer = Peer {
+    name: "OpenStack's gear",
+    package: "PyPI: gear",
+    command: |program| {
+        static THERE: OnceLock<bool> = OnceLock::new();
+        from_pypi("gear", &THERE, &format!("gear/{program}.py"))
+    },
+    client: &[],
+    client_on_gearmand: &[],
+    worker: &[],
     worker_on_gearmand: &[],
 };
 
@@ -159,6 +177,26 @@ fn installed() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     cache.unwrap_or_default().join("gearwheel-ci/peers")
+}
+
+/// A script on a package that npm installed; `None`: it is not there.
+fn from_npm(package: &str, there: &OnceLock<bool>, path: &str) -> Option<Command> {
+    let modules = installed().join("npm/node_modules");
+    let mut check = Command::new("node");
+    check.arg("-e").arg(format!("require.resolve('{package}')")).env("NODE_PATH", &modules);
+    there.get_or_init(|| succeeds(&mut check)).then(|| {
+        let mut command = script("node", path);
+        command.env("NODE_PATH", &modules).env("NODE_NO_WARNINGS", "1");
+        command
+    })
+}
+
+/// A script on a module that pip installed; `None`: it is not there.
+fn from_pypi(module: &str, there: &OnceLock<bool>, path: &str) -> Option<Command> {
+    let python = installed().join("python/bin/python");
+    let mut check = Command::new(&python);
+    check.arg("-c").arg(format!("import {module}"));
+    there.get_or_init(|| succeeds(&mut check)).then(|| script(&python, path))
 }
 
 fn succeeds(command: &mut Command) -> bool {
@@ -215,7 +253,9 @@ macro_rules! with_each_peer {
 with_each_peer! {
     perl PERL
     node NODE
+    abraxas ABRAXAS
     python PYTHON
+    gear GEAR
     php PHP
     rust RUST
 }

@@ -76,6 +76,7 @@ on_all_runtimes! {
     who_closes_one_side_gets_the_answers_to_what_was_asked_before
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
+    what_came_before_a_write_failed_is_read_by_whoever_pauses
     a_set_of_jobs_has_one_deadline
     joined_jobs_get_their_own_events
     joined_jobs_get_their_own_events_by_gearmand

@@ -7,6 +7,10 @@ mod common {
 #[path = "tls/certs.rs"]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
 mod certs;
+#[path = "tls/layer/ends.rs"]
+mod ends;
+#[path = "tls/layer/harm.rs"]
+mod harm;
 #[path = "common/rig.rs"]
 mod rig;
 #[path = "tls/virtual_net.rs"]
@@ -20,7 +24,6 @@ use gearwheel::client::{self, Client};
 use gearwheel::server::{self, Server};
 use gearwheel::tls::{ClientCertificates, ClientTls, Secured, ServerTls};
 use gearwheel::{Batch, CloseReason, ConnId, Input, Job, JobId, Limits, Machine, Outcome, Peer, Phase, Retry};
-use proptest::prelude::*;
 use rig::{Rig, millis, secs};
 
 type ClientRig = Rig<Secured<Client>>;
@@ -420,146 +423,40 @@ fn a_host_that_no_certificate_can_be_for_is_not_connected_to() {
 }
 
 #[test]
-fn garbage_in_the_middle_ends_the_connection_behind_what_came_before() {
+fn a_renewed_certificate_is_shown_to_those_who_come_later() {
     let mut line = Line::open();
+    line.server.act(|server, _| {
+        let renewed = ServerTls::new(THEIRS.sign(&["server"]).identity(), ClientCertificates::NotAsked);
+        server.set_server_tls(renewed.expect("settings"));
+    });
+    // Who is there stays.
     submit(&mut line.client, Job::new("f", "x").background());
-    let good = line.client.sent_bytes(line.ours);
-    let bad = [&good[..], &[23, 3, 3, 0, 32], &[7; 32]].concat();
-    line.server.receive_bytes(line.theirs, &bad);
-    assert_eq!(line.server.machine.counters().jobs, 1, "what came whole counts");
-    says(&why_lost(&mut line.server), "breaks the protocol");
     line.carry(usize::MAX);
-    says(&line.why_client_lost(), "the server refuses");
-}
-
-#[test]
-fn an_alert_that_nobody_reads_does_not_keep_the_connection() {
-    let mut line = Line::open();
-    line.server.writable = false;
-    line.server.receive_bytes(line.theirs, &[23, 3, 3, 0, 32].repeat(8));
-    assert!(line.server.disconnects().is_empty(), "the alert waits");
-    line.server.receive_bytes(line.theirs, b"whatever");
-    line.server.pass(millis(999));
-    assert!(line.server.disconnects().is_empty(), "it may still be read");
-    line.server.pass(millis(1));
-    assert_eq!(line.server.disconnects(), [line.theirs]);
-    says(&why_lost(&mut line.server), "breaks the protocol");
-}
-
-/// Polls until the machine hangs up; what it has to say behind that.
-fn last_word<M: Machine>(machine: &mut M) -> Vec<u8> {
-    let conn = loop {
-        match machine.poll() {
-            gearwheel::Output::Disconnect(conn) => break conn,
-            gearwheel::Output::Wait(_) => panic!("it does not hang up"),
-            _ => {}
-        }
-    };
-    let bytes: Vec<u8> = machine.outgoing(conn).chunks().flatten().copied().collect();
-    let _ = machine.poll();
-    assert!(machine.outgoing(conn).is_empty(), "it is to be had until the next poll");
-    bytes
-}
-
-#[test]
-fn an_orderly_end_is_said_and_heard() {
-    // The client closes: its driver finds close_notify behind the Disconnect.
-    let mut line = Line::open();
-    line.client.act(|client, now| client.close(now));
-    assert_eq!(line.client.disconnects(), [line.ours]);
-    let mut line = Line::open();
-    line.client.machine.close(line.client.now);
-    let goodbye = last_word(&mut line.client.machine);
-    assert!((20..64).contains(&goodbye.len()), "{}", goodbye.len());
-    // The server answers with its own.
-    let mut stream = BytesMut::from(&goodbye[..]);
-    line.server.machine.handle(Input::Data(line.theirs, &mut stream), line.server.now);
-    assert!((20..64).contains(&last_word(&mut line.server.machine).len()));
-    assert_eq!(line.server.machine.counters().connections, 0);
-    // And an end without it is an end.
-    let mut line = Line::open();
-    line.server.close(line.theirs, CloseReason::Ended);
-    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
-}
-
-/// Has the client break off its connection.
-fn break_off(client: &mut ClientRig) {
-    let (server, now) = (client.machine.servers().next().expect("one").server, client.now);
-    client.machine.remove_server(server, false, now).expect("it is there");
-}
-
-#[test]
-fn there_is_no_goodbye_behind_bytes_that_were_not_taken() {
-    let mut line = Line::open();
-    line.client.writable = false;
-    submit(&mut line.client, Job::new("f", "x"));
-    assert!(!line.client.machine.outgoing(line.ours).is_empty());
-    break_off(&mut line.client);
-    assert!(last_word(&mut line.client.machine).is_empty());
-    // Those that TLS itself has to say, too: here the tickets behind the handshake.
-    let mut line = Line::new();
-    line.server.receive_bytes(line.theirs, &line.client.sent_bytes(line.ours));
-    line.client.receive_bytes(line.ours, &line.server.sent_bytes(line.theirs));
-    line.server.writable = false;
-    let bytes = line.client.sent_bytes(line.ours);
-    let question = *records(&bytes).last().expect("some");
-    line.server.receive_bytes(line.theirs, &bytes[..bytes.len() - question]);
-    line.server.machine.close(line.server.now);
-    assert!(last_word(&mut line.server.machine).is_empty());
-}
-
-#[test]
-fn what_stands_before_a_goodbye_is_read_first_however_long_that_takes() {
-    let mut limits = Limits::default();
-    limits.max_events = 1;
-    let server = Rig::new(Secured::server(plain_server(limits), server_tls()));
+    assert_eq!(outcomes(&mut line.client).len(), 1);
+    let Line { server, .. } = line;
     let mut line = Line::of(client_rig(client_tls()), server);
     line.carry(usize::MAX);
-    for _ in 0..5 {
-        submit(&mut line.client, Job::new("f", "x").background());
-    }
-    let mut bytes = BytesMut::from(&line.client.sent_bytes(line.ours)[..]);
-    line.client.machine.close(line.client.now);
-    bytes.extend_from_slice(&last_word(&mut line.client.machine));
-    let (theirs, now) = (line.theirs, line.server.now);
-    line.server.machine.handle(Input::Data(theirs, &mut bytes), now);
-    assert!(!line.server.machine.wants_read(theirs), "it has enough for now");
-    // The rig hands in what is left of the stream with each Resume.
-    line.server.receive_bytes(theirs, &bytes);
-    assert_eq!(line.server.machine.counters().jobs, 5);
-    assert_eq!(line.server.disconnects(), [theirs]);
-    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
+    says(&line.why_client_lost(), "it is not signed by a CA that is trusted here");
+    line.client.act(|client, _| client.set_client_tls(ClientTls::new(THEIRS.roots()).expect("settings")));
+    submit(&mut line.client, Job::new("f", "x").background());
+    line.client.pass(secs(1));
+    line.ours = line.client.connect();
+    line.theirs = accept(&mut line.server);
+    line.carry(usize::MAX);
+    assert!(matches!(outcomes(&mut line.client)[..], [(_, Outcome::Queued(_))]));
 }
 
 #[test]
-fn an_end_that_is_due_twice_is_said_once() {
-    let mut line = Line::open();
-    line.server.writable = false;
-    line.server.receive_bytes(line.theirs, &[23, 3, 3, 0, 32].repeat(8));
-    // The alert is taken just when the time for it is over.
-    let alert = line.server.machine.outgoing(line.theirs).len();
-    line.server.machine.outgoing(line.theirs).advance(alert);
-    line.server.now = line.server.now + secs(1);
-    line.server.handle(Input::Tick);
-    assert_eq!(line.server.disconnects(), [line.theirs]);
-    says(&why_lost(&mut line.server), "breaks the protocol");
-    assert!(line.server.events().is_empty());
-}
-
-#[test]
-fn nothing_is_said_of_a_connection_that_is_gone() {
-    let mut line = Line::open();
-    let (theirs, now) = (line.theirs, line.server.now);
-    let mut garbage = BytesMut::from(&[23, 3, 3, 0, 32].repeat(8)[..]);
-    line.server.machine.handle(Input::Data(theirs, &mut garbage), now);
-    line.server.machine.handle(Input::Closed(theirs, CloseReason::Reset), now);
-    loop {
-        match line.server.machine.poll() {
-            gearwheel::Output::Wait(at) => break assert_eq!(at, None),
-            gearwheel::Output::Event(_) => {}
-            other => panic!("{other:?}"),
-        }
-    }
+fn a_peer_may_stay_plain_at_a_server_with_tls() {
+    let mut line = Line::of(Rig::new(Secured::plain(plain_client())), server_rig(server_tls()));
+    line.server.close(line.theirs, CloseReason::Ended);
+    let neighbour = Peer::new("10.0.0.2", false).plain();
+    line.theirs = line.server.act(|server, now| server.accept(neighbour, now)).expect("room");
+    line.carry(usize::MAX);
+    assert!(matches!(line.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
+    let mut secret = Line::of(client_rig(client_tls()), line.server);
+    secret.carry(usize::MAX);
+    assert!(matches!(secret.client.events()[..], [client::Event::Connected { .. }, client::Event::Echo { .. }]));
 }
 
 #[test]
@@ -622,105 +519,4 @@ fn a_limit_for_records_is_kept_and_filled() {
     line.server.receive_bytes(line.theirs, &bytes);
     line.carry(usize::MAX);
     assert!(matches!(outcomes(&mut line.client)[..], [(_, Outcome::Queued(_))]));
-}
-
-#[test]
-fn what_has_just_been_taken_is_not_sent_again_however_the_connection_ends() {
-    let mut line = Line::open();
-    line.client.writable = false;
-    let job = submit(&mut line.client, Job::new("f", "x"));
-    let length = line.client.machine.outgoing(line.ours).len();
-    line.client.machine.outgoing(line.ours).advance(length);
-    break_off(&mut line.client);
-    line.client.run();
-    let ended = outcomes(&mut line.client);
-    assert!(matches!(&ended[..], [(ended, Outcome::Lost { phase: Phase::Sent, .. })] if *ended == job), "{ended:?}");
-}
-
-/// What goes wrong with bytes on their way.
-#[derive(Clone, Debug)]
-enum Harm {
-    Flip { at: usize, by: u8 },
-    Insert { at: usize, bytes: Vec<u8> },
-    Cut { at: usize, length: usize },
-}
-
-fn harms() -> impl Strategy<Value = Vec<Harm>> {
-    let harm = prop_oneof![
-        4 => (0..6000usize, 1..=255u8).prop_map(|(at, by)| Harm::Flip { at, by }),
-        2 => (0..6000usize, prop::collection::vec(any::<u8>(), 1..80)).prop_map(|(at, bytes)| Harm::Insert { at, bytes }),
-        1 => (0..6000usize, 1..600usize).prop_map(|(at, length)| Harm::Cut { at, length }),
-    ];
-    prop::collection::vec(harm, 0..3)
-}
-
-/// The bytes of one direction, which has harms at places counted from its beginning.
-struct Way {
-    harms: Vec<Harm>,
-    passed: usize,
-}
-
-impl Way {
-    fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for byte in bytes {
-            let mut byte = Some(*byte);
-            for harm in &self.harms {
-                match harm {
-                    Harm::Flip { at, by } if *at == self.passed => byte = byte.map(|byte| byte ^ by),
-                    Harm::Insert { at, bytes } if *at == self.passed => out.extend_from_slice(bytes),
-                    Harm::Cut { at, length } if (*at..at + length).contains(&self.passed) => byte = None,
-                    _ => {}
-                }
-            }
-            out.extend(byte);
-            self.passed += 1;
-        }
-        out
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn whatever_comes_nothing_panics_and_no_job_is_lost_in_silence(
-        there in harms(),
-        back in harms(),
-        size in prop_oneof![Just(usize::MAX), 1..200usize],
-        payload in 0..3000usize,
-    ) {
-        let mut line = Line::new();
-        let harmless = there.is_empty() && back.is_empty();
-        let job = submit(&mut line.client, Job::new("f", vec![5; payload]).background().retry(Retry::Never));
-        let (mut there, mut back) = (Way { harms: there, passed: 0 }, Way { harms: back, passed: 0 });
-        loop {
-            let (out, home) = (line.client.sent_bytes(line.ours), line.server.sent_bytes(line.theirs));
-            if out.is_empty() && home.is_empty() {
-                break;
-            }
-            there.pass(&out).chunks(size).for_each(|piece| line.server.receive_bytes(line.theirs, piece));
-            back.pass(&home).chunks(size).for_each(|piece| line.client.receive_bytes(line.ours, piece));
-        }
-        if harmless {
-            let ended = outcomes(&mut line.client);
-            prop_assert!(matches!(&ended[..], [(ended, Outcome::Queued(_))] if *ended == job), "{:?}", ended);
-        } else {
-            // Whatever came, time ends it.
-            line.client.pass(Duration::from_secs(300));
-            line.server.pass(Duration::from_secs(300));
-            let ended = outcomes(&mut line.client);
-            prop_assert_eq!(ended.len(), 1, "{:?}", ended);
-        }
-    }
-
-    #[test]
-    fn noise_at_either_end_is_an_end(noise in prop::collection::vec(any::<u8>(), 1..400), open in any::<bool>()) {
-        let mut line = if open { Line::open() } else { Line::new() };
-        line.server.receive_bytes(line.theirs, &noise);
-        line.client.receive_bytes(line.ours, &noise);
-        line.server.pass(Duration::from_secs(20));
-        line.client.pass(Duration::from_secs(20));
-        prop_assert!(open || line.server.machine.counters().connections == 0);
-    }
 }

@@ -6,6 +6,8 @@ mod admin;
 mod edges;
 #[path = "server/faults.rs"]
 mod faults;
+#[path = "server/gather.rs"]
+mod gather;
 #[path = "server/jobs.rs"]
 mod jobs;
 #[path = "server/lifecycle.rs"]

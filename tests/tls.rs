@@ -91,6 +91,7 @@ on_all_runtimes! {
     faults::clients_show_certificates_where_they_must
     faults::plain_and_tls_tell_each_other_apart
     faults::a_handshake_that_is_never_done_is_ended
+    faults::a_listener_may_stay_plain
     faults::gearman_comes_by_stunnel
     faults::a_close_is_an_orderly_end_to_openssl
     over_streams::a_job_goes_round_by_a_unix_socket

@@ -80,6 +80,49 @@ fn a_job_is_grabbed_handed_out_and_answered_with_the_next_grab_behind() {
 }
 
 #[test]
+fn where_no_job_comes_behind_results_the_worker_sleeps_with_them_and_asks_now_and_then() {
+    let (mut rig, conn) = worker();
+    // What is sent behind the result of each job; then nothing else is there, and the worker is woken for the next.
+    let mut sent_behind = Vec::new();
+    for number in 0..50 {
+        rig.receive(conn, &[job(number)]);
+        let task = one(&mut rig);
+        complete(&mut rig, task);
+        let sent = rig.sent_names(conn);
+        assert_eq!((sent.len(), sent[0]), (2, "WORK_COMPLETE"));
+        sent_behind.push(sent[1]);
+        if sent[1] == "GRAB_JOB_UNIQ" {
+            rig.receive(conn, &[no_job()]);
+            assert_eq!(rig.sent_names(conn), ["PRE_SLEEP"]);
+        }
+        rig.receive(conn, &[packet(T::NOOP, "")]);
+        assert_eq!(rig.sent_names(conn), ["GRAB_JOB_UNIQ"]);
+    }
+    let (asks, sleeps) = ("GRAB_JOB_UNIQ", "PRE_SLEEP");
+    let runs =
+        [(2, asks), (2, sleeps), (1, asks), (6, sleeps), (1, asks), (14, sleeps), (1, asks), (14, sleeps), (1, asks)];
+    let expected: Vec<_> = runs.iter().flat_map(|&(count, name)| std::iter::repeat_n(name, count)).collect();
+    assert_eq!(sent_behind[..expected.len()], expected);
+    // Once there is a job behind a result, it asks each time.
+    while sent_behind.last() == Some(&sleeps) {
+        rig.receive(conn, &[job(99)]);
+        let task = one(&mut rig);
+        complete(&mut rig, task);
+        sent_behind.push(rig.sent_names(conn)[1]);
+        if sent_behind.last() == Some(&sleeps) {
+            rig.receive(conn, &[packet(T::NOOP, "")]);
+            rig.sent(conn);
+        }
+    }
+    for number in 100..110 {
+        rig.receive(conn, &[job(number)]);
+        let task = one(&mut rig);
+        complete(&mut rig, task);
+        assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "GRAB_JOB_UNIQ"]);
+    }
+}
+
+#[test]
 fn what_a_handler_says_goes_to_the_server() {
     let (mut rig, conn) = worker();
     rig.receive(conn, &[job(1)]);

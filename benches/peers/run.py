@@ -30,6 +30,8 @@ ROWS = [
     ('server, 16 grabs, depth 1024', 'server-grabs', 'fg', 1024),
 ]
 
+SERVERS = ['gearmand', 'gearmand -t 0', 'gearwheel', 'the system calls alone', 'the same, 16 results a write']
+
 
 def free_port():
     with socket.socket() as s:
@@ -45,7 +47,9 @@ def build(runtime):
     target = json.loads(subprocess.run(['cargo', 'metadata', '--format-version', '1', '--no-deps'], cwd=ROOT, check=True,
                                        capture_output=True).stdout)['target_directory']
     peers = os.path.join(target, 'peers')
-    subprocess.run([os.environ.get('CC', 'cc'), '-O2', '-o', peers, f'{HERE}/peers.c', '-lgearman'], check=True)
+    compiler = [os.environ.get('CC', 'cc'), '-O2', '-o']
+    subprocess.run([*compiler, peers, f'{HERE}/peers.c', '-lgearman'], check=True)
+    subprocess.run([*compiler, f'{peers}-floor', f'{HERE}/floor.c'], check=True)
     return built(target)
 
 
@@ -62,6 +66,8 @@ def built(target):
         'gearwheel': ours,
         'gearmand': gearmand_of(gearmand, 4),
         'gearmand -t 0': gearmand_of(gearmand, 0),
+        'the system calls alone': {'server': [f'{peers}-floor']},
+        'the same, 16 results a write': {'server': ['env', 'BATCH=16', f'{peers}-floor']},
     }
 
 
@@ -139,9 +145,9 @@ def runs_of(row, peers, options):
     raw, gearmand = peers['raw'], peers['gearmand']['server']
     if who.startswith('server'):
         grabs = {'GRABS': '16'} if who == 'server-grabs' else {}
-        for name in 'gearmand', 'gearmand -t 0', 'gearwheel':
+        for name in SERVERS:
             server = peers[name]['server']
-            yield name, (server, name == 'gearwheel', raw['client'], raw['worker'], {**settings, **grabs}, mode)
+            yield name, (server, not name.startswith('gearmand'), raw['client'], raw['worker'], {**settings, **grabs}, mode)
         return
     for name in 'raw', 'libgearman', 'gearwheel':
         client = peers[name]['client'] if who in ('client', 'both') else raw['client']

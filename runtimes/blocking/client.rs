@@ -15,7 +15,7 @@ use crate::runtimes::handles::{
     Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
 };
 use crate::runtimes::std::io;
-use crate::runtimes::{Clock, Error};
+use crate::runtimes::{Clock, Error, Moment};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
 
 /// Outcomes that a [`JobSet`] keeps for its owner at most.
@@ -24,7 +24,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Driver<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -163,6 +163,14 @@ impl Client {
         self.0.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.0.call(|client, _, _| client.set_client_tls(tls));
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -239,7 +247,8 @@ impl Pending {
         JobError::check(self.outcome())
     }
 
-    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back.
+    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back. But of its events only the
+    /// end is kept from now on: see [`next_event_timeout`](Self::next_event_timeout) for the others.
     ///
     /// # Errors
     /// Time is up; else as [`wait`](Self::wait).
@@ -278,12 +287,24 @@ impl Pending {
 
     /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
     pub fn next_event(&mut self) -> Option<JobEvent> {
+        self.event_until(None)
+    }
+
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: it has ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<JobEvent> {
+        self.event_until(Some(self.shared.now() + timeout))
+    }
+
+    /// Gives the job up, as dropping does.
+    pub fn abandon(self) {}
+
+    fn event_until(&mut self, deadline: Option<Instant>) -> Option<JobEvent> {
         if self.ended {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) = self.shared.wait(None, |client, post, waker, now| {
-            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, now))
+        let (_, event) = self.shared.wait(deadline, |client, post, waker, time| {
+            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, time))
         })?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
@@ -291,17 +312,17 @@ impl Pending {
         Some(event)
     }
 
-    /// Gives the job up, as dropping does.
-    pub fn abandon(self) {}
-
     fn outcome_until(&mut self, deadline: Option<Instant>) -> Option<Outcome> {
         let (job, mailbox) = (self.job, self.mailbox);
         if self.ended {
             return None;
         }
-        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, now| {
-            post.want_end(mailbox, job, client, now);
-            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, now));
+        let mut told = false;
+        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, time| {
+            if !core::mem::replace(&mut told, true) {
+                post.want_end(mailbox, job, client, time);
+            }
+            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, time));
             if matches!(found, Look::Found(_)) {
                 post.close(mailbox);
             }
@@ -419,6 +440,11 @@ impl JobSet {
         self.wait(None, Post::next)
     }
 
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: all jobs have ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<(JobId, JobEvent)> {
+        self.wait(Some(self.shared.now() + timeout), Post::next)
+    }
+
     /// Jobs that have not ended.
     #[must_use]
     pub fn outstanding(&self) -> usize {
@@ -432,8 +458,8 @@ impl JobSet {
 
     fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
-        self.shared.wait(deadline, |client, post, waker, now| {
-            let found = next(post, mailbox, client, now);
+        self.shared.wait(deadline, |client, post, waker, time| {
+            let found = next(post, mailbox, client, time);
             if found.is_some() || post.outstanding(mailbox) == 0 {
                 return Look::Found(found);
             }

@@ -11,7 +11,7 @@ use crate::runtimes::handles::{Addresses, Gate, PATIENCE, Plan, ServerBuilder, S
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::std::path::Path;
-use crate::runtimes::{Clock, Error, word};
+use crate::runtimes::{Clock, Error, Visitor};
 use crate::server::{Counters, Event, Latencies, QueuedJob};
 use crate::{Address, Handle, Instant, Peer, Reason, Rejected};
 
@@ -120,8 +120,7 @@ impl Server {
     /// # Errors
     /// The stream comes back: the server is closing, or has as many connections as it may.
     pub fn serve(&self, stream: impl Into<Stream>, peer: Peer<'_>) -> Result<(), Rejected<Stream>> {
-        let name = word(peer.address);
-        self.driver.welcome(stream.into(), Peer::new(&name, peer.loopback)).map_err(|value| {
+        self.driver.welcome(stream.into(), &Visitor::called(peer)).map_err(|value| {
             let (open, limit) =
                 self.driver.call(|server, gate, _| (!gate.closed && !gate.draining, server.counters().connections));
             let reason = if open && !self.driver.is_shut() {
@@ -189,7 +188,15 @@ impl Server {
         self.driver.call(|server, _, _| server.restore(job))
     }
 
-    /// Plain numbers.
+    /// Has the connections that are accepted from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ServerTls>) {
+        let tls = tls.into();
+        self.driver.call(|server, _, _| server.set_server_tls(tls));
+    }
+
+    /// Numbers for a status page.
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.driver.call(|server, _, _| server.counters())

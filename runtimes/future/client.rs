@@ -21,13 +21,12 @@ use super::{Running, finish};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::Address;
 use crate::client::{self, Counters, Latencies, RequestId, Status};
-use crate::runtimes::Error;
 use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
 use crate::runtimes::hub::{Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
+use crate::runtimes::{Clock, Error, Moment};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::{
-    Clock,
     handles::{ClientBuilder, Dials, Sealed},
     std::io,
 };
@@ -39,7 +38,7 @@ const MAX_OUTCOMES: usize = 1_000_000;
 type Shared = Arc<Owner<Machine, Post>>;
 
 /// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<T>;
+type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
@@ -245,6 +244,14 @@ impl<R> Client<R> {
         self.shared.call(|client, _, now| client.remove_server(server, drain, now))
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.shared.call(|client, _, _| client.set_client_tls(tls));
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -391,9 +398,9 @@ impl Pending {
 
     fn poll_outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         if self.outcome.is_none() {
-            let end = |post: &mut Post, mailbox, client: &mut client::Client, now| {
-                post.want_end(mailbox, self.job, client, now);
-                post.next_end(mailbox, client, now).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
+            let end = |post: &mut Post, mailbox, client: &mut client::Client, time: &mut Moment| {
+                post.want_end(mailbox, self.job, client, time);
+                post.next_end(mailbox, client, time).map(|(job, outcome)| (job, JobEvent::Done(outcome)))
             };
             if let Poll::Ready((_, JobEvent::Done(outcome))) = self.look(cx, end) {
                 self.outcome = Some(outcome);
@@ -405,11 +412,11 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, Instant) -> Option<(JobId, JobEvent)>,
+        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
-        let now = self.shared.clock().now();
+        let mut time = self.shared.clock().moment();
         self.shared.look(|client, post| {
-            let Some(found) = next(post, self.mailbox, client, now) else {
+            let Some(found) = next(post, self.mailbox, client, &mut time) else {
                 post.register(self.mailbox, cx.waker());
                 return Poll::Pending;
             };
@@ -523,9 +530,9 @@ impl JobSet {
     }
 
     fn poll<T>(&self, cx: &mut Context<'_>, next: Next<T>) -> Poll<Option<T>> {
-        let now = self.shared.clock().now();
+        let mut time = self.shared.clock().moment();
         self.shared.look(|client, post| {
-            let found = next(post, self.mailbox, client, now);
+            let found = next(post, self.mailbox, client, &mut time);
             if found.is_some() || post.outstanding(self.mailbox) == 0 {
                 return Poll::Ready(found);
             }

@@ -154,6 +154,14 @@ impl<R: Runtime> Server<R> {
         self.shared.call(|server, (), _| server.restore(job))
     }
 
+    /// Has the connections that are accepted from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ServerTls>) {
+        let tls = tls.into();
+        self.shared.call(|server, (), _| server.set_server_tls(tls));
+    }
+
     /// Numbers for a status page.
     #[must_use]
     pub fn counters(&self) -> Counters {

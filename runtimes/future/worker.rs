@@ -243,6 +243,14 @@ impl<R> Worker<R> {
         self.shared.call(|worker, _, now| worker.close(now));
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        let tls = tls.into();
+        self.shared.call(|worker, _, _| worker.set_client_tls(tls));
+    }
+
     /// Plain counts since the worker was made.
     #[must_use]
     pub fn counters(&self) -> Counters {

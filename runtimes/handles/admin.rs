@@ -71,8 +71,8 @@ impl<A: Dials> AdminBuilder<A> {
     }
 
     /// Where its randomness comes from, for runs that repeat. Default: the operating system.
-    pub fn seed(mut self, seed: Seed) -> Self {
-        self.config.seed = seed;
+    pub fn seed(mut self, seed: impl Into<Seed>) -> Self {
+        self.config.seed = seed.into();
         self
     }
 

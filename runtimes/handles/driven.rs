@@ -17,10 +17,9 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
     /// Jobs that closing now would leave undone.
     fn unfinished(&self) -> usize;
 
-    /// Whether it has something for its driver after a look at what has come.
-    fn has_output(&self) -> bool {
-        false
-    }
+    /// Whether [`poll`](Machine::poll) has something other than a `Wait` that is known, after a look at what has come or
+    /// after a write.
+    fn has_output(&self) -> bool;
 
     /// Whether nothing comes after this event.
     fn is_last(event: &Self::Event) -> bool;
@@ -68,6 +67,10 @@ impl Driven for worker::Worker {
         self.in_hand()
     }
 
+    fn has_output(&self) -> bool {
+        Self::has_output(self)
+    }
+
     fn is_last(event: &worker::Event) -> bool {
         matches!(event, worker::Event::Closed)
     }
@@ -85,6 +88,10 @@ impl Driven for server::Server {
     fn unfinished(&self) -> usize {
         let counters = self.counters();
         counters.running.max(counters.waiting)
+    }
+
+    fn has_output(&self) -> bool {
+        Self::has_output(self)
     }
 
     fn is_last(event: &server::Event) -> bool {
@@ -108,6 +115,10 @@ impl Driven for admin::Admin {
 
     fn unfinished(&self) -> usize {
         self.outstanding()
+    }
+
+    fn has_output(&self) -> bool {
+        Self::has_output(self)
     }
 
     fn is_last(event: &admin::Event) -> bool {

@@ -233,8 +233,8 @@ impl<C: Dials> ClientBuilder<C> {
     }
 
     /// Where its randomness comes from, for runs that repeat. Default: the operating system.
-    pub fn seed(mut self, seed: Seed) -> Self {
-        self.config.seed = seed;
+    pub fn seed(mut self, seed: impl Into<Seed>) -> Self {
+        self.config.seed = seed.into();
         self
     }
 
@@ -386,8 +386,8 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
     }
 
     /// Where its randomness comes from, for runs that repeat. Default: the operating system.
-    pub fn seed(mut self, seed: Seed) -> Self {
-        self.config.seed = seed;
+    pub fn seed(mut self, seed: impl Into<Seed>) -> Self {
+        self.config.seed = seed.into();
         self
     }
 

@@ -11,12 +11,15 @@ use core::task::Waker;
 use bytes::Bytes;
 
 use crate::client::{Client, Event, RequestError, RequestId, Status};
+use crate::runtimes::Moment;
 use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
 
-/// From the place of this event in a mailbox on, payloads up to this many bytes are copied: one may keep alive 64 KiB of
-/// what came beside it, which must not be so for all that waits.
+/// Payloads in a mailbox may keep alive so many buffers, of 64 KiB at most, that other things came in, too; what comes in
+/// further ones is copied, if it has no more bytes than [`COPIED`].
 const SHARING: usize = 64;
 const COPIED: usize = 32 << 10;
+/// What lies so near behind the payload before it is in the same buffer, and keeps hardly more alive than itself.
+const NEAR: usize = 256;
 
 /// What became of one job.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub enum JobError {
     #[error(transparent)]
     Rejected(ServerError),
     /// One of its deadlines passed.
-    #[error("the job timed out {}", so_far(*.phase))]
+    #[error("the job timed out {}", .phase.so_far())]
     TimedOut {
         /// How far it had come.
         phase: Phase,
@@ -69,7 +72,7 @@ pub enum JobError {
         attempts: u32,
     },
     /// The connection to its job server was lost.
-    #[error("the job was lost with {server} {}: {reason}", so_far(*.phase))]
+    #[error("the job was lost with {server} {}: {reason}", .phase.so_far())]
     Lost {
         /// How far it had come.
         phase: Phase,
@@ -93,21 +96,11 @@ pub enum JobError {
         attempts: u32,
     },
     /// It was abandoned, or its client closed.
-    #[error("the job was given up {}", so_far(*.phase))]
+    #[error("the job was given up {}", .phase.so_far())]
     Cancelled {
         /// How far it had come.
         phase: Phase,
     },
-}
-
-const fn so_far(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Parked => "before any job server could be had",
-        Phase::Sending => "before it was sent",
-        Phase::Sent => "before its job server said that it has it",
-        Phase::Accepted => "before any worker was heard of",
-        Phase::Running => "while it ran",
-    }
 }
 
 impl JobError {
@@ -158,6 +151,9 @@ struct Contents {
     mail: VecDeque<(JobId, JobEvent)>,
     /// The number of the first event in `mail`: of all that have ever been in.
     first: u64,
+    /// Where in memory the last payload that came has its end, and in how many buffers those that wait may be.
+    end: usize,
+    buffers: usize,
     waker: Option<Waker>,
     /// Jobs that have not ended.
     outstanding: usize,
@@ -236,31 +232,47 @@ impl Post {
     }
 
     /// From now on only the end of `job` is wanted, which alone has `mailbox`.
-    pub(crate) fn want_end(&mut self, mailbox: Mailbox, job: JobId, client: &mut Client, now: Instant) {
+    pub(crate) fn want_end(&mut self, mailbox: Mailbox, job: JobId, client: &mut Client, time: &mut Moment) {
         if let Some(contents) = self.contents(mailbox)
             && !contents.ends_only
         {
             contents.ends_only = true;
             contents.retain(|event| matches!(event, JobEvent::Done(_)));
-            client.want_end(job, now);
+            client.want_end(job, time.now());
         }
     }
 
     /// The next event in `mailbox`. Its job may have more to come then.
-    pub(crate) fn next(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, JobEvent)> {
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        mailbox: Mailbox,
+        client: &mut Client,
+        time: &mut Moment,
+    ) -> Option<(JobId, JobEvent)> {
         let contents = self.contents(mailbox)?;
         let (job, event) = contents.mail.pop_front()?;
         contents.first += 1;
         if let JobEvent::Data(payload) | JobEvent::Warning(payload) = &event {
-            client.release(job, payload.len(), now);
+            client.release(job, payload.len(), time.now());
         }
         Some((job, event))
     }
 
     /// How the next job of `mailbox` that ended did so; what else waits is dropped.
-    pub(crate) fn next_end(&mut self, mailbox: Mailbox, client: &mut Client, now: Instant) -> Option<(JobId, Outcome)> {
+    #[inline]
+    pub(crate) fn next_end(
+        &mut self,
+        mailbox: Mailbox,
+        client: &mut Client,
+        time: &mut Moment,
+    ) -> Option<(JobId, Outcome)> {
+        if self.waiting(mailbox) == 0 { None } else { self.find_end(mailbox, client, time) }
+    }
+
+    fn find_end(&mut self, mailbox: Mailbox, client: &mut Client, time: &mut Moment) -> Option<(JobId, Outcome)> {
         loop {
-            if let (job, JobEvent::Done(outcome)) = self.next(mailbox, client, now)? {
+            if let (job, JobEvent::Done(outcome)) = self.next(mailbox, client, time)? {
                 return Some((job, outcome));
             }
         }
@@ -370,11 +382,24 @@ impl Contents {
             }
             *status = Some(self.first + self.mail.len() as u64);
         }
-        if self.mail.len() >= SHARING {
-            event.stand_alone();
-        }
+        self.share(&mut event);
         self.mail.push_back((job, event));
         true
+    }
+
+    /// Lets an event that is put behind the others keep alive no more than it may.
+    fn share(&mut self, event: &mut JobEvent) {
+        let Some(payload) = event.payload_mut() else { return };
+        if self.mail.is_empty() {
+            self.buffers = 0;
+        }
+        let start = payload.as_ptr().addr();
+        let follows = start.checked_sub(self.end).is_some_and(|gap| gap <= NEAR);
+        self.end = start + payload.len();
+        self.buffers += usize::from(self.buffers == 0 || !follows);
+        if self.buffers > SHARING && payload.len() <= COPIED {
+            *payload = Bytes::copy_from_slice(payload);
+        }
     }
 
     /// Drops what waits, but for what is `wanted`.
@@ -386,14 +411,12 @@ impl Contents {
 }
 
 impl JobEvent {
-    /// Lets it keep nothing alive but itself.
-    fn stand_alone(&mut self) {
-        if let Self::Data(payload)
-        | Self::Warning(payload)
-        | Self::Done(Outcome::Complete(payload) | Outcome::Exception(payload)) = self
-            && payload.len() <= COPIED
-        {
-            *payload = Bytes::copy_from_slice(payload);
+    fn payload_mut(&mut self) -> Option<&mut Bytes> {
+        match self {
+            Self::Data(payload)
+            | Self::Warning(payload)
+            | Self::Done(Outcome::Complete(payload) | Outcome::Exception(payload)) => Some(payload),
+            _ => None,
         }
     }
 }
@@ -410,6 +433,7 @@ mod tests {
     use super::*;
     use crate::Job;
     use crate::client::Config;
+    use crate::runtimes::Clock;
 
     const NOW: Instant = Instant::EPOCH;
 
@@ -425,7 +449,38 @@ mod tests {
 
     fn events(post: &mut Post, mailbox: Mailbox) -> Vec<JobEvent> {
         let mut client = client();
-        core::iter::from_fn(|| post.next(mailbox, &mut client, NOW)).map(|(_, event)| event).collect()
+        core::iter::from_fn(|| post.next(mailbox, &mut client, &mut Clock::start().moment()))
+            .map(|(_, event)| event)
+            .collect()
+    }
+
+    #[test]
+    fn an_outcome_and_its_error_say_the_same() {
+        let (server, attempts, phase): (Address, _, _) = ("a".parse().expect("an address"), 1, Phase::Sent);
+        let error = ServerError { code: "QUEUE_ERROR".into(), text: "full".into() };
+        for (outcome, said) in [
+            (Outcome::Failed, "the job failed"),
+            (Outcome::Exception("no good".into()), "the job threw an exception: no good"),
+            (Outcome::Rejected(error), "the job server says QUEUE_ERROR: full"),
+            (
+                Outcome::TimedOut { phase, server: None, attempts },
+                "the job timed out before its job server said that it has it",
+            ),
+            (
+                Outcome::Lost { phase: Phase::Running, server: server.clone(), reason: CloseReason::Reset, attempts },
+                "the job was lost with a:4730 while it ran: the connection was reset",
+            ),
+            (
+                Outcome::Overflow { limit: 9, phase, server, attempts },
+                "the job was given up: nobody read what came of it, and more than 9 bytes may not wait",
+            ),
+            (Outcome::Cancelled { phase: Phase::Parked }, "the job was given up before any job server could be had"),
+        ] {
+            assert_eq!(alloc::format!("{outcome}"), said);
+            let error = JobError::check(outcome).expect_err("no result");
+            assert_eq!(alloc::format!("{error}"), said);
+        }
+        assert_eq!(alloc::format!("{}", Outcome::Complete("abc".into())), "the job is complete: 3 bytes");
     }
 
     #[test]
@@ -485,6 +540,24 @@ mod tests {
         }
         let free = buffers.into_iter().filter(Bytes::is_unique).count();
         assert_eq!(free, 100 - SHARING);
+    }
+
+    #[test]
+    fn what_came_side_by_side_is_shared_however_much_waits() {
+        let (mut post, mut wake) = (Post::default(), Vec::new());
+        let mailbox = post.open(false);
+        let buffer = Bytes::from(alloc::vec![0; 1000 * 50]);
+        for (index, place) in (0..1000).enumerate() {
+            let job = JobId::new(place, 0);
+            post.expect(job, mailbox, &mut client(), NOW);
+            let result = buffer.slice(index * 50 + 30..(index + 1) * 50);
+            post.deliver(Event::Done { job, outcome: Outcome::Complete(result) }, &mut wake);
+        }
+        let within = buffer.as_ptr_range();
+        let shared = events(&mut post, mailbox).into_iter().filter(
+            |event| matches!(event, JobEvent::Done(Outcome::Complete(result)) if within.contains(&result.as_ptr())),
+        );
+        assert_eq!(shared.count(), 1000);
     }
 
     #[test]

@@ -51,7 +51,8 @@ impl<S> ServerBuilder<S> {
         }
     }
 
-    /// Encrypts its connections from the first byte, wherever it listens: whoever does not speak TLS is refused.
+    /// Encrypts its connections from the first byte: whoever does not speak TLS is refused, but for those who come by a
+    /// [plain](Listening::plain) listener.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<crate::tls::ServerTls>) -> Self {
         self.tls = Some(tls.into());
@@ -65,8 +66,8 @@ impl<S> ServerBuilder<S> {
     }
 
     /// Where its randomness comes from, for runs that repeat. Default: the operating system.
-    pub fn seed(mut self, seed: Seed) -> Self {
-        self.config.seed = seed;
+    pub fn seed(mut self, seed: impl Into<Seed>) -> Self {
+        self.config.seed = seed.into();
         self
     }
 

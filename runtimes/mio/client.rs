@@ -173,6 +173,13 @@ impl Client {
         self.client.remove_server(server, drain)
     }
 
+    /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ClientTls>) {
+        self.client.set_tls(tls);
+    }
+
     /// Plain counts since the client was made.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -224,7 +231,8 @@ impl Pending {
         JobError::check(self.outcome())
     }
 
-    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back.
+    /// Like [`wait`](Self::wait), for `timeout` at most: then the job, which goes on, comes back. But of its events only the
+    /// end is kept from now on: see [`next_event_timeout`](Self::next_event_timeout) for the others.
     ///
     /// # Errors
     /// Time is up; else as [`wait`](Self::wait).
@@ -255,6 +263,12 @@ impl Pending {
     /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
     pub fn next_event(&mut self) -> Option<JobEvent> {
         wait_for(None, self.clock, self.pending.next_event())?
+    }
+
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: it has ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<JobEvent> {
+        let deadline = self.clock.now() + timeout;
+        wait_for(Some(deadline), self.clock, self.pending.next_event())?
     }
 
     /// Gives the job up, as dropping does.
@@ -299,6 +313,12 @@ impl JobSet {
     /// ([`Client::set_with_events`]). `None`: all jobs have ended.
     pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
         wait_for(None, self.clock, self.set.next_event())?
+    }
+
+    /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: all jobs have ended, or time is up.
+    pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<(JobId, JobEvent)> {
+        let deadline = self.clock.now() + timeout;
+        wait_for(Some(deadline), self.clock, self.set.next_event())?
     }
 
     /// Jobs that have not ended.

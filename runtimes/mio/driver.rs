@@ -25,7 +25,7 @@ use crate::runtimes::resolver::Resolver;
 use crate::runtimes::sockets::{Net, Place, Sockets, Target};
 use crate::runtimes::std::io::{self, ErrorKind, IoSlice};
 use crate::runtimes::std::net;
-use crate::runtimes::{Clock, Error, guarded, word};
+use crate::runtimes::{Clock, Error, Visitor, guarded};
 use crate::{Address, ConnId, Instant, Machine, Peer};
 
 /// Where a read that brings less than was asked for has brought all: elsewhere a socket is only watched again after
@@ -119,7 +119,7 @@ impl Driver {
     /// Has the machine accept a stream that is connected, such as one that a listener of yours accepted. Where the machine
     /// has no room, the stream waits for it. To be followed by [`next_event`](Self::next_event).
     pub fn accept(&mut self, stream: impl Into<Stream>, peer: Peer<'_>) {
-        self.sockets.arrive(stream.into(), word(peer.address), peer.loopback);
+        self.sockets.arrive(stream.into(), Visitor::called(peer));
     }
 
     /// Has the machine's connections made by `connect`, instead of by TCP and Unix sockets to the addresses of its job

@@ -64,7 +64,7 @@ impl ServerBuilder<Server> {
 impl Server {
     /// Describes a server.
     pub fn builder() -> ServerBuilder<Self> {
-        ServerBuilder::new(PATIENCE)
+        ServerBuilder::new(PATIENCE).configure(|config| config.gather_results = true)
     }
 
     /// A server with the default settings: see [`ServerBuilder::bind`].
@@ -140,6 +140,14 @@ impl Server {
     /// The job comes back: it is none, a limit is reached, or its handle is taken.
     pub fn restore(&self, job: QueuedJob) -> Result<Handle, Rejected<QueuedJob>> {
         self.0.seat.call(|server, (), _| server.restore(job))
+    }
+
+    /// Has the connections that are accepted from now on encrypted so, as when a certificate has been renewed. Those that stand stay as
+    /// they are.
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<crate::tls::ServerTls>) {
+        let tls = tls.into();
+        self.0.seat.call(|server, (), _| server.set_server_tls(tls));
     }
 
     /// Numbers for a status page.

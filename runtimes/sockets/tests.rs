@@ -12,7 +12,7 @@ use crate::outbox::Outbox;
 use crate::runtimes::listening::Bound;
 use crate::runtimes::std::io::IoSlice;
 use crate::runtimes::std::net::TcpListener;
-use crate::{Outgoing, ProtocolError};
+use crate::{Outgoing, Peer, ProtocolError};
 
 /// What a socket does next.
 #[derive(Default)]
@@ -517,17 +517,17 @@ fn a_connection_that_the_user_makes_is_asked_for_once() {
 fn a_stream_that_is_handed_over_waits_for_room() {
     let (mut sockets, mut toy, _wires) = with_connections(0);
     toy.full = true;
-    sockets.arrive(Shared::default(), "there".into(), false);
+    sockets.arrive(Shared::default(), Visitor::called(Peer::new("there", false)));
     assert!(turn(&mut sockets, &mut toy).is_empty());
     assert_eq!((toy.accepted, sockets.deadline()), (0, None), "no spinning meanwhile");
     toy.full = false;
     let unfit = Shared::default();
     unfit.borrow_mut().unfit = true;
-    sockets.arrive(unfit, "there".into(), false);
+    sockets.arrive(unfit, Visitor::called(Peer::new("there", false)));
     assert_eq!(turn(&mut sockets, &mut toy), [Told::Down(conn(1), CloseReason::Reset)]);
     assert_eq!(toy.accepted, 2);
     let late = Shared::default();
-    sockets.arrive(late.clone(), "there".into(), false);
+    sockets.arrive(late.clone(), Visitor::called(Peer::new("there", false)));
     sockets.shut_doors();
     assert!(turn(&mut sockets, &mut toy).is_empty());
     assert_eq!((toy.accepted, Rc::strong_count(&late)), (2, 1), "it is closed");

@@ -45,7 +45,7 @@ pub struct Config {
 impl Config {
     /// The defaults, without a server.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
             servers: Vec::new(),
             balance: Balance::Sequence,
@@ -57,7 +57,7 @@ impl Config {
             client_id: None,
             unread: Unread::Polled,
             limits: Limits::default(),
-            seed,
+            seed: seed.into(),
         }
     }
 }

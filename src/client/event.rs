@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::job::{Handle, JobId, Outcome, ServerError, ServerId};
 use crate::machine::CloseReason;
 use crate::time::Instant;
@@ -14,11 +15,15 @@ pub enum Event {
     Connected {
         /// Which one.
         server: ServerId,
+        /// Where it is.
+        address: Address,
     },
     /// A connection was lost or could not be made.
     Disconnected {
         /// To which job server.
         server: ServerId,
+        /// Where it is.
+        address: Address,
         /// Why.
         reason: CloseReason,
         /// Not before this time is it tried again, and only when somebody needs it.

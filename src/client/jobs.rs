@@ -98,13 +98,14 @@ impl Entry {
 
     /// When one of its deadlines passes.
     pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
-        let own = self.job.extra.as_ref().map(|extra| extra.deadlines).unwrap_or_default();
-        let total = own.total.or(defaults.total).map(|total| self.submitted + total);
+        let own = self.job.extra.as_ref().map(|extra| &extra.deadlines);
+        let most = |limit: fn(&Deadlines) -> Option<Duration>| own.and_then(limit).or_else(|| limit(defaults));
+        let total = most(|deadlines| deadlines.total).map(|total| self.submitted + total);
         let other = match self.stage {
-            Stage::Accepted { .. } => own.idle.or(defaults.idle).map(|idle| self.since + idle),
-            _ => own.accept.or(defaults.accept).map(|accept| self.since + accept),
+            Stage::Accepted { .. } => most(|deadlines| deadlines.idle),
+            _ => most(|deadlines| deadlines.accept),
         };
-        earlier(total, other)
+        earlier(total, other.map(|other| self.since + other))
     }
 
     fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
@@ -159,7 +160,9 @@ impl Jobs {
         let sequence = self.next;
         self.next += 1;
         let generation = sequence as u32;
-        let entry = Entry {
+        let vacant = self.slab.vacant_entry();
+        let place = vacant.key();
+        vacant.insert(Entry {
             span: trace::submitted(&job),
             job,
             stage: Stage::Parked,
@@ -176,8 +179,8 @@ impl Jobs {
             unread: 0,
             holds: false,
             muted: false,
-        };
-        JobId::new(u32::try_from(self.slab.insert(entry)).unwrap_or(u32::MAX), generation)
+        });
+        JobId::new(u32::try_from(place).unwrap_or(u32::MAX), generation)
     }
 
     pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
@@ -229,7 +232,7 @@ impl Jobs {
         let (link, hash) = (entry.link, entry.hash);
         // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
         let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
-        let mut dealt = others.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        let mut dealt = others.filter(|other| is_at(other, link, handle.as_bytes())).map(|other| other.dealt).max();
         if dealt.is_none() && !self.ghosts.is_empty() {
             let ghosts = self.ghosts.get(&(link, handle.as_bytes().into()));
             dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
@@ -296,7 +299,7 @@ impl Jobs {
 
     /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
     /// submission that does, so the copies are dealt in turn.
-    pub(super) fn deal(&mut self, link: usize, handle: &Handle, random: &Random) -> Option<(JobId, bool)> {
+    pub(super) fn deal(&mut self, link: usize, handle: &[u8], random: &Random) -> Option<(JobId, bool)> {
         let slab = &self.slab;
         let mut sharing = self
             .handles
@@ -312,7 +315,7 @@ impl Jobs {
         };
         let first = first.map(|(index, entry)| (index, entry.dealt));
         if !self.ghosts.is_empty()
-            && let Some(ghosts) = self.ghosts.get_mut(&(link, handle.as_bytes().into()))
+            && let Some(ghosts) = self.ghosts.get_mut(&(link, handle.into()))
             // A round is over when each of them has had its copy, too.
             && first.is_none_or(|(_, rounds)| ghosts.dealt < ghosts.count * u64::from(rounds))
         {
@@ -339,14 +342,14 @@ impl Jobs {
     /// Whether this job may have this handle: no other has it, or all are one job to their server. Notes the handle's hash,
     /// to be asked before the job is [`Stage::Accepted`].
     pub(super) fn may_have(&mut self, id: JobId, link: usize, handle: &Handle, random: &Random) -> bool {
-        let hash = hash(random, link, handle);
+        let hash = hash(random, link, handle.as_bytes());
         let Some(entry) = self.entry_mut(id) else { return false };
         entry.hash = hash;
         let joins = entry.joins;
         let others = self.handles.iter_hash(hash);
         others
             .filter_map(|&index| self.slab.get(index as usize))
-            .filter(|other| is_at(other, link, handle))
+            .filter(|other| is_at(other, link, handle.as_bytes()))
             .all(|other| joins != 0 && other.joins == joins)
     }
 
@@ -361,9 +364,15 @@ impl Jobs {
     /// A submission that has ended before has been given a handle.
     pub(super) fn ghost_created(&mut self, link: usize, handle: &Handle, random: &Random) {
         let slab = &self.slab;
-        let sharing = self.handles.iter_hash(hash(random, link, handle)).filter_map(|&other| slab.get(other as usize));
-        let dealt = sharing.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        let name = handle.as_bytes();
+        let sharing = self.handles.iter_hash(hash(random, link, name)).filter_map(|&other| slab.get(other as usize));
+        let dealt = sharing.filter(|other| is_at(other, link, name)).map(|other| other.dealt).max();
         self.haunt(link, handle, dealt.unwrap_or(0));
+    }
+
+    /// Whether there are ghosts at all.
+    pub(super) fn are_haunted(&self) -> bool {
+        !self.ghosts.is_empty()
     }
 
     fn haunt(&mut self, link: usize, handle: &Handle, dealt: u32) {
@@ -381,8 +390,9 @@ impl Jobs {
             return;
         }
         let slab = &self.slab;
-        let mut others = self.handles.iter_hash(hash(random, link, handle));
-        if !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, handle))) {
+        let name = handle.as_bytes();
+        let mut others = self.handles.iter_hash(hash(random, link, name));
+        if !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, name))) {
             self.ghosts.remove(&(link, handle.as_bytes().into()));
         }
     }
@@ -395,8 +405,9 @@ impl Jobs {
     /// Any job that has this handle.
     pub(super) fn first_of(&self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
         let with_entry = |&index: &u32| self.slab.get(index as usize).map(|entry| (index, entry));
-        let all = self.handles.iter_hash(hash(random, link, handle)).filter_map(with_entry);
-        let first = all.filter(|(_, entry)| is_at(entry, link, handle)).min_by_key(|(_, entry)| entry.sequence);
+        let name = handle.as_bytes();
+        let all = self.handles.iter_hash(hash(random, link, name)).filter_map(with_entry);
+        let first = all.filter(|(_, entry)| is_at(entry, link, name)).min_by_key(|(_, entry)| entry.sequence);
         first.map(|(index, entry)| JobId::new(index, entry.generation))
     }
 
@@ -429,10 +440,10 @@ pub(super) fn joins(job: &Job) -> Option<&[u8]> {
     }
 }
 
-fn is_at(entry: &Entry, link: usize, wanted: &Handle) -> bool {
-    entry.link == link && matches!(&entry.stage, Stage::Accepted { handle, .. } if handle == wanted)
+fn is_at(entry: &Entry, link: usize, wanted: &[u8]) -> bool {
+    entry.link == link && matches!(&entry.stage, Stage::Accepted { handle, .. } if handle.as_bytes() == wanted)
 }
 
-fn hash(random: &Random, link: usize, handle: &Handle) -> u64 {
-    random.hash_one(handle.as_bytes()).wrapping_add(link as u64)
+fn hash(random: &Random, link: usize, handle: &[u8]) -> u64 {
+    random.hash_one(handle).wrapping_add(link as u64)
 }

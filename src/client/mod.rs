@@ -67,6 +67,8 @@ pub struct Client {
     /// How they stood when they were looked at before, and whether one has changed since the parked jobs were given out.
     shown: Vec<LinkState>,
     changed: bool,
+    /// As [`Links::steady`] said then.
+    looked: Option<u64>,
     /// Requests that wait for a connection, place by place.
     asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
@@ -108,8 +110,9 @@ impl Client {
         Ok(Self {
             balancer: Balancer::new(config.balance),
             all_down: false,
-            shown: Vec::new(),
+            shown: candidates.iter().map(|candidate| candidate.state).collect(),
             changed: false,
+            looked: None,
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
             links,
@@ -137,7 +140,7 @@ impl Client {
     /// # Errors
     /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]) or the
     /// client is closed.
-    pub fn submit(&mut self, job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
+    pub fn submit(&mut self, mut job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
         let now = self.links.advance_clock(now);
         if let Err(reason) = self.room_for(1) {
             return Err(Rejected::new(reason, job));
@@ -154,7 +157,8 @@ impl Client {
             }
         }
         self.counters.submitted += 1;
-        let id = self.jobs.insert(self.ready(job), now);
+        self.make_ready(&mut job);
+        let id = self.jobs.insert(job, now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
             self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines);
@@ -260,16 +264,15 @@ impl Client {
         }
     }
 
-    /// The job as it goes to any server: in its namespace, and with a time where it has a delay.
-    fn ready(&self, mut job: Job) -> Job {
+    /// Makes it the job that goes to any server: in its namespace, and with a time where it has a delay.
+    fn make_ready(&self, job: &mut Job) {
         if let Some(namespace) = &self.config.namespace {
             job.function = [namespace.as_bytes(), &job.function].concat().into();
         }
         if let (Some(Start::After(delay)), Some((unix, then))) = (job.start(), self.unix_time) {
             let start = unix + self.links.now.saturating_since(then) + delay;
-            return job.at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
+            job.start_at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
         }
-        job
     }
 
     fn room_for(&self, more: usize) -> Result<(), Reason> {
@@ -389,7 +392,7 @@ impl Client {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;
         }
-        self.links.event(Event::Disconnected { server, reason: reason.clone(), retry_at });
+        self.links.event(Event::Disconnected { server, address: address.clone(), reason: reason.clone(), retry_at });
         let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
         let mut lost: Vec<_> = placed.map(|(id, entry)| (entry.sequence(), id)).collect();
         lost.sort_unstable();
@@ -442,8 +445,8 @@ impl Client {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.connected += 1;
             self.all_down = false;
-            let server = candidate.server;
-            self.links.event(Event::Connected { server });
+            let (server, address) = (candidate.server, candidate.address.clone());
+            self.links.event(Event::Connected { server, address });
         }
         self.send_asks(place);
         self.place_parked();
@@ -507,10 +510,16 @@ impl Client {
     }
 
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        while let Some(received) = self.links.receive(conn, stream) {
-            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+        let place = conn.index();
+        loop {
+            let result = match self.links.receive(conn, stream) {
+                Ok(Some(packet)) => self.packet(place, packet),
+                Ok(None) => break,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
                 stream.clear();
-                return self.break_off(conn.index(), &CloseReason::Protocol(error));
+                return self.break_off(place, &CloseReason::Protocol(error));
             }
         }
         // A server that failed may have answered, so that it gets more than the one job which tried it.
@@ -521,7 +530,7 @@ impl Client {
             }
         }
         // The last that a server on its way out was waited for may have been a reply.
-        self.remove_if_done(conn.index());
+        self.remove_if_done(place);
     }
 }
 

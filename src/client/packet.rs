@@ -7,18 +7,26 @@ use bytes::Bytes;
 use super::jobs::{Doubt, Stage};
 use super::{Client, Event, Reply, RequestError, Status};
 use crate::error::ProtocolError;
-use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique};
+use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique, handle_name};
 use crate::machine::CloseReason;
 use crate::trace;
 use crate::wire::table::{StatusRes, StatusResUnique};
 use crate::wire::{Packet, PacketType};
 
+/// Whose end a packet is.
+enum Ending {
+    /// Of the only job that has its handle.
+    Of(JobId),
+    /// Of one of several that have this handle, or had it: of which, and whether others have it still.
+    OneOf(Option<(JobId, bool)>, Handle),
+}
+
 impl Client {
     pub(super) fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
             Packet::WorkComplete(packet) => {
-                let handle = Handle::from_wire(packet.handle());
-                self.ended(place, handle, Outcome::Complete(packet.into_payload()));
+                let ending = self.ending(place, packet.handle());
+                self.ended(place, ending, Outcome::Complete(packet.into_payload()));
             }
             Packet::JobCreated(packet) => {
                 let reply =
@@ -27,10 +35,13 @@ impl Client {
                     return self.created(place, job, joins, packet.handle());
                 }
             }
-            Packet::WorkFail(packet) => self.ended(place, Handle::from_wire(packet.handle()), Outcome::Failed),
+            Packet::WorkFail(packet) => {
+                let ending = self.ending(place, packet.handle());
+                self.ended(place, ending, Outcome::Failed);
+            }
             Packet::WorkException(packet) => {
-                let handle = Handle::from_wire(packet.handle());
-                self.ended(place, handle, Outcome::Exception(packet.into_payload()));
+                let ending = self.ending(place, packet.handle());
+                self.ended(place, ending, Outcome::Exception(packet.into_payload()));
             }
             Packet::WorkData(packet) => {
                 let job = self.alive(place, packet.handle());
@@ -124,7 +135,9 @@ impl Client {
     fn created(&mut self, place: usize, id: JobId, joins: bool, handle: &[u8]) -> Result<(), ProtocolError> {
         // Without a name of its own, nobody could tell whose the results are.
         let handle = Handle::given(PacketType::JOB_CREATED, handle)?;
-        self.jobs.note_joins(id, &self.links.random);
+        if joins {
+            self.jobs.note_joins(id, &self.links.random);
+        }
         let Some(entry) = self.jobs.entry_mut(id) else {
             if joins {
                 self.jobs.ghost_created(place, &handle, &self.links.random);
@@ -162,7 +175,7 @@ impl Client {
 
     /// A sign of life of a job that goes on.
     fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
-        let job = self.jobs.deal(place, &Handle::from_wire(handle), &self.links.random).map(|(job, _)| job);
+        let job = self.jobs.deal(place, handle_name(handle), &self.links.random).map(|(job, _)| job);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.late(place, handle);
             return None;
@@ -179,19 +192,31 @@ impl Client {
         self.links.get(place).into_iter().for_each(|link| trace::late(&link.span, handle));
     }
 
-    fn ended(&mut self, place: usize, handle: Handle, outcome: Outcome) {
-        let (job, shared) = match self.jobs.deal(place, &handle, &self.links.random) {
-            Some((job, shared)) => (Some(job), shared),
+    /// Whose end a packet for `handle` is.
+    fn ending(&mut self, place: usize, handle: &[u8]) -> Ending {
+        match self.jobs.deal(place, handle_name(handle), &self.links.random) {
+            Some((job, false)) if !self.jobs.are_haunted() => Ending::Of(job),
+            dealt => Ending::OneOf(dealt, Handle::from_wire(handle)),
+        }
+    }
+
+    fn ended(&mut self, place: usize, ending: Ending, outcome: Outcome) {
+        let (dealt, handle) = match ending {
+            Ending::Of(job) => return self.finish(job, outcome),
+            Ending::OneOf(dealt, handle) => (dealt, handle),
+        };
+        let shared = match dealt {
+            Some((_, shared)) => shared,
             // The copy of one that has ended before; or the only one, of a server that sends no more.
-            None => (None, self.jobs.first_of(place, &handle, &self.links.random).is_some()),
+            None => self.jobs.first_of(place, &handle, &self.links.random).is_some(),
         };
         let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
             self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
         }
-        match job {
-            Some(job) => self.finish(job, outcome),
+        match dealt {
+            Some((job, _)) => self.finish(job, outcome),
             None => self.late(place, handle.as_bytes()),
         }
         self.jobs.lay_ghosts(place, &handle, &self.links.random);

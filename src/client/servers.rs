@@ -66,7 +66,9 @@ impl Client {
         if let Some(link) = self.links.get_mut(place) {
             link.removal = Removal::Draining;
             let conn = link.conn();
-            if !link.owns(conn) {
+            let owns = link.owns(conn);
+            self.links.stir();
+            if !owns {
                 // It is not dialled any more, so that what waits for a connection waits in vain.
                 self.end_requests(place, Vec::new(), &RequestError::Lost(CloseReason::Local));
             } else if !drain {
@@ -80,6 +82,12 @@ impl Client {
 
     /// Brings the candidates up to date: how the links stand, and who is kept away from while others can be had.
     pub(super) fn look_at_links(&mut self) {
+        if !self.links.are_still(self.looked) {
+            self.look_again();
+        }
+    }
+
+    fn look_again(&mut self) {
         let now = self.links.now;
         for (candidate, link) in self.candidates.iter_mut().zip(self.links.iter()) {
             candidate.state = link.state(now);
@@ -114,6 +122,7 @@ impl Client {
             self.shown.clear();
             self.shown.extend(states);
         }
+        self.looked = self.links.steady();
     }
 
     pub(super) fn none_can_be_had(&self) -> bool {

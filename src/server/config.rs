@@ -65,10 +65,11 @@ pub struct Config {
     /// default: never, as gearmand. The servers of the runtimes set 1 ms (but smol's, where it saves nothing), with which
     /// one job after another takes half as many system calls.
     pub patience: Duration,
-    /// How long results may wait for each other where a client waits for 32 jobs or more and they come faster than in a
-    /// quarter of this time: for a quarter of those that it waits for, 16 at most. It spares a busy machine writes; on one
-    /// with time to spare it makes the client wait. Zero, the default: never, as gearmand.
-    pub result_patience: Duration,
+    /// Whether results and handles for a client that waits for 32 jobs or more leave together: up to a quarter of as many
+    /// results as it waits for, 16 at most, and up to 16 KiB; at the latest when there is nothing more to read, for which
+    /// the server asks for ticks at once. It spares a busy machine writes and wake-ups, and no time passes with it. It is of
+    /// use where the driver looks for more to read before it ticks. Default false; the server on mio sets it.
+    pub gather_results: bool,
     /// Whether the admin commands `shutdown` and `shutdown graceful` work, and then only from this machine. gearmand has
     /// them no more. Default false: they are unknown commands.
     pub allow_shutdown: bool,
@@ -83,9 +84,9 @@ pub struct Config {
 impl Config {
     /// The defaults.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
-            seed,
+            seed: seed.into(),
             handle_prefix: "H:gearwheel".into(),
             job_retries: None,
             worker_wakeup: 0,
@@ -102,7 +103,7 @@ impl Config {
             silent_worker: None,
             idle: None,
             patience: Duration::ZERO,
-            result_patience: Duration::ZERO,
+            gather_results: false,
             allow_shutdown: false,
             version: env!("CARGO_PKG_VERSION").into(),
             verbose: "ERROR".into(),

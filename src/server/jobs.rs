@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn uniques_are_per_function_and_found_over_all() {
-        let mut jobs = Jobs::new(Random::new(&[7; 32]));
+        let mut jobs = Jobs::new(Random::new(&[7; 32].into()));
         let first = jobs.insert(new(0, b"u", b"x"), None);
         let second = jobs.insert(new(1, b"u", b"x"), None);
         let third = jobs.insert(new(2, b"u", b"x"), None);
@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn a_dash_joins_by_payload_and_an_empty_unique_joins_nothing() {
-        let mut jobs = Jobs::new(Random::new(&[7; 32]));
+        let mut jobs = Jobs::new(Random::new(&[7; 32].into()));
         let dash = jobs.insert(new(0, b"-", b"DD"), None);
         jobs.insert(new(0, b"", b"DD"), None);
         jobs.insert(new(0, b"-", b""), None);
@@ -539,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_number_is_given_back_only_where_it_is_free() {
-        let mut jobs = Jobs::new(Random::new(&[7; 32]));
+        let mut jobs = Jobs::new(Random::new(&[7; 32].into()));
         let mut number = |wanted| {
             let index = jobs.insert(new(0, b"", b""), wanted);
             jobs.table[index].number
@@ -563,7 +563,7 @@ mod tests {
                 priority: Priority::High,
                 background: false,
             };
-            let mut jobs = Jobs::new(Random::new(&[7; 32]));
+            let mut jobs = Jobs::new(Random::new(&[7; 32].into()));
             let index = jobs.insert(new, None);
             let job = &jobs.table[index];
             assert_eq!(

@@ -139,6 +139,9 @@ enum Life {
     Closed,
 }
 
+/// A wait that is over when a driver comes back, and yet later than the tick before it.
+const AT_ONCE: Duration = Duration::from_nanos(1);
+
 /// A job server. See the [module](self).
 #[derive(Debug)]
 pub struct Server {
@@ -228,6 +231,12 @@ impl Server {
         self.settle();
     }
 
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.peers.have_output()
+    }
+
     /// Numbers for a status page.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -271,9 +280,12 @@ impl Server {
 
     // Time.
 
-    fn turn_to(&mut self, now: Instant) {
+    /// Says whether time has passed with it.
+    fn turn_to(&mut self, now: Instant) -> bool {
+        let has_passed = now > self.now;
         self.now = self.now.max(now);
         self.queue.now = self.now;
+        has_passed
     }
 
     fn unix_now(&self) -> Duration {
@@ -592,7 +604,7 @@ impl Machine for Server {
     type Event = Event;
 
     fn handle(&mut self, input: Input<'_>, now: Instant) {
-        self.turn_to(now);
+        let has_passed = self.turn_to(now);
         match input {
             Input::Data(conn, stream) => match self.peers.find(conn) {
                 Some(peer) => {
@@ -610,7 +622,12 @@ impl Machine for Server {
                     self.settle();
                 }
             }
-            Input::Tick => self.tick(),
+            Input::Tick => {
+                self.tick();
+                if has_passed {
+                    self.peers.end_gathering();
+                }
+            }
             Input::Connected(_) => {}
         }
     }
@@ -638,10 +655,8 @@ impl Machine for Server {
                 }
                 // A delayed job that is kept for the next server is due in that one.
                 None if self.life == Life::Closed => return Output::Wait(None),
-                None => {
-                    let patience = earlier(self.queue.next_tired(), self.peers.next_announcement());
-                    return Output::Wait(earlier(self.queue.timers.next(), patience));
-                }
+                None if self.peers.is_gathering() => return Output::Wait(Some(self.now + AT_ONCE)),
+                None => return Output::Wait(earlier(self.queue.timers.next(), self.queue.next_tired())),
             }
         }
     }

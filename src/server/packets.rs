@@ -233,7 +233,7 @@ impl Server {
         }
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
-        self.peers.send(peer, PacketType::JOB_CREATED, &[&handle], None);
+        self.peers.created(peer, &handle, self.gathers(peer));
         Ok(())
     }
 
@@ -363,7 +363,7 @@ impl Server {
         for waiter in self.queue.waiting_for(job) {
             let takes = kind != PacketType::WORK_EXCEPTION || self.peers.get(waiter).is_some_and(|w| w.exceptions);
             if kind == PacketType::WORK_COMPLETE {
-                self.peers.result(waiter, &handle, &payload, self.delay(waiter));
+                self.peers.result(waiter, &handle, &payload, self.gathers(waiter));
             } else if takes {
                 self.peers.send(waiter, kind, &[&handle], Some(&payload));
             } else {

@@ -1,5 +1,5 @@
 //! Answers that wait a moment because a better one may come: see [`Config::patience`](super::Config::patience) and
-//! [`Config::result_patience`](super::Config::result_patience).
+//! [`Config::gather_results`](super::Config::gather_results).
 //!
 //! A client that submits one job after another submits the next as soon as it has the result. Its worker's grab is there
 //! before: NO_JOB, PRE_SLEEP, NOOP and another grab would follow, four packets that a moment's patience saves. And the
@@ -7,7 +7,6 @@
 
 use super::Server;
 use super::packets::Grab;
-use super::peer::Delay;
 use crate::wire::PacketType;
 
 /// Results that leave together at most.
@@ -16,8 +15,6 @@ const MOST_RESULTS: u32 = 16;
 const FEWEST_RESULTS: u32 = 8;
 /// One result may wait in so many jobs that its client waits for.
 const SHARE: u32 = 4;
-/// Results wait for each other when they come so many times as fast as patience ends.
-const PACE: u32 = 4;
 /// A worker that has waited in vain is answered at once for a while: after so many times in vain, 2^this grabs.
 const MOST_DOUBT: u8 = 6;
 
@@ -65,18 +62,11 @@ impl Server {
                 this.in_doubt = (1 << this.doubt) - 1;
             }
         }
-        self.peers.announce_due(self.now);
     }
 
-    /// How long a result for this connection may wait for others.
-    pub(super) fn delay(&self, waiter: u32) -> Option<Delay> {
-        let (now, patience) = (self.now, self.config.result_patience);
+    /// How many results for this connection leave together, if they wait for each other.
+    pub(super) fn gathers(&self, waiter: u32) -> Option<u32> {
         let most = (self.queue.party(waiter).waiting / SHARE).min(MOST_RESULTS);
-        (most >= FEWEST_RESULTS && !patience.is_zero()).then(|| Delay {
-            most,
-            now,
-            until: now + patience,
-            pace: patience / PACE,
-        })
+        (self.config.gather_results && most >= FEWEST_RESULTS).then_some(most)
     }
 }

@@ -3,7 +3,6 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -16,8 +15,8 @@ use crate::time::Instant;
 use crate::trace::{self, Span};
 use crate::wire::{Magic, PacketType};
 
-/// More bytes than this are not delayed.
-const MOST_DELAYED: usize = 16 << 10;
+/// More bytes than this do not wait for others.
+const MOST_GATHERED: usize = 16 << 10;
 
 /// A connection.
 #[derive(Debug)]
@@ -57,21 +56,26 @@ pub(super) struct Peer {
     /// How often its grab has waited in vain, and how many grabs do not wait therefore.
     pub(super) doubt: u8,
     pub(super) in_doubt: u8,
-    /// Results in its outbox that the driver has not been told of.
-    delayed: u32,
-    /// When the last result came that might have been delayed.
-    result: Instant,
+    /// Set while what is in its outbox waits for more, without the driver's being told: how many results that are.
+    gathered: Option<u32>,
+    /// Whether it is among those that gather.
+    gathers: bool,
 }
 
-/// How long a result may wait for others.
+/// How a packet waits for others.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Delay {
-    /// Until there are so many.
-    pub(super) most: u32,
-    pub(super) now: Instant,
-    pub(super) until: Instant,
-    /// If the one before came no longer ago.
-    pub(super) pace: Duration,
+struct Gather {
+    /// So many results leave together.
+    most: u32,
+    /// Those in this packet.
+    results: u32,
+}
+
+impl Gather {
+    /// How many results wait with those that did before. `None`: there are enough.
+    fn after(self, before: u32) -> Option<u32> {
+        Some(before + self.results).filter(|results| *results < self.most)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -95,8 +99,10 @@ pub(super) struct Peers {
     pub(super) overfull: Vec<u32>,
     /// One that has too much to read and was sent something.
     pub(super) hit: Option<u32>,
-    /// When the driver is told of delayed results at the latest, in order. It may have been told before.
-    announcements: VecDeque<(Instant, ConnId)>,
+    /// Those whose results wait for others. The driver may have been told since.
+    gathering: Vec<ConnId>,
+    /// Whether something was gathered since the last tick.
+    gathers: bool,
 }
 
 impl Peers {
@@ -111,7 +117,8 @@ impl Peers {
             paused: Vec::new(),
             overfull: Vec::new(),
             hit: None,
-            announcements: VecDeque::new(),
+            gathering: Vec::new(),
+            gathers: false,
         }
     }
 
@@ -155,8 +162,8 @@ impl Peers {
             told: false,
             doubt: 0,
             in_doubt: 0,
-            delayed: 0,
-            result: Instant::EPOCH,
+            gathered: None,
+            gathers: false,
         }));
         conn
     }
@@ -200,14 +207,18 @@ impl Peers {
         self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
     }
 
-    /// Queues a WORK_COMPLETE, of which the driver may be told later.
-    pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, delay: Option<Delay>) {
+    /// Queues a JOB_CREATED. With `most`, it waits for results as these do for each other.
+    pub(super) fn created(&mut self, index: u32, handle: &[u8], most: Option<u32>) {
+        let kind = PacketType::JOB_CREATED;
+        let gather = most.map(|most| Gather { most, results: 0 });
+        self.write(index, gather, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
+    }
+
+    /// Queues a WORK_COMPLETE. With `most`, it waits for others until there are so many or nothing more comes.
+    pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, most: Option<u32>) {
         let kind = PacketType::WORK_COMPLETE;
-        let delay = delay.filter(|delay| {
-            let before = self.get_mut(index).map(|peer| core::mem::replace(&mut peer.result, delay.now));
-            before.is_some_and(|before| delay.now.saturating_since(before) <= delay.pace)
-        });
-        self.write(index, delay, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
+        let gather = most.map(|most| Gather { most, results: 1 });
+        self.write(index, gather, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
     }
 
     /// Queues a text for a connection, unless it is closing.
@@ -216,26 +227,23 @@ impl Peers {
     }
 
     #[inline]
-    fn write(&mut self, index: u32, delay: Option<Delay>, write: impl FnOnce(&mut Outbox) -> bool) {
+    fn write(&mut self, index: u32, gather: Option<Gather>, write: impl FnOnce(&mut Outbox) -> bool) {
         let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
         if peer.closing.is_some() {
             return;
         }
         let was_empty = write(&mut peer.outbox);
-        if was_empty || peer.delayed > 0 {
-            let delayed = if was_empty { 0 } else { peer.delayed } + 1;
-            match delay {
-                Some(delay) if delayed < delay.most && peer.outbox.waiting() < MOST_DELAYED => {
-                    peer.delayed = delayed;
-                    if was_empty {
-                        self.announcements.push_back((delay.until, peer.conn));
-                    }
-                }
-                _ => {
-                    peer.delayed = 0;
-                    self.outputs.push_back(Output::Transmit(peer.conn));
-                }
+        if was_empty || peer.gathered.is_some() {
+            let before = peer.gathered.filter(|_| !was_empty).unwrap_or(0);
+            let gathered =
+                gather.filter(|_| peer.outbox.waiting() < MOST_GATHERED).and_then(|gather| gather.after(before));
+            peer.gathered = gathered;
+            if gathered.is_none() {
+                self.outputs.push_back(Output::Transmit(peer.conn));
+            } else if !core::mem::replace(&mut peer.gathers, true) {
+                self.gathering.push(peer.conn);
             }
+            self.gathers |= gathered.is_some();
         }
         if peer.outbox.waiting() > self.max_outgoing {
             self.hit = Some(index);
@@ -243,37 +251,34 @@ impl Peers {
         }
     }
 
-    /// Tells the driver of delayed results.
+    /// Tells the driver of what waits for more.
     pub(super) fn announce(&mut self, index: u32) {
         if let Some(peer) = self.get_mut(index)
-            && core::mem::take(&mut peer.delayed) > 0
+            && peer.gathered.take().is_some()
         {
             let conn = peer.conn;
             self.outputs.push_back(Output::Transmit(conn));
         }
     }
 
-    /// Tells the driver of the results that have been delayed for long enough.
-    pub(super) fn announce_due(&mut self, now: Instant) {
-        while let Some(&(until, conn)) = self.announcements.front()
-            && until <= now
-        {
-            self.announcements.pop_front();
+    /// A tick: where nothing was gathered since the last, the driver is told of all that was.
+    pub(super) fn end_gathering(&mut self) {
+        if core::mem::take(&mut self.gathers) {
+            return;
+        }
+        while let Some(conn) = self.gathering.pop() {
             if let Some(index) = self.find(conn) {
                 self.announce(index);
+                if let Some(peer) = self.get_mut(index) {
+                    peer.gathers = false;
+                }
             }
         }
     }
 
-    /// When there is to be told of delayed results.
-    pub(super) fn next_announcement(&mut self) -> Option<Instant> {
-        while let Some(&(until, conn)) = self.announcements.front() {
-            if self.find(conn).and_then(|index| self.get(index)).is_some_and(|peer| peer.delayed > 0) {
-                return Some(until);
-            }
-            self.announcements.pop_front();
-        }
-        None
+    /// Whether there is to be a tick at once, for the driver to be told of what was gathered.
+    pub(super) fn is_gathering(&self) -> bool {
+        !self.gathering.is_empty()
     }
 
     /// The driver looks at the outgoing bytes of a connection.
@@ -294,6 +299,12 @@ impl Peers {
             peer.noticed = false;
         }
         Some(index)
+    }
+
+    /// Whether one of them has something for the driver.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(super) fn have_output(&self) -> bool {
+        !(self.outputs.is_empty() && self.noticed.is_empty() && self.paused.is_empty())
     }
 
     /// Stops reading a connection until the outputs have been polled.

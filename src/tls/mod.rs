@@ -27,7 +27,7 @@
 //! - An end without close_notify is an end like any other: packets have a length, so that one cut short is never taken for
 //!   whole. A connection that the machine inside closes gets a close_notify where its driver writes it (see
 //!   [`Output::Disconnect`]).
-//! - Nothing is held without a limit: at most one incomplete record or handshake message (64 KiB), one reading of the driver
+//! - Nothing is held without a limit: at most 128 KiB of an incomplete record or handshake message, one reading of the driver
 //!   decrypted while the machine inside does not want to read, and what is encrypted ahead.
 
 mod reason;
@@ -105,9 +105,34 @@ impl<M> Secured<M> {
         Self { machine, layer: Some(Box::new(Layer::new(Some(tls), None))) }
     }
 
-    /// Encrypts the connections that the machine accepts. Those it dials stay plain.
+    /// Encrypts the connections that the machine accepts, but for those of a [plain](Peer::plain) peer. Those it dials stay
+    /// plain.
     pub fn server(machine: M, tls: ServerTls) -> Self {
         Self { machine, layer: Some(Box::new(Layer::new(None, Some(tls)))) }
+    }
+
+    /// Has the connections that are dialled from now on encrypted so, as when a certificate has been renewed. Those that
+    /// stand stay as they are.
+    pub fn set_client_tls(&mut self, tls: ClientTls) {
+        self.layer_mut().client = Some(tls);
+    }
+
+    /// Has the connections that are accepted from now on encrypted so, as when a certificate has been renewed. Those that
+    /// stand stay as they are.
+    pub fn set_server_tls(&mut self, tls: ServerTls) {
+        self.layer_mut().server = Some(tls);
+    }
+
+    fn layer_mut(&mut self) -> &mut Layer {
+        self.layer.get_or_insert_with(|| Box::new(Layer::new(None, None)))
+    }
+}
+
+#[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+impl<M> Secured<M> {
+    /// Whether this layer has something for its driver, whatever the machine inside has.
+    pub(crate) fn layer_has_output(&self) -> bool {
+        self.layer.as_ref().is_some_and(|layer| !(layer.said.is_empty() && layer.noticed.is_empty()))
     }
 }
 
@@ -212,7 +237,9 @@ impl<M: Machine> Machine for Secured<M> {
 
     fn accept(&mut self, peer: Peer<'_>, now: Instant) -> Option<ConnId> {
         let conn = self.machine.accept(peer, now)?;
-        let Some(Layer { server: Some(tls), .. }) = self.layer.as_deref() else { return Some(conn) };
+        let Some(Layer { server: Some(tls), .. }) = self.layer.as_deref().filter(|_| !peer.plain) else {
+            return Some(conn);
+        };
         match Session::accepted(conn, &tls.config) {
             Ok(session) => {
                 let within = tls.handshake;
@@ -297,7 +324,7 @@ impl Layer {
         };
         let Some(tls) = &self.client else { return };
         // A little less than the machine allows: what it says then is that the peer does not answer, not that it cannot be
-        // had.
+        // had. How much of that went into connecting is not known here, as the machine may have been told of a later time.
         let within = tls.handshake.min(within - within / 8);
         match Session::dialled(conn, &tls.config, name) {
             Ok(session) => {

@@ -3,13 +3,16 @@
 use alloc::format;
 use alloc::string::String;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 use crate::machine::CloseReason;
 
 /// Why rustls broke off. `peer` is "server" or "client"; `opened`: whether the handshake had been done.
 pub(super) fn of_error(error: &Error, peer: &str, opened: bool) -> CloseReason {
     let text = match error {
+        Error::InvalidMessage(InvalidMessage::HandshakePayloadTooLarge) => {
+            format!("a handshake message of the {peer} does not come to an end ({error})")
+        }
         Error::InvalidMessage(_) if !opened => format!("the {peer} does not speak TLS ({error})"),
         Error::InvalidMessage(_) | Error::DecryptError => {
             format!("what came is not what the {peer} has sent, or it breaks the protocol ({error})")

@@ -11,7 +11,7 @@ use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus};
-use rustls::{ClientConfig, Error, ServerConfig};
+use rustls::{ClientConfig, Error, InvalidMessage, ServerConfig};
 
 use crate::machine::{CloseReason, ConnId, Input, Machine};
 use crate::outbox::Outbox;
@@ -25,6 +25,9 @@ const HANDED: usize = 48 << 10;
 const KEPT: usize = 4 << 10;
 /// The most plaintext in a record.
 const RECORD: usize = 16 << 10;
+/// What may have come of a handshake message that is not whole. rustls takes none above 64 KiB, but it keeps all of the records
+/// that it comes in, which a peer may make as small or as padded as it likes.
+const INCOMPLETE: usize = 128 << 10;
 /// Room for what a record adds to its plaintext in any version and cipher of TLS.
 const OVERHEAD: usize = 64;
 
@@ -172,6 +175,9 @@ impl Session {
             stream.clear();
         } else if self.raw.is_empty() && self.raw.capacity() > KEPT {
             self.raw = BytesMut::new();
+        }
+        if came == Came::Nothing && self.raw.len() > INCOMPLETE {
+            return Err(InvalidMessage::HandshakePayloadTooLarge.into());
         }
         Ok(came)
     }

@@ -181,8 +181,8 @@ impl ClientTls {
         Ok(self)
     }
 
-    /// The most time a handshake may take, from the connection on. Default 10 s, and always less than what of the connect
-    /// timeout was left.
+    /// The most time a handshake may take, from the connection on. Default 10 s, and always less than the connect
+    /// timeout.
     #[must_use]
     pub const fn handshake_timeout(mut self, within: Duration) -> Self {
         self.handshake = within;

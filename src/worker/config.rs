@@ -45,7 +45,7 @@ pub struct Config {
 impl Config {
     /// The defaults, without a server.
     #[must_use]
-    pub fn new(seed: Seed) -> Self {
+    pub fn new(seed: impl Into<Seed>) -> Self {
         Self {
             servers: Vec::new(),
             client_id: None,
@@ -57,7 +57,7 @@ impl Config {
             timeout_is_exception: false,
             connecting: Connecting { retry_most: Duration::from_secs(5), ..Connecting::default() },
             limits: Limits::default(),
-            seed,
+            seed: seed.into(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::address::Address;
 use crate::job::{Handle, ServerError, ServerId};
 use crate::machine::CloseReason;
 use crate::time::Instant;
@@ -15,11 +16,15 @@ pub enum Event {
     Connected {
         /// Which one.
         server: ServerId,
+        /// Where it is.
+        address: Address,
     },
     /// A connection was lost or could not be made. It is tried again by itself.
     Disconnected {
         /// To which job server.
         server: ServerId,
+        /// Where it is.
+        address: Address,
         /// Why.
         reason: CloseReason,
         /// When it is tried again; `None` when the worker drains or closes.

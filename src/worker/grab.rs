@@ -7,12 +7,14 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
-use crate::link::Removal;
+use crate::link::{Link, Removal};
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
 
 /// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
 const EAGER: u32 = 16;
+/// How often in a row finding no job behind a result is counted: at most 2^4 - 2 results are then followed by sleep unasked.
+const LULLS: u32 = 4;
 /// One that has slept for so long is woken for the first time.
 const DEEP_SLEEP: Duration = Duration::from_secs(1);
 
@@ -43,6 +45,11 @@ pub(super) struct Side {
     pub(super) in_vain: u32,
     /// How many grabs may be out: grows while the server has jobs.
     pub(super) window: usize,
+    /// Whether the grab that is out came right behind a result, with nothing else in hand.
+    pub(super) behind: bool,
+    /// How often in a row such a grab found no job, and how many results are still to be followed by sleep at once.
+    pub(super) lulls: u32,
+    pub(super) naps: u32,
     /// Functions that this server has been told of and must be told to forget.
     pub(super) to_forget: Vec<Bytes>,
     pub(super) leaving: bool,
@@ -58,6 +65,9 @@ impl Side {
             slow: false,
             in_vain: 0,
             window: 1,
+            behind: false,
+            lulls: 0,
+            naps: 0,
             to_forget: Vec::new(),
             leaving: false,
         }
@@ -121,6 +131,25 @@ impl Worker {
         most.saturating_sub(self.tasks.len() + counted.map(|side| side.grabs).sum::<usize>())
     }
 
+    /// A result goes to a server. Where there was no job behind the last ones, most likely there is none behind this one: to
+    /// sleep at once saves asking. A server that has one after all says so, as it must where a job comes between NO_JOB and
+    /// PRE_SLEEP; that costs a round trip more, so that now and then the worker asks all the same.
+    pub(super) fn nap(&mut self, place: usize) {
+        if !self.tasks.is_empty() || self.stop != Stop::No || self.functions.is_empty() {
+            return;
+        }
+        let stays = |link: &Link<Reply>| link.is_up() && link.removal == Removal::None;
+        let (Some(side), true) = (self.sides.get_mut(place), self.links.get(place).is_some_and(stays)) else { return };
+        if side.grabs > 0 || side.mood != Mood::Awake || !side.to_forget.is_empty() {
+            return;
+        }
+        side.behind = side.naps == 0;
+        if !side.behind {
+            side.naps -= 1;
+            self.sleep(place);
+        }
+    }
+
     /// Asks for jobs, server by server in turn, as far as there are places for them.
     pub(super) fn grab_more(&mut self) {
         if self.stop != Stop::No || self.functions.is_empty() {
@@ -142,18 +171,17 @@ impl Worker {
     }
 
     /// Whether too much waits to be written to a server to ask it for more.
-    fn is_choked(&self, place: usize) -> bool {
-        self.links.get(place).is_some_and(|link| link.connection.out.waiting() >= self.links.limits.max_outgoing)
+    fn is_choked(&self, link: &Link<Reply>) -> bool {
+        link.connection.out.waiting() >= self.links.limits.max_outgoing
     }
 
     pub(super) fn grab_from(&mut self, place: usize) -> bool {
-        let choked = self.is_choked(place);
+        let Some(link) = self.links.get(place) else { return false };
+        let (choked, wanted) = (self.is_choked(link), link.is_up() && link.removal == Removal::None);
         let Some(side) = self.sides.get_mut(place).filter(|side| side.mood == Mood::Awake && side.to_forget.is_empty())
         else {
             return false;
         };
-        let Some(link) = self.links.get(place) else { return false };
-        let wanted = link.is_up() && link.removal == Removal::None;
         // Grabs at a slow server are not counted, so it gets no more of them until it answers.
         let slow = side.slow && side.grabs > 0;
         if side.grabs >= side.window || slow || choked || !wanted {
@@ -200,7 +228,17 @@ impl Worker {
         let Some(side) = self.sides.get_mut(place) else { return };
         side.window = 1;
         side.mood = Mood::Tired;
+        if core::mem::take(&mut side.behind) {
+            side.lulls = (side.lulls + 1).min(LULLS);
+            side.naps = (1 << side.lulls) - 2;
+        }
         if side.grabs == 0 && self.stop == Stop::No && side.to_forget.is_empty() {
+            self.sleep(place);
+        }
+    }
+
+    fn sleep(&mut self, place: usize) {
+        if let Some(side) = self.sides.get_mut(place) {
             side.mood = Mood::Asleep { since: self.links.now };
             self.links.send(place, PacketType::PRE_SLEEP, &[], None, None);
         }
@@ -237,9 +275,9 @@ impl Worker {
         }
         let patience = self.links.settings.patience;
         let several = self.sides.len() > 1;
-        for (place, side) in self.sides.iter().enumerate().filter(|(place, _)| self.links.is_up(*place)) {
+        for (link, side) in self.links.iter().zip(&self.sides).filter(|(link, _)| link.is_up()) {
             let moody = match side.mood {
-                Mood::Awake if self.is_choked(place) => Some(self.links.now + patience),
+                Mood::Awake if self.is_choked(link) => Some(self.links.now + patience),
                 Mood::Dozing { until } => Some(until),
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,

@@ -324,6 +324,12 @@ impl Worker {
         self.links.now
     }
 
+    /// Whether [`poll`](Machine::poll) has something other than `Wait`.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn has_output(&self) -> bool {
+        self.links.has_output()
+    }
+
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {
@@ -459,6 +465,7 @@ impl Worker {
         };
         self.hand_out();
         self.forget_functions();
+        self.nap(task.place);
         self.grab_more();
         self.leave_if_done();
         result
@@ -514,8 +521,8 @@ impl Worker {
         for (function, timeout) in offers {
             self.offer(place, &function, timeout);
         }
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
-            self.links.event(Event::Connected { server });
+        if let Some((server, address)) = self.links.get(place).map(|link| (link.id, link.address.clone())) {
+            self.links.event(Event::Connected { server, address });
         }
         self.grab_more();
         self.leave_if_done();
@@ -528,8 +535,8 @@ impl Worker {
             *side = Side::new(self.grab);
         }
         let retry_at = (self.stop == Stop::No).then_some(retry_at);
-        if let Some(server) = self.links.get(place).map(|link| link.id) {
-            self.links.event(Event::Disconnected { server, reason, retry_at });
+        if let Some((server, address)) = self.links.get(place).map(|link| (link.id, link.address.clone())) {
+            self.links.event(Event::Disconnected { server, address, reason, retry_at });
         }
         self.orphan(place);
         self.forget_functions();

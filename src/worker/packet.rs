@@ -11,10 +11,16 @@ use crate::wire::{Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        while let Some(received) = self.links.receive(conn, stream) {
-            if let Err(error) = received.and_then(|(place, packet)| self.packet(place, packet)) {
+        let place = conn.index();
+        loop {
+            let result = match self.links.receive(conn, stream) {
+                Ok(Some(packet)) => self.packet(place, packet),
+                Ok(None) => return,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
                 stream.clear();
-                return self.break_off(conn.index(), CloseReason::Protocol(error));
+                return self.break_off(place, CloseReason::Protocol(error));
             }
         }
     }
@@ -114,6 +120,9 @@ impl Worker {
         let server = link.id;
         side.mood = Mood::Awake;
         side.in_vain = 0;
+        if core::mem::take(&mut side.behind) {
+            (side.lulls, side.naps) = (0, 0);
+        }
         side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);

@@ -97,9 +97,12 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
                 let is_queued = job.worker.is_none() || job.worker == step.conn();
                 closes(step) && is_queued && waits_alone(&job.waiters, step)
             };
-            // It ran when its client left, and is queued again by CANT_DO.
-            let taken = |job: &Job| job.waiters.is_empty() && takes(step, job);
-            model.jobs.values().any(|job| !job.is_background && (closed(job) || taken(job)))
+            // It ran when its client left, and is queued again by CANT_DO or with the end of its worker, or is joined.
+            let given_back = |job: &Job| takes(step, job) || closes(step) && job.worker == step.conn();
+            let joined =
+                |job: &Job| submits(step) && job.function == step.argument(0) && job.unique == step.argument(1);
+            let left = |job: &Job| job.waiters.is_empty() && (given_back(job) || joined(job));
+            model.jobs.values().any(|job| !job.is_background && (closed(job) || left(job)))
         }),
         proof: Proof {
             options: PLAIN,
@@ -344,6 +347,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "`drop function` with letters of the other case",
+        there: "Drops the function all the same.",
+        here: "`ERR function not found`.",
+        why: "Everywhere else names that differ in case are two functions, there, too.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a text create function Resize; a text drop function resize; a text status",
+            there: &["a OK\\r\\n", "a OK\\r\\n", "a .\\n"],
+            here: &["a OK\\r\\n", "a ERR function not found\\r\\n", "a Resize\\t0\\t0\\t0\\n.\\n"],
+        },
+    },
+    Difference {
         name: "NOOP for one's own submission",
         there: "Comes before its JOB_CREATED.",
         here: "Comes after it.",
@@ -448,6 +464,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
             script: "a CAN_DO f; b text workers",
             there: &["b … 127.0.0.1 - :\\n… 127.0.0.1 - : f\\n.\\n"],
             here: &["b 1 127.0.0.1 - :\\n0 127.0.0.1 - : f\\n.\\n"],
+        },
+    },
+    Difference {
+        name: "A line end in the name of a function, a unique or a worker's id",
+        there: "Is one in `status` and its kin, too.",
+        here: "Is a `?` there.",
+        why: "What a peer calls itself cannot forge a line of a list.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a CAN_DO f\ng; b text status",
+            there: &["b f\\ng\\t0\\t0\\t1\\n.\\n"],
+            here: &["b f?g\\t0\\t0\\t1\\n.\\n"],
         },
     },
     Difference {
@@ -562,6 +591,19 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         },
     },
     Difference {
+        name: "SUBMIT_JOB_EPOCH with a time of more than 64 bits",
+        there: "No reply, and no job; the connection is closed with the next packet.",
+        here: "JOB_CREATED: the job is due at the end of time, or at once where the time is negative.",
+        why: "Every request is answered.",
+        excuse: Excuse::Apart,
+        proof: Proof {
+            options: PLAIN,
+            script: "a SUBMIT_JOB_EPOCH f||99999999999999999999|x; b GET_STATUS H:t:1; b text status",
+            there: &["a (closed)", "b STATUS_RES H:t:1|0|0|0|0", "b .\\n"],
+            here: &["a JOB_CREATED H:t:1", "b STATUS_RES H:t:1|1|0|0|0", "b f\\t1\\t0\\t0\\n.\\n"],
+        },
+    },
+    Difference {
         name: "SUBMIT_JOB_EPOCH that falls due",
         there: "Wakes sleeping workers when it is submitted, and nobody when it is due: they find it at their next grab.",
         here: "NOOP when it is due, as in gearmand 2.",
@@ -587,6 +629,12 @@ pub(crate) fn is_grab(step: &Step) -> bool {
 /// Whether the connection ends with this step.
 pub(crate) fn closes(step: &Step) -> bool {
     matches!(step, Step::Close { .. }) || step.kind().is_some_and(|kind| kind.info().is_none())
+}
+
+/// Whether it submits a job.
+fn submits(step: &Step) -> bool {
+    let arguments = step.kind().and_then(PacketType::info).map(|info| info.arguments).unwrap_or_default();
+    arguments.starts_with(&["function", "unique"])
 }
 
 /// Whether CANT_DO or RESET_ABILITIES takes a running job from its worker.

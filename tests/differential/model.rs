@@ -32,6 +32,8 @@ pub(crate) struct Line {
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     pub(crate) function: Vec<u8>,
+    /// As it was first submitted: `-` stands for the payload.
+    pub(crate) unique: Vec<u8>,
     /// It is not to be run before a time that no conversation comes to.
     pub(crate) is_delayed: bool,
     pub(crate) is_background: bool,
@@ -48,6 +50,7 @@ impl Job {
     fn unseen(function: &[u8]) -> Self {
         Self {
             function: function.to_vec(),
+            unique: Vec::new(),
             is_delayed: false,
             is_background: true,
             began_in_foreground: false,
@@ -155,6 +158,7 @@ impl Model {
         );
         let job = self.jobs.entry(handle.to_vec()).or_insert_with(|| Job {
             function: step.argument(0).to_vec(),
+            unique: step.argument(1).to_vec(),
             is_delayed: is_delayed(step),
             is_background: false,
             began_in_foreground: is_foreground,

@@ -60,7 +60,7 @@ pub(super) fn request(which: u8, variety: u8) -> Vec<u8> {
 
 pub(super) fn new_server(change: impl FnOnce(&mut server::Config)) -> Server {
     let mut config = server::Config::new(SEED);
-    (config.patience, config.result_patience) = (Duration::from_millis(1), Duration::from_millis(1));
+    (config.patience, config.gather_results) = (Duration::from_millis(1), true);
     config.handle_prefix = "H:x".into();
     change(&mut config);
     Server::new(config, Instant::EPOCH, Duration::from_secs(1_800_000_000)).expect("a good configuration")

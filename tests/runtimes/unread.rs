@@ -93,6 +93,44 @@ pub(crate) fn a_client_that_pauses_reads_as_its_user_does<K: Kind>() {
     assert_eq!(K::wait(behind), Ok("done".into()));
 }
 
+pub(crate) fn what_came_before_a_write_failed_is_read_by_whoever_pauses<K: Kind>() {
+    // All of it together is on its way before anybody reads.
+    const PARTS: usize = 10;
+    const PART: usize = 4 << 10;
+    let (tell, written) = mpsc::channel();
+    let (_nobody, nothing) = mpsc::channel::<()>();
+    let at = played(1, move |mut stream| {
+        let part = packet(b"\0RES", 28, &[b"H:1", &[1; PART]]);
+        stream.write_all(&part.repeat(PARTS)).expect("buffers hold it");
+        stream.write_all(&packet(b"\0RES", 13, &[b"H:1", b"done"])).expect("buffers hold it");
+        drop(stream);
+        let _ = tell.send(());
+    });
+    let client = K::client(&at.to_string(), |config| {
+        config.deadlines.total = Some(PATIENCE);
+        config.limits.max_unread = PART;
+        config.unread = Unread::Pause;
+        config.exceptions = false;
+    });
+    let mut slow = K::submit(&client, Job::new("f", "")).expect("taken");
+    written.recv_timeout(PATIENCE).expect("it has written all");
+    // The first that is written makes the peer reset the connection, so that writing fails from then on.
+    for _ in 0..10 {
+        K::submit(&client, Job::new("f", "")).map(drop).expect("taken");
+        let _ = nothing.recv_timeout(Duration::from_millis(20));
+    }
+    let mut bytes = 0;
+    let outcome = loop {
+        match K::next_event(&mut slow) {
+            Some(JobEvent::Data(part)) => bytes += part.len(),
+            Some(JobEvent::Done(outcome)) => break outcome,
+            Some(_) => {}
+            None => panic!("no end"),
+        }
+    };
+    assert_eq!((bytes, outcome), (PARTS * PART, Outcome::Complete("done".into())));
+}
+
 /// A job server of the test's own for one client, which is told what to send once so many jobs have been submitted.
 fn played(jobs: usize, play: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind(local()).expect("a port");

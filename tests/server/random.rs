@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn random_conversations_leave_nothing_behind(patience in 0..3_u64, steps in prop::collection::vec(step(), 0..150)) {
         let mut config = config();
-        (config.patience, config.result_patience) = (millis(patience), millis(patience));
+        (config.patience, config.gather_results) = (millis(patience), patience > 0);
         let mut net = Net::with(config);
         play(&mut net, steps);
         // Background jobs are left. When they are given up, nothing is.
@@ -160,7 +160,7 @@ proptest! {
     #[test]
     fn and_so_with_every_limit_at_its_least(patience in 0..3_u64, steps in prop::collection::vec(step(), 0..150)) {
         let mut config = config();
-        (config.patience, config.result_patience) = (millis(patience), millis(patience));
+        (config.patience, config.gather_results) = (millis(patience), patience > 0);
         config.worker_wakeup = 1;
         config.job_retries = Some(1);
         config.max_jobs = 5;

@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gearwheel::tls::{ClientCertificates, ServerTls};
+use gearwheel::tls::{ClientCertificates, ClientTls, ServerTls};
 use gearwheel::{CloseReason, Job};
 
 use crate::certs::{self, OURS, THEIRS};
 use crate::kinds::Kind;
+use crate::kinds::any::Listening;
 use crate::peers::{PATIENCE, Tools, wait_until};
 use crate::secured::{Stunnel, client_tls, reasons, use_client, use_plain, use_server};
 
@@ -108,6 +109,42 @@ pub(crate) fn plain_and_tls_tell_each_other_apart<K: Kind>() {
     });
     says(&why::<K>(at), "the server does not speak TLS");
     answer.join().expect("no panic");
+}
+
+pub(crate) fn a_listener_may_stay_plain<K: Kind>() {
+    let doors = ["127.0.0.1:0"; 2].map(|at| Listening::bind(at).expect("a port"));
+    let [secret, open] = doors;
+    let server = K::server_on(vec![secret, open.plain()], |_| ());
+    let addresses = K::addresses(&server);
+    for (plain, at) in [(false, &addresses[0]), (true, &addresses[1])] {
+        use_plain(plain);
+        goes_round::<K>(at.to_string().parse().expect("of TCP"));
+    }
+    use_plain(true);
+    assert!(!matches!(why::<K>(K::address(&server)), CloseReason::Tls(_)), "plain at the other");
+}
+
+#[test]
+fn server_worker_and_client_take_renewed_certificates() {
+    use gearwheel::blocking::{Client, Server, Worker};
+    let trusting = |authority: &certs::Authority| ClientTls::new(authority.roots()).expect("settings");
+    let leaf = |authority: &certs::Authority| server_tls(&authority.sign(&["127.0.0.1"]), ClientCertificates::NotAsked);
+    let server = Server::builder().tls(leaf(&OURS)).bind("127.0.0.1:0").expect("a port");
+    let at = server.local_addr();
+    let heard = Worker::builder().server(at).tls(trusting(&OURS)).function("echo", |task| Ok(task.payload().clone()));
+    let worker = heard.spawn().expect("a worker");
+    let client = Client::builder().server(at).tls(trusting(&OURS)).timeout(PATIENCE).build().expect("a client");
+    let goes_round = |client: &Client| client.submit(Job::new("echo", "x")).expect("taken").wait();
+    assert_eq!(goes_round(&client), Ok("x".into()));
+    server.set_tls(leaf(&THEIRS));
+    assert_eq!(goes_round(&client), Ok("x".into()), "what stands goes on");
+    // Who comes later must trust the new one.
+    let later = Client::builder().server(at).tls(trusting(&OURS)).timeout(Duration::from_millis(300));
+    let later = later.build().expect("a client");
+    assert!(goes_round(&later).is_err());
+    later.set_tls(trusting(&THEIRS));
+    wait_until("it trusts the server", PATIENCE, || goes_round(&later).is_ok());
+    worker.worker().set_tls(trusting(&THEIRS));
 }
 
 pub(crate) fn a_handshake_that_is_never_done_is_ended<K: Kind>() {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use gearwheel::worker::{Config, Event, Gone, TaskId, Worker};
+use gearwheel::worker::{Config, Event, Gone, JobServer, TaskId, Worker};
 use gearwheel::{CloseReason, ConfigError, ConnId, Input, Machine, Output, Reason};
 
 use super::rig::{Rig, millis, packet, secs};
@@ -139,8 +139,9 @@ fn a_connection_says_that_it_stands() {
     let mut rig = Rig::new(Worker::new(config(&["a"])).expect("valid"));
     register(&mut rig, "f");
     rig.connect();
-    let server = rig.machine.servers().next().expect("there").server;
-    assert_eq!(rig.events(), [Event::Connected { server }]);
+    let JobServer { server, address, .. } = rig.machine.servers().next().expect("there");
+    assert_eq!(address.to_string(), "a:4730");
+    assert_eq!(rig.events(), [Event::Connected { server, address }]);
 }
 
 #[test]

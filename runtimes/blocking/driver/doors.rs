@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use super::super::stream::Stream;
 use super::threads::{open, sleep};
 use super::{Driven, LAST_WORDS, Shared, Sink};
+use crate::Input;
 use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::io;
 #[cfg(unix)]
@@ -15,8 +16,7 @@ use crate::runtimes::std::os::{
     fd::OwnedFd,
     unix::net::{SocketAddr as UnixAddress, UnixStream},
 };
-use crate::runtimes::{ACCEPT_PAUSE, accept_goes_on, close_reason, peer_name};
-use crate::{Input, Peer};
+use crate::runtimes::{ACCEPT_PAUSE, Visitor, accept_goes_on, close_reason};
 
 /// What wakes a thread that waits in `accept`: a connection.
 pub(super) struct Bell {
@@ -98,9 +98,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match accepted {
                 Ok((stream, from)) => {
                     drop(core);
-                    let (name, loopback) = peer_name(from);
                     // Where there is no room, it is closed.
-                    drop(self.welcome(stream, Peer::new(&name, loopback)));
+                    drop(self.welcome(stream, &Visitor::of(from, listening.is_plain())));
                 }
                 Err(error) if accept_goes_on(&error) => {}
                 // No descriptor is free. This condition is told of every connection that ends.
@@ -110,10 +109,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Has the machine accept a stream, or gives it back.
-    pub(super) fn welcome(self: &Arc<Self>, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
+    pub(super) fn welcome(self: &Arc<Self>, stream: Stream, visitor: &Visitor) -> Result<(), Stream> {
         let mut core = self.lock();
         let now = self.clock.now();
-        let accepted = if core.shut { None } else { core.machine.accept(peer, now) };
+        let accepted = if core.shut { None } else { core.machine.accept(visitor.peer(), now) };
         let Some(conn) = accepted else {
             drop(self.settle(core));
             return Err(stream);

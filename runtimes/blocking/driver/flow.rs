@@ -6,11 +6,11 @@ use core::task::Waker;
 
 use super::super::stream::Stream;
 use super::state::{Core, Reading, find, is_timeout};
-use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, PARKED, Shared, Sink};
+use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, Shared, Sink};
 use crate::runtimes::std::io;
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
-use crate::runtimes::{CHUNKS, close_reason, uninterrupted, write_chunks};
+use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
 use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
@@ -124,7 +124,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// Writes what is to be written, and wakes those for whom something has come by it.
     #[inline]
-    pub(super) fn flush<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+    pub(super) fn flush<'a>(self: &'a Arc<Self>, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        if core.due.is_empty() { core } else { self.flush_all(core) }
+    }
+
+    fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         core.flush_at = None;
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
@@ -147,12 +151,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     ) -> Guard<'a, M, S> {
         loop {
             let Core { machine, batch, .. } = &mut *core;
-            let mut outgoing = machine.outgoing(conn);
-            if outgoing.is_empty() {
+            let mut batch = core::mem::take(batch);
+            machine.outgoing(conn).share(CHUNKS, &mut batch);
+            if batch.is_empty() {
+                core.batch = batch;
                 return self.all_written(core, conn);
             }
-            let mut batch = core::mem::take(batch);
-            outgoing.share(CHUNKS, &mut batch);
             drop(core);
             let result = write_batch(socket, &batch);
             batch.clear();
@@ -162,15 +166,22 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 // Nothing of what was in hand has left.
                 core.machine.outgoing(conn).advance(0);
             }
-            let Some(link) = core.link(conn) else { return core };
+            let Core { machine, links, .. } = &mut *core;
+            let Some(link) = find(links, conn) else { return core };
             match result {
                 Ok(taken) => {
                     let ended = link.ended.take();
-                    core.machine.outgoing(conn).advance(taken);
+                    let mut outgoing = machine.outgoing(conn);
+                    outgoing.advance(taken);
+                    let all_written = outgoing.is_empty();
                     if let Some(reason) = ended {
                         return self.ended_after_writing(core, conn, reason);
                     }
-                    self.poll(&mut core);
+                    if machine.has_output() {
+                        self.poll(&mut core);
+                    } else if all_written {
+                        return self.all_written(core, conn);
+                    }
                 }
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => {
@@ -225,13 +236,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         socket: &Stream,
         mut reading: Reading,
         patience: Option<u64>,
-    ) -> (Guard<'a, M, S>, bool, Instant) {
+    ) -> (Guard<'a, M, S>, bool, Moment) {
         self.give_way();
         let result = reading.read(socket, patience);
         let mut core = self.lock();
-        let now = self.clock.now();
+        let mut time = self.clock.moment();
+        let now = time.now();
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, true, now) };
+        let Some(link) = find(links, conn) else { return (core, true, time) };
         let mut awake = true;
         match result {
             Ok(0) => core.end(conn, CloseReason::Ended, now),
@@ -254,48 +266,46 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         if patience.is_none() || !awake {
             core.pass_on(conn, !awake);
         }
-        (self.notify(self.flush(self.wake(core))), awake, now)
+        (self.notify(self.flush(self.wake(core))), awake, time)
     }
 
-    /// Sleeps until something has come, the role of the reader is offered, or the deadline passes.
+    /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
     pub(super) fn park<'a>(
         &'a self,
+        waker: &Waker,
         mut core: Guard<'a, M, S>,
         from: Option<ConnId>,
         may_read: bool,
         deadline: Option<Instant>,
     ) -> Guard<'a, M, S> {
-        PARKED.with(|waker| {
-            match from {
-                None => core.strays.push(waker.clone()),
-                Some(conn) if may_read => {
-                    core.link(conn).into_iter().for_each(|link| {
-                        link.quiet = false;
-                        link.callers.push(waker.clone());
-                    });
-                }
-                Some(_) => {}
+        match from {
+            None => core.strays.push(waker.clone()),
+            Some(conn) if may_read => {
+                core.link(conn).into_iter().for_each(|link| {
+                    link.quiet = false;
+                    link.callers.push(waker.clone());
+                });
             }
-            drop(core);
-            match deadline {
-                None => thread::park(),
-                Some(deadline) => thread::park_timeout(self.clock.until(deadline)),
-            }
-            core = self.lock();
-            let list = match from.map(|conn| core.link(conn)) {
-                None => Some(&mut core.strays),
-                Some(link) => link.map(|link| &mut link.callers),
-            };
-            list.into_iter().for_each(|list| list.retain(|other| !other.will_wake(waker)));
-            core
-        })
+            Some(_) => {}
+        }
+        drop(core);
+        match deadline {
+            None => thread::park(),
+            Some(deadline) => thread::park_timeout(self.clock.until(deadline)),
+        }
+        core = self.lock();
+        let list = match from.map(|conn| core.link(conn)) {
+            None => Some(&mut core.strays),
+            Some(link) => link.map(|link| &mut link.callers),
+        };
+        list.into_iter().for_each(|list| list.retain(|other| !other.will_wake(waker)));
+        core
     }
 }
 
 fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
-    let mut chunks = batch.chunks();
-    match (chunks.next(), chunks.next()) {
-        (Some(only), None) => uninterrupted(|| socket.write(only)),
-        _ => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
+    match batch.as_slice() {
+        Some(bytes) => uninterrupted(|| socket.write(bytes)),
+        None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
     }
 }

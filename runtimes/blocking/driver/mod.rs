@@ -28,13 +28,13 @@ use core::time::Duration;
 use self::doors::Bell;
 use self::state::Core;
 use super::stream::Stream;
-use crate::runtimes::Clock;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
+use crate::runtimes::{Clock, Moment, Visitor};
 use crate::time::earlier;
-use crate::{Address, Batch, ConnId, Input, Instant, Machine, Peer};
+use crate::{Address, Batch, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -195,50 +195,62 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     pub(crate) fn wait<T>(
         &self,
         deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, Instant) -> Look<T>,
+        look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
+    ) -> Option<T> {
+        PARKED.with(|waker| self.wait_as(waker, deadline, look))
+    }
+
+    fn wait_as<T>(
+        &self,
+        waker: &Waker,
+        deadline: Option<Instant>,
+        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
         let mut core = shared.lock();
-        let (mut from, mut may_read) = (None, true);
-        let mut read_at = None;
+        let (mut from, mut may_read, mut parks) = (None, true, false);
+        let mut time = shared.clock.moment();
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
-            let now = read_at.take().unwrap_or_else(|| shared.clock.now());
-            from = match look(machine, sink, None, now) {
+            from = match look(machine, sink, parks.then_some(waker), &mut time) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
+            let parking = core::mem::take(&mut parks);
             if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
                 core = shared.flush(core);
+                time = shared.clock.moment();
                 continue;
             }
+            let now = time.now();
             if core.wait.is_some_and(|at| at <= now) {
                 core.machine.handle(Input::Tick, now);
                 core = shared.settle(core);
+                time = shared.clock.moment();
                 continue;
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break None;
+            }
+            if parking {
+                core = shared.park(waker, core, from, may_read, deadline);
+                time = shared.clock.moment();
+                continue;
             }
             let patience = patience(earlier(deadline, core.wait), now).filter(|_| may_read);
             if let (Some(conn), Some(patience)) = (from, patience)
                 && let Some((socket, reading)) = core.take_role(conn)
             {
                 drop(core);
-                let now;
-                (core, may_read, now) = shared.read(conn, &socket, reading, Some(patience));
-                read_at = Some(now);
+                (core, may_read, time) = shared.read(conn, &socket, reading, Some(patience));
                 continue;
             }
-            let Core { machine, sink, .. } = &mut *core;
-            if let Look::Found(found) = PARKED.with(|waker| look(machine, sink, Some(waker), now)) {
-                break Some(found);
-            }
-            core = shared.park(core, from, may_read, deadline);
+            // Another look, which leaves the waker, and then to sleep.
+            parks = true;
         };
         if let Some(conn) = from {
             core.pass_on(conn, false);
@@ -270,8 +282,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Has the machine accept a stream that is connected, or gives it back.
-    pub(crate) fn welcome(&self, stream: Stream, peer: Peer<'_>) -> Result<(), Stream> {
-        self.0.welcome(stream, peer)
+    pub(crate) fn welcome(&self, stream: Stream, visitor: &Visitor) -> Result<(), Stream> {
+        self.0.welcome(stream, visitor)
     }
 
     /// Whether no connection is accepted any more.

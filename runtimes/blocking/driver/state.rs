@@ -89,8 +89,9 @@ impl<M: Machine, S> Core<M, S> {
     }
 
     pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<Stream>, Reading)> {
+        // Not even a broken connection, whose end would overtake what the machine does not want yet.
         let wants_read = self.machine.wants_read(conn);
-        let link = self.link(conn).filter(|link| wants_read || link.broken.is_some())?;
+        let link = self.link(conn).filter(|_| wants_read)?;
         let socket = link.socket.clone()?;
         link.quiet = false;
         Some((socket, link.reading.take()?))

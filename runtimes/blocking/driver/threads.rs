@@ -125,7 +125,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
             let rouse = Arc::clone(&link.rouse);
-            if !wants_read && link.reading.is_some() && link.broken.is_none() {
+            if !wants_read && link.reading.is_some() {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }

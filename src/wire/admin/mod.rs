@@ -126,6 +126,8 @@ mod tests {
         assert_eq!(limits("maxqueue f -5"), [0; 3]);
         assert_eq!(limits("maxqueue f abc"), [0; 3]);
         assert_eq!(limits("maxqueue f 7x"), [7; 3]);
+        assert_eq!(limits("maxqueue f +7"), [7; 3]);
+        assert_eq!(limits("maxqueue f +-7"), [0; 3]);
         assert_eq!(limits("maxqueue f 1 2"), [1, 2, 0]);
     }
 

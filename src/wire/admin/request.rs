@@ -192,6 +192,8 @@ fn up_to_nul(mut word: Bytes) -> Bytes {
 /// The limits of `maxqueue`: what is no number, or a negative one, is no limit.
 fn limits(words: Option<&[Bytes]>) -> [u32; 3] {
     let number = |word: &Bytes| {
+        let word = word.trim_ascii_start();
+        let word = word.strip_prefix(b"+").unwrap_or(word);
         let digits = word.iter().take_while(|byte| byte.is_ascii_digit()).count();
         word.get(..digits).and_then(parse::<u32>).unwrap_or(0)
     };

@@ -108,7 +108,7 @@ impl World {
         config.worker_wakeup = dice.range(0, 2) as u32;
         config.exceptions = dice.chance(200);
         config.patience = Duration::from_millis(if dice.chance(400) { dice.skewed(500) } else { 0 });
-        config.result_patience = config.patience;
+        config.gather_results = !config.patience.is_zero();
         config.slow_reader = Duration::from_millis(dice.range(100, 10_000));
         config.silent_worker = dice.chance(300).then(|| Duration::from_secs(dice.range(30, 90)));
         config.idle = dice.chance(200).then(|| Duration::from_secs(dice.range(5, 90)));

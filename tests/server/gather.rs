@@ -1,0 +1,167 @@
+//! Results and handles that leave together, where `Config::gather_results` says so.
+
+use core::time::Duration;
+
+use gearwheel::ConnId;
+
+use crate::net::{Net, config, millis};
+
+/// A client that waits for so many jobs, and a worker that can do them.
+fn party(jobs: usize) -> (Net, ConnId, ConnId) {
+    let mut config = config();
+    config.gather_results = true;
+    let mut net = Net::with(config);
+    let client = net.peer(&vec!["SUBMIT_JOB f||x"; jobs]);
+    let worker = net.peer(&["CAN_DO f"]);
+    net.pass(SOON);
+    assert_eq!(net.take(client).len(), jobs);
+    (net, client, worker)
+}
+
+/// The worker grabs and completes a job; says how many packets its client has got by then.
+fn complete(net: &mut Net, (client, worker): (ConnId, ConnId), number: usize, payload: &str) -> usize {
+    net.send(worker, &["GRAB_JOB", &format!("WORK_COMPLETE H:lap:{number}|{payload}")]);
+    net.take(client).len()
+}
+
+/// More than two ticks at once take.
+const SOON: Duration = Duration::from_nanos(10);
+
+#[test]
+fn results_wait_until_nothing_more_comes_and_no_time_passes() {
+    let (mut net, client, worker) = party(64);
+    for number in 1..=3 {
+        assert_eq!(complete(&mut net, (client, worker), number, "r"), 0);
+        // A driver ticks before it hands over what it has read.
+        let at = net.wait.expect("a tick is wanted");
+        assert_eq!(net.pass(at.saturating_since(net.now)), 1);
+        assert!(net.take(client).is_empty());
+    }
+    assert_eq!(net.pass(SOON), 1);
+    assert_eq!(net.take(client), [1, 2, 3].map(|number| format!("WORK_COMPLETE H:lap:{number}|r")));
+    assert_eq!(net.wait, None);
+}
+
+#[test]
+fn sixteen_results_leave_together_at_most() {
+    let (mut net, client, worker) = party(200);
+    let came = (1..=48).map(|number| complete(&mut net, (client, worker), number, "r")).collect::<Vec<_>>();
+    let sixteen = [&[0; 15][..], &[16]].concat();
+    assert_eq!(came, [sixteen.clone(), sixteen.clone(), sixteen].concat());
+    assert_eq!(net.pass(SOON), 2, "nothing waits");
+    assert!(net.take(client).is_empty() && net.wait.is_none());
+}
+
+#[test]
+fn a_quarter_of_those_waited_for_leave_together() {
+    let (mut net, client, worker) = party(64);
+    // The thirteenth is one of 52.
+    let came = (1..=13).map(|number| complete(&mut net, (client, worker), number, "r")).collect::<Vec<_>>();
+    assert_eq!(came, [&[0; 12][..], &[13]].concat());
+}
+
+#[test]
+fn results_wait_where_32_are_waited_for_and_no_fewer() {
+    for (jobs, came) in [(33, [0, 0]), (32, [0, 2]), (31, [1, 1])] {
+        let (mut net, client, worker) = party(jobs);
+        assert_eq!([1, 2].map(|number| complete(&mut net, (client, worker), number, "r")), came, "{jobs} jobs");
+    }
+}
+
+#[test]
+fn handles_wait_as_results_do_and_do_not_count() {
+    let (mut net, client, worker) = party(100);
+    for number in 1..=15 {
+        assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
+        assert_eq!(complete(&mut net, (client, worker), number, "r"), 0);
+    }
+    assert!(net.ask(client, &["SUBMIT_JOB_BG f||x"]).is_empty());
+    assert_eq!(complete(&mut net, (client, worker), 16, "r"), 16 + 16);
+    assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
+    net.pass(SOON);
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:117"]);
+}
+
+#[test]
+fn any_other_packet_takes_them_along() {
+    let (mut net, client, worker) = party(64);
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 0);
+    assert_eq!(net.ask(client, &["ECHO_REQ x"]), ["WORK_COMPLETE H:lap:1|r", "ECHO_RES x"]);
+    net.send(worker, &["GRAB_JOB", "GRAB_JOB", "WORK_COMPLETE H:lap:2|r"]);
+    net.send(worker, &["WORK_DATA H:lap:3|d"]);
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:2|r", "WORK_DATA H:lap:3|d"]);
+    net.pass(SOON);
+    assert!(net.take(client).is_empty() && net.wait.is_none());
+}
+
+#[test]
+fn up_to_16_kib_wait() {
+    for (payload, came) in [(16_383 - 20, 0), (16_384 - 20, 1)] {
+        let (mut net, client, worker) = party(64);
+        assert_eq!(complete(&mut net, (client, worker), 1, &"x".repeat(payload)), came);
+        assert_eq!(net.waiting(client), if came == 0 { 16_383 } else { 0 });
+    }
+}
+
+#[test]
+fn what_waits_is_sent_before_a_connection_is_closed() {
+    let (mut net, client, worker) = party(64);
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 0);
+    net.send(worker, &["GRAB_JOB"]);
+    net.server.close(net.now);
+    net.run();
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:1|r"]);
+    assert!(net.disconnected.contains(&client) && net.disconnected.contains(&worker));
+}
+
+#[test]
+fn who_has_bytes_to_take_is_told_neither_late_nor_twice() {
+    let (mut net, client, worker) = party(64);
+    net.deaf.insert(client);
+    net.send(client, &["ECHO_REQ x"]);
+    net.transmits.clear();
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 0);
+    assert_eq!(net.wait, None, "it comes with what it has to take anyhow");
+    assert!(!net.transmits.contains(&client));
+    net.write(client, usize::MAX);
+    net.take(client);
+    // And once it was told of those that have waited, it is told no more.
+    net.deaf.remove(&client);
+    assert_eq!(complete(&mut net, (client, worker), 2, "r"), 0);
+    net.deaf.insert(client);
+    net.send(client, &["ECHO_REQ x", "ECHO_REQ y"]);
+    assert_eq!(complete(&mut net, (client, worker), 3, "r"), 0);
+    net.pass(millis(5));
+    assert_eq!(net.transmits.iter().filter(|conn| **conn == client).count(), 1);
+    assert_eq!(net.wait, None);
+}
+
+#[test]
+fn those_of_two_clients_wait_each_for_its_own() {
+    let (mut net, client, worker) = party(64);
+    let clients = [client, net.peer(&["SUBMIT_JOB g||x"; 64])];
+    let workers = [worker, net.peer(&["CAN_DO g"])];
+    net.pass(SOON);
+    clients.iter().for_each(|client| drop(net.take(*client)));
+    for (place, number) in [(0, 1), (1, 65)] {
+        assert_eq!(complete(&mut net, (clients[place], workers[place]), number, "r"), 0);
+    }
+    assert_eq!(net.pass(millis(1)), 2);
+    assert_eq!(clients.map(|client| net.take(client).len()), [1, 1]);
+    // One that goes leaves nothing behind.
+    complete(&mut net, (clients[1], workers[1]), 66, "r");
+    net.close(clients[1]);
+    net.pass(SOON);
+    assert_eq!(net.wait, None);
+    let other = net.peer(&["SUBMIT_JOB f||x"; 64]);
+    net.pass(SOON);
+    assert_eq!(net.take(other).len(), 64);
+}
+
+#[test]
+fn unless_told_so_everything_is_said_at_once() {
+    let mut net = Net::new();
+    let (client, worker) = (net.peer(&["SUBMIT_JOB f||x"; 64]), net.peer(&["CAN_DO f"]));
+    assert_eq!(net.take(client).len(), 64);
+    assert_eq!([1, 2, 3].map(|number| complete(&mut net, (client, worker), number, "r")), [1; 3]);
+}
