@@ -58,8 +58,9 @@ pub(super) struct Peer {
     pub(super) in_doubt: u8,
     /// Set while what is in its outbox waits for more, without the driver's being told: how many results that are.
     gathered: Option<u32>,
-    /// Whether it is among those that gather.
+    /// Whether it is among those that gather, and whether something was gathered since the last tick.
     gathers: bool,
+    gathered_anew: bool,
 }
 
 /// How a packet waits for others.
@@ -101,8 +102,6 @@ pub(super) struct Peers {
     pub(super) hit: Option<u32>,
     /// Those whose results wait for others. The driver may have been told since.
     gathering: Vec<ConnId>,
-    /// Whether something was gathered since the last tick.
-    gathers: bool,
 }
 
 impl Peers {
@@ -118,7 +117,6 @@ impl Peers {
             overfull: Vec::new(),
             hit: None,
             gathering: Vec::new(),
-            gathers: false,
         }
     }
 
@@ -164,6 +162,7 @@ impl Peers {
             in_doubt: 0,
             gathered: None,
             gathers: false,
+            gathered_anew: false,
         }));
         conn
     }
@@ -237,13 +236,12 @@ impl Peers {
             let before = peer.gathered.filter(|_| !was_empty).unwrap_or(0);
             let gathered =
                 gather.filter(|_| peer.outbox.waiting() < MOST_GATHERED).and_then(|gather| gather.after(before));
-            peer.gathered = gathered;
+            (peer.gathered, peer.gathered_anew) = (gathered, gathered.is_some());
             if gathered.is_none() {
                 self.outputs.push_back(Output::Transmit(peer.conn));
             } else if !core::mem::replace(&mut peer.gathers, true) {
                 self.gathering.push(peer.conn);
             }
-            self.gathers |= gathered.is_some();
         }
         if peer.outbox.waiting() > self.max_outgoing {
             self.hit = Some(index);
@@ -261,19 +259,21 @@ impl Peers {
         }
     }
 
-    /// A tick: where nothing was gathered since the last, the driver is told of all that was.
+    /// A tick: the driver is told of what was gathered where nothing came to it since the last.
     pub(super) fn end_gathering(&mut self) {
-        if core::mem::take(&mut self.gathers) {
-            return;
-        }
-        while let Some(conn) = self.gathering.pop() {
-            if let Some(index) = self.find(conn) {
+        let mut gathering = core::mem::take(&mut self.gathering);
+        gathering.retain(|&conn| {
+            let Some(index) = self.find(conn) else { return false };
+            let goes_on = self.get_mut(index).is_some_and(|peer| {
+                peer.gathers = core::mem::take(&mut peer.gathered_anew);
+                peer.gathers
+            });
+            if !goes_on {
                 self.announce(index);
-                if let Some(peer) = self.get_mut(index) {
-                    peer.gathers = false;
-                }
             }
-        }
+            goes_on
+        });
+        self.gathering = gathering;
     }
 
     /// Whether there is to be a tick at once, for the driver to be told of what was gathered.

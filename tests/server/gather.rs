@@ -48,7 +48,7 @@ fn sixteen_results_leave_together_at_most() {
     let came = (1..=48).map(|number| complete(&mut net, (client, worker), number, "r")).collect::<Vec<_>>();
     let sixteen = [&[0; 15][..], &[16]].concat();
     assert_eq!(came, [sixteen.clone(), sixteen.clone(), sixteen].concat());
-    assert_eq!(net.pass(SOON), 2, "nothing waits");
+    assert_eq!(net.pass(SOON), 1, "nothing waits");
     assert!(net.take(client).is_empty() && net.wait.is_none());
 }
 
@@ -156,6 +156,23 @@ fn those_of_two_clients_wait_each_for_its_own() {
     let other = net.peer(&["SUBMIT_JOB f||x"; 64]);
     net.pass(SOON);
     assert_eq!(net.take(other).len(), 64);
+}
+
+#[test]
+fn who_gets_no_more_does_not_wait_for_others_who_do() {
+    let (mut net, client, worker) = party(64);
+    let busy = net.peer(&["SUBMIT_JOB g||x"; 64]);
+    let other = net.peer(&["CAN_DO g"]);
+    net.pass(SOON);
+    net.take(busy);
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 0);
+    for number in [65, 66] {
+        assert_eq!(complete(&mut net, (busy, other), number, "r"), 0, "and a tick");
+        let at = net.wait.expect("a tick is wanted");
+        assert_eq!(net.pass(at.saturating_since(net.now)), 1);
+    }
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:1|r"]);
+    assert!(net.take(busy).is_empty());
 }
 
 #[test]
