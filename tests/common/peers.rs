@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -191,8 +191,12 @@ fn listener_on(port: u16, is_c: bool) -> Option<Listener> {
     }
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(b"getpid\n").ok()?;
+    let mut stream = BufReader::new(stream);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).ok()?;
+    stream.read_line(&mut line).ok()?;
+    // Once it has closed its side, too, it lists this connection no more.
+    stream.get_ref().shutdown(Shutdown::Write).ok()?;
+    let _ = stream.read_to_end(&mut Vec::new());
     let pid = line.strip_prefix("OK ").and_then(|pid| pid.trim_end().parse().ok());
     Some(pid.map_or(Listener::Another, Listener::Process))
 }
