@@ -46,7 +46,7 @@ static void submitted(int client, const char *body, size_t size) {
   uint32_t job = next++ % JOBS;
   jobs[job].client = client;
   jobs[job].size = (size_t)(body + size - payload);
-  if (jobs[job].size > LARGEST) exit(1);
+  if (jobs[job].size > LARGEST) { fprintf(stderr, "a payload of more than %d bytes\n", LARGEST); exit(1); }
   memcpy(jobs[job].payload, payload, jobs[job].size);
   char handle[32];
   put(&conns[client], JOB_CREATED, handle, (size_t)sprintf(handle, "H:floor:%u", job));

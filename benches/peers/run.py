@@ -30,7 +30,10 @@ ROWS = [
     ('server, 16 grabs, depth 1024', 'server-grabs', 'fg', 1024),
 ]
 
-SERVERS = ['gearmand', 'gearmand -t 0', 'gearwheel', 'the system calls alone', 'the same, 16 results a write']
+SERVERS = ['gearmand', 'gearmand -t 0', 'gearwheel']
+# floor.c, which takes small payloads only.
+FLOORS = ['the system calls alone', 'the same, 16 results a write']
+FLOOR_SIZE = 64
 
 
 def free_port():
@@ -145,7 +148,7 @@ def runs_of(row, peers, options):
     raw, gearmand = peers['raw'], peers['gearmand']['server']
     if who.startswith('server'):
         grabs = {'GRABS': '16'} if who == 'server-grabs' else {}
-        for name in SERVERS:
+        for name in SERVERS + (FLOORS if options.size <= FLOOR_SIZE else []):
             server = peers[name]['server']
             yield name, (server, not name.startswith('gearmand'), raw['client'], raw['worker'], {**settings, **grabs}, mode)
         return
