@@ -17,13 +17,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use common::{Runtime, say};
-use gearwheel::server::{Config, Event};
+use gearwheel::server::Event;
 #[cfg(feature = "tls")]
 use gearwheel::tls::{ClientCertificates, Identity, Roots, ServerTls};
+use settings::Settings;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 mod common;
+#[path = "common/settings.rs"]
+mod settings;
 #[path = "common/state.rs"]
 mod state;
 
@@ -42,36 +45,8 @@ struct Arguments {
     /// How long a graceful stop may take, in seconds.
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = common::seconds)]
     drain: Duration,
-    /// How often a job may be given out again after its worker was lost; without limit if not given.
-    #[arg(long, value_name = "N")]
-    job_retries: Option<u32>,
-    /// How many sleeping workers a new job wakes at most; 0 for all that can run it.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    worker_wakeup: u32,
-    /// Send exceptions to all clients, asked or not.
-    #[arg(long)]
-    exceptions: bool,
-    /// What handles begin with, such as `H:name`.
-    #[arg(long, value_name = "PREFIX")]
-    handle_prefix: Option<String>,
-    /// The most bytes of a packet.
-    #[arg(long, value_name = "BYTES")]
-    max_packet: Option<usize>,
-    /// The most jobs at once.
-    #[arg(long, value_name = "N")]
-    max_jobs: Option<usize>,
-    /// The most connections at once.
-    #[arg(long, value_name = "N")]
-    max_connections: Option<usize>,
-    /// Close a worker's connection that holds a job and says nothing for so many seconds.
-    #[arg(long, value_name = "SECS", value_parser = common::seconds)]
-    silent_worker: Option<Duration>,
-    /// Close any other connection that says nothing for so many seconds.
-    #[arg(long, value_name = "SECS", value_parser = common::seconds)]
-    idle: Option<Duration>,
-    /// Obey the admin command `shutdown` of a client on this machine.
-    #[arg(long)]
-    allow_shutdown: bool,
+    #[command(flatten)]
+    settings: Settings,
     /// Speak TLS, with the certificate in this PEM file.
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -105,24 +80,9 @@ fn main() -> ExitCode {
     })
 }
 
+#[cfg(feature = "tls")]
 impl Arguments {
-    fn configure(&self, config: &mut Config) {
-        config.job_retries = self.job_retries;
-        config.worker_wakeup = self.worker_wakeup;
-        config.exceptions = self.exceptions;
-        config.silent_worker = self.silent_worker;
-        config.idle = self.idle;
-        config.allow_shutdown = self.allow_shutdown;
-        if let Some(prefix) = &self.handle_prefix {
-            config.handle_prefix.clone_from(prefix);
-        }
-        config.limits.max_packet = self.max_packet.unwrap_or(config.limits.max_packet);
-        config.max_jobs = self.max_jobs.unwrap_or(config.max_jobs);
-        config.max_connections = self.max_connections.unwrap_or(config.max_connections);
-    }
-
     /// `None`: connections are plain.
-    #[cfg(feature = "tls")]
     fn tls(&self) -> Result<Option<ServerTls>, gearwheel::tls::Error> {
         let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let clients = match &self.tls_client_ca {
@@ -140,7 +100,7 @@ macro_rules! serve {
         let arguments: &Arguments = $arguments;
         let verbose = arguments.verbose;
         let mut builder = gearwheel::$runtime::Server::builder()
-            .configure(|config| arguments.configure(config))
+            .configure(|config| arguments.settings.apply(config))
             .on_event(move |event| tell(event, verbose));
         #[cfg(feature = "tls")]
         if let Some(tls) = arguments.tls()? {

@@ -14,10 +14,15 @@ use programs::{RUNTIMES, example};
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/tls.rs uses the rest")]
 #[path = "tls/certs.rs"]
 mod certs;
+#[allow(unused_macros, unused_imports, clippy::allow_attributes, reason = "the examples use the rest")]
+#[path = "../examples/common/mod.rs"]
+mod common;
 #[path = "common/peers.rs"]
 mod peers;
 #[path = "common/programs.rs"]
 mod programs;
+#[path = "../examples/common/settings.rs"]
+mod settings;
 
 /// Runs an example to its end, with `arguments` parted by blanks.
 #[track_caller]
@@ -516,4 +521,40 @@ fn admin_prints_tables_and_says_what_is_refused() {
     assert!(admin(&format!("cancel {handle}")).status.success() && admin("drop reverse").status.success());
     let nobody = ended("admin", "--server 127.0.0.1:1 status");
     assert_eq!(nobody.errors(), "no connection to 127.0.0.1:1: connection refused: nothing listens there\n");
+}
+
+/// The settings that the example `server` makes of `arguments`.
+fn config(arguments: &str) -> gearwheel::server::Config {
+    #[derive(clap::Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        settings: settings::Settings,
+    }
+    let words = ["server"].into_iter().chain(arguments.split_whitespace());
+    let Arguments { settings } = clap::Parser::try_parse_from(words).expect("they are arguments");
+    let mut config = gearwheel::server::Config::new([7; 32]);
+    settings.apply(&mut config);
+    config
+}
+
+#[test]
+fn the_server_has_an_option_for_each_setting() {
+    let shown = |config| format!("{config:#?}").lines().map(str::to_owned).collect::<Vec<_>>();
+    let defaults = shown(config(""));
+    assert_eq!(defaults, shown(gearwheel::server::Config::new([7; 32])), "nothing given changes nothing");
+    // These are the program's own to say, but for two of the limits.
+    let fixed = ["seed", "limits", "version", "verbose", "process_id"];
+    let names = defaults.iter().filter_map(|line| line.strip_prefix("    ")?.split_once(": ")).map(|(name, _)| name);
+    let names: Vec<_> = names.filter(|name| !name.starts_with(' ') && !fixed.contains(name)).collect();
+    assert!(names.len() > 15, "{names:?}");
+    for name in names.into_iter().chain(["max_packet", "max_outgoing"]) {
+        let value = match name {
+            "exceptions" | "allow_shutdown" => "",
+            "gather_results" => "true",
+            _ => "1234",
+        };
+        let now = shown(config(&format!("--{} {value}", name.replace('_', "-"))));
+        let gone: Vec<_> = defaults.iter().filter(|line| !now.contains(line)).collect();
+        assert!(matches!(gone[..], [line] if line.trim_start().starts_with(&format!("{name}: "))), "{name}: {gone:?}");
+    }
 }
