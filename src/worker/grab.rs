@@ -72,6 +72,11 @@ impl Side {
             leaving: false,
         }
     }
+
+    /// Whether its server may be asked, as far as this side knows.
+    fn is_ready(&self) -> bool {
+        self.mood == Mood::Awake && self.to_forget.is_empty()
+    }
 }
 
 impl Worker {
@@ -86,10 +91,15 @@ impl Worker {
     }
 
     /// Tells each server of functions that it must forget, once no job of them can be lost by it.
+    #[inline]
     pub(super) fn forget_functions(&mut self) {
-        if self.leaving == 0 {
-            return;
+        if self.leaving > 0 {
+            self.forget_those_leaving();
         }
+    }
+
+    #[cold]
+    fn forget_those_leaving(&mut self) {
         for (place, side) in self.sides.iter_mut().enumerate() {
             if side.to_forget.is_empty() || side.grabs > 0 {
                 continue;
@@ -121,33 +131,37 @@ impl Worker {
             let function = self.plain(function);
             self.links.event(Event::Unregistered { function });
         }
+        self.own = self.own_deadline();
     }
 
     /// How many more jobs may be asked for.
-    pub(super) fn credits(&self) -> usize {
+    fn credits(&self) -> usize {
         let most = self.concurrency.saturating_add(if self.timed > 0 { 0 } else { self.prefetch });
-        let others = self.sides.len() > 1;
-        let counted = self.sides.iter().filter(|side| !(others && side.slow));
-        most.saturating_sub(self.tasks.len() + counted.map(|side| side.grabs).sum::<usize>())
+        let grabs = match &self.sides[..] {
+            [only] => only.grabs,
+            sides => sides.iter().filter(|side| !side.slow).map(|side| side.grabs).sum(),
+        };
+        most.saturating_sub(self.tasks.len() + grabs)
     }
 
     /// A result goes to a server. Where there was no job behind the last ones, most likely there is none behind this one: to
     /// sleep at once saves asking. A server that has one after all says so, as it must where a job comes between NO_JOB and
-    /// PRE_SLEEP; that costs a round trip more, so that now and then the worker asks all the same.
-    pub(super) fn nap(&mut self, place: usize) {
+    /// PRE_SLEEP; that costs a round trip more, so that now and then the worker asks all the same. Says whether it sleeps.
+    pub(super) fn nap(&mut self, place: usize) -> bool {
         if !self.tasks.is_empty() || self.stop != Stop::No || self.functions.is_empty() {
-            return;
+            return false;
         }
-        let stays = |link: &Link<Reply>| link.is_up() && link.removal == Removal::None;
-        let (Some(side), true) = (self.sides.get_mut(place), self.links.get(place).is_some_and(stays)) else { return };
-        if side.grabs > 0 || side.mood != Mood::Awake || !side.to_forget.is_empty() {
-            return;
+        let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs == 0) else { return false };
+        if !self.links.get(place).is_some_and(stays) {
+            return false;
         }
         side.behind = side.naps == 0;
-        if !side.behind {
-            side.naps -= 1;
-            self.sleep(place);
+        if side.behind {
+            return false;
         }
+        side.naps -= 1;
+        self.sleep(place);
+        true
     }
 
     /// Asks for jobs, server by server in turn, as far as there are places for them.
@@ -157,6 +171,12 @@ impl Worker {
         }
         let mut credits = self.credits();
         let places = self.sides.len();
+        if places == 1 {
+            while credits > 0 && self.grab_from(0) {
+                credits -= 1;
+            }
+            return;
+        }
         let mut passed_over = 0;
         while credits > 0 && passed_over < places {
             let place = self.turn % places;
@@ -175,25 +195,37 @@ impl Worker {
         link.connection.out.waiting() >= self.links.limits.max_outgoing
     }
 
-    pub(super) fn grab_from(&mut self, place: usize) -> bool {
-        let Some(link) = self.links.get(place) else { return false };
-        let (choked, wanted) = (self.is_choked(link), link.is_up() && link.removal == Removal::None);
-        let Some(side) = self.sides.get_mut(place).filter(|side| side.mood == Mood::Awake && side.to_forget.is_empty())
-        else {
+    #[inline]
+    fn grab_from(&mut self, place: usize) -> bool {
+        let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs < side.window) else {
             return false;
         };
+        let Some(link) = self.links.get(place).filter(|link| stays(link)) else { return false };
         // Grabs at a slow server are not counted, so it gets no more of them until it answers.
-        let slow = side.slow && side.grabs > 0;
-        if side.grabs >= side.window || slow || choked || !wanted {
+        if side.slow && side.grabs > 0 {
             return false;
         }
-        if side.grabs == 0 {
+        if self.is_choked(link) {
+            self.remind(self.links.now + self.links.settings.patience);
+            return false;
+        }
+        let Some(side) = self.sides.get_mut(place) else { return false };
+        side.grabs += 1;
+        let grab = side.grab.packet();
+        if side.grabs == 1 {
             side.grabbed = self.links.now;
             side.slow = false;
+            self.mind_grabs();
         }
-        side.grabs += 1;
-        self.links.send(place, side.grab.packet(), &[], None, Some(Reply::Grab));
+        self.links.send(place, grab, &[], None, Some(Reply::Grab));
         true
+    }
+
+    /// A server must not keep the worker from the others: how long it takes for a grab is looked at.
+    pub(super) fn mind_grabs(&mut self) {
+        if self.sides.len() > 1 {
+            self.remind(self.links.now + self.links.settings.patience);
+        }
     }
 
     /// Hands out waiting jobs while there are places.
@@ -206,21 +238,36 @@ impl Worker {
         }
     }
 
-    /// Hands out a job. Its time begins only now: until then its job server may take it away, but the worker has no cause to
-    /// fail it.
-    pub(super) fn begin(&mut self, assignment: Assignment) {
-        self.running += 1;
-        let index = assignment.task.index();
-        if let Some(task) = self.tasks.get_mut(index) {
-            let known = if self.timed > 0 { self.functions.get(&task.function) } else { None };
+    /// Hands out a job that has waited. Its time begins only now: until then its job server may take it away, but the worker
+    /// has no cause to fail it.
+    fn begin(&mut self, assignment: Assignment) {
+        if let Some(task) = self.tasks.get_mut(assignment.task.index()) {
             task.began = self.links.now;
-            if let Some(timeout) = known.and_then(|known| known.timeout) {
-                let at = task.began + local_limit(timeout);
-                task.deadline = Some(at);
-                self.limits.insert((at, index));
-            }
+        }
+        self.hand_over(assignment);
+    }
+
+    /// Hands out a job whose time begins now.
+    #[inline]
+    pub(super) fn hand_over(&mut self, assignment: Assignment) {
+        self.running += 1;
+        if self.timed > 0 {
+            self.limit(assignment.task.index());
         }
         self.links.event(Event::Assigned(assignment));
+    }
+
+    /// Sees to it that a job ends in time, if its function has a limit.
+    #[cold]
+    fn limit(&mut self, index: usize) {
+        if let Some(task) = self.tasks.get_mut(index)
+            && let Some(timeout) = self.functions.get(&task.function).and_then(|known| known.timeout)
+        {
+            let at = task.began + local_limit(timeout);
+            task.deadline = Some(at);
+            self.limits.insert((at, index));
+            self.remind(at);
+        }
     }
 
     /// The server has no job: sleep, once no other grab is out.
@@ -238,9 +285,13 @@ impl Worker {
     }
 
     fn sleep(&mut self, place: usize) {
+        let now = self.links.now;
         if let Some(side) = self.sides.get_mut(place) {
-            side.mood = Mood::Asleep { since: self.links.now };
+            side.mood = Mood::Asleep { since: now };
             self.links.send(place, PacketType::PRE_SLEEP, &[], None, None);
+        }
+        if let Some(after) = self.regrab_after {
+            self.remind(now + after);
         }
     }
 
@@ -256,7 +307,11 @@ impl Worker {
                 side.mood = Mood::Awake;
                 self.grab_more();
             }
-            Some(beyond) => side.mood = Mood::Dozing { until: now + Duration::from_millis(1 << beyond.min(3)) },
+            Some(beyond) => {
+                let until = now + Duration::from_millis(1 << beyond.min(3));
+                side.mood = Mood::Dozing { until };
+                self.remind(until);
+            }
         }
     }
 
@@ -264,11 +319,16 @@ impl Worker {
     #[inline(never)]
     pub(super) fn settle(&mut self) {
         let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.settle(self.own_deadline(), |_| wanted);
+        self.links.settle(self.own, |_| wanted);
+    }
+
+    /// Something of the worker's own may be due then.
+    pub(super) fn remind(&mut self, at: Instant) {
+        self.own = earlier(self.own, Some(at));
     }
 
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    fn own_deadline(&self) -> Option<Instant> {
+    pub(super) fn own_deadline(&self) -> Option<Instant> {
         let mut first = self.limits.first().map(|&(at, _)| at);
         if self.stop != Stop::No {
             return first;
@@ -289,6 +349,11 @@ impl Worker {
         }
         first
     }
+}
+
+/// Whether jobs may be asked for on a connection.
+fn stays(link: &Link<Reply>) -> bool {
+    link.is_up() && link.removal == Removal::None
 }
 
 /// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say

@@ -84,6 +84,8 @@ pub struct Worker {
     tasks: Slab<Task>,
     /// When each task that has a deadline must be over, and its place.
     limits: BTreeSet<(Instant, usize)>,
+    /// Nothing of the worker's own is due before this. What puts a thing off leaves it: a tick then finds it anew.
+    own: Option<Instant>,
     /// Jobs that wait for one of the `concurrency` places.
     waiting: VecDeque<Assignment>,
     running: usize,
@@ -130,6 +132,7 @@ impl Worker {
             leaving: 0,
             tasks: Slab::new(),
             limits: BTreeSet::new(),
+            own: None,
             waiting: VecDeque::new(),
             running: 0,
             turn: 0,
@@ -336,6 +339,7 @@ impl Worker {
         self.links.advance_clock(now);
         if self.stop == Stop::No {
             self.stop = Stop::Draining;
+            self.own = self.own_deadline();
             self.leave_if_done();
         }
     }
@@ -359,6 +363,7 @@ impl Worker {
         self.sides.iter_mut().for_each(|side| side.to_forget.clear());
         self.forget_functions();
         self.stop = Stop::Closed;
+        self.own = self.own_deadline();
         self.links.event(Event::Closed);
     }
 
@@ -442,10 +447,10 @@ impl Worker {
         {
             return Err(Rejected::new(error, payload.clone()));
         }
-        if self.task(id).is_none() {
+        let known = self.task(id).is_some();
+        let Some(task) = known.then(|| self.tasks.try_remove(id.index())).flatten() else {
             return Err(Rejected::new(Reason::Unknown("job: it has been answered"), payload.unwrap_or_default()));
-        }
-        let task = self.tasks.remove(id.index());
+        };
         if let Some(at) = task.deadline {
             self.limits.remove(&(at, id.index()));
         }
@@ -465,8 +470,10 @@ impl Worker {
         };
         self.hand_out();
         self.forget_functions();
-        self.nap(task.place);
-        self.grab_more();
+        let slept = self.nap(task.place);
+        if !slept || self.sides.len() > 1 {
+            self.grab_more();
+        }
         self.leave_if_done();
         result
     }
@@ -550,9 +557,16 @@ impl Worker {
     }
 
     /// Says farewell to each server that is to be left, once no job of it is in hand or under way.
+    #[inline]
     fn leave_if_done(&mut self) {
-        let none_leaves = self.stop == Stop::No && self.links.iter().all(|link| link.removal == Removal::None);
-        if none_leaves || self.stop == Stop::Closed {
+        if self.stop != Stop::No || self.links.iter().any(|link| link.removal != Removal::None) {
+            self.leave_those_done();
+        }
+    }
+
+    #[cold]
+    fn leave_those_done(&mut self) {
+        if self.stop == Stop::Closed {
             return;
         }
         for place in 0..self.sides.len() {
@@ -606,6 +620,7 @@ impl Worker {
         }
         self.end_overdue();
         self.grab_more();
+        self.own = self.own_deadline();
     }
 
     /// Ends the jobs that have run too long.
@@ -637,18 +652,20 @@ impl Machine for Worker {
 
     fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.links.advance_clock(now);
-        let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
-            if self.stop != Stop::Closed {
-                self.tick();
-            }
-            return;
-        };
-        let Some(place) = self.links.place_of(*conn) else { return };
         match input {
-            Input::Connected(_) => self.connected(place),
             Input::Data(conn, stream) => self.receive(conn, stream),
-            Input::Closed(_, reason) => self.link_lost(place, reason),
-            Input::Tick => {}
+            Input::Connected(conn) => {
+                if let Some(place) = self.links.place_of(conn) {
+                    self.connected(place);
+                }
+            }
+            Input::Closed(conn, reason) => {
+                if let Some(place) = self.links.place_of(conn) {
+                    self.link_lost(place, reason);
+                }
+            }
+            Input::Tick if self.stop == Stop::Closed => {}
+            Input::Tick => self.tick(),
         }
     }
 

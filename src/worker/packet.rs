@@ -22,6 +22,9 @@ impl Worker {
                 stream.clear();
                 return self.break_off(place, CloseReason::Protocol(error));
             }
+            if stream.is_empty() {
+                return;
+            }
         }
     }
 
@@ -100,6 +103,9 @@ impl Worker {
             side.grabs = side.grabs.saturating_sub(1);
             side.grabbed = self.links.now;
             side.slow = false;
+            if side.grabs > 0 {
+                self.mind_grabs();
+            }
         }
         Ok(())
     }
@@ -143,7 +149,7 @@ impl Worker {
         let function = self.plain(function);
         let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
         if self.running < self.concurrency {
-            self.begin(assignment);
+            self.hand_over(assignment);
         } else {
             self.waiting.push_back(assignment);
         }

@@ -71,6 +71,8 @@ impl Worker {
                 self.tallies.push(ServerCounters::default());
             }
         }
+        // With a second one there is patience to be had with the first.
+        self.own = self.own_deadline();
         if self.stop == Stop::No && !self.functions.is_empty() {
             self.links.dial(place);
         }
