@@ -11,6 +11,7 @@ use crate::runtimes::std::io;
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
+use crate::time::earlier;
 use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
@@ -270,6 +271,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
+    /// Whoever sleeps because the machine's next tick is too near to read before it reads on after it: nobody else does.
     pub(super) fn park<'a>(
         &'a self,
         waker: &Waker,
@@ -278,20 +280,23 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         may_read: bool,
         deadline: Option<Instant>,
     ) -> Guard<'a, M, S> {
-        match from {
-            None => core.strays.push(waker.clone()),
-            Some(conn) if may_read => {
-                core.link(conn).into_iter().for_each(|link| {
-                    link.quiet = false;
-                    link.callers.push(waker.clone());
-                });
+        let mut until = deadline;
+        let Core { links, strays, wait, .. } = &mut *core;
+        match from.map(|conn| find(links, conn)) {
+            None => strays.push(waker.clone()),
+            Some(Some(link)) if may_read => {
+                link.quiet = false;
+                link.callers.push(waker.clone());
+                if link.reading.is_some() {
+                    until = earlier(deadline, *wait);
+                }
             }
             Some(_) => {}
         }
         drop(core);
-        match deadline {
+        match until {
             None => thread::park(),
-            Some(deadline) => thread::park_timeout(self.clock.until(deadline)),
+            Some(until) => thread::park_timeout(self.clock.until(until)),
         }
         core = self.lock();
         let list = match from.map(|conn| core.link(conn)) {
