@@ -352,17 +352,35 @@ impl Incoming {
         scratch: &mut [u8],
         mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        if self.has_room() {
+            return self.read_straight(read);
+        }
+        let came = uninterrupted(|| read(scratch))?;
+        self.append(scratch.get(..came).unwrap_or_default());
+        Ok(came)
+    }
+
+    /// Whether the machine has made room for what it expects, so that it is to be read straight into it.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes.capacity() - self.bytes.len() >= STRAIGHT
+    }
+
+    /// What came another way.
+    pub(crate) fn append(&mut self, came: &[u8]) {
+        if came.len() > self.bytes.capacity() - self.bytes.len() {
+            self.bytes.reserve(came.len().max(KEPT));
+            self.room = self.room.max(came.len());
+        }
+        self.bytes.extend_from_slice(came);
+    }
+
+    /// Reads once by `read` into the room that there is.
+    pub(crate) fn read_straight(
+        &mut self,
+        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let held = self.bytes.len();
         let room = self.bytes.capacity() - held;
-        if room < STRAIGHT {
-            let came = uninterrupted(|| read(scratch))?;
-            if came > room {
-                self.bytes.reserve(came.max(KEPT));
-                self.room = self.room.max(came);
-            }
-            self.bytes.extend_from_slice(scratch.get(..came).unwrap_or_default());
-            return Ok(came);
-        }
         self.room = self.room.max(room);
         let step = room.min(self.step);
         self.bytes.resize(held + step, 0);

@@ -428,6 +428,22 @@ fn a_time_out_is_told_in_time_while_the_caller_reads() {
 }
 
 #[test]
+fn a_caller_who_has_something_due_at_once_reads_on_after_it() {
+    let server = server();
+    let _worker = worker(server.address(), 1);
+    let probes = |config: &mut client::Config| config.connecting.probe_after = Some(Duration::from_millis(20));
+    let client = Client::builder().server(server.address()).timeout(PATIENCE).configure(probes).build().expect("a client");
+    // One after another, so that some jobs are waited for in the last millisecond before each probe.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(300) {
+        let submitted = Instant::now();
+        assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait().expect("an answer"), "x");
+        let took = submitted.elapsed();
+        assert!(took < PATIENCE / 2, "{took:?}");
+    }
+}
+
+#[test]
 fn big_payloads_cross_without_deadlock() {
     let server = server();
     let worker = worker(server.address(), 2);

@@ -5,12 +5,13 @@ use core::sync::atomic::Ordering;
 use core::task::Waker;
 
 use super::super::stream::Stream;
-use super::state::{Core, Reading, find, is_timeout};
+use super::state::{Core, Role, find, is_timeout};
 use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, Shared, Sink};
-use crate::runtimes::std::io;
+use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
+use crate::time::earlier;
 use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
@@ -84,6 +85,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Does all that the machine wants done.
     pub(super) fn settle<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         self.poll(&mut core);
+        self.follow_up(core)
+    }
+
+    /// Does what is to be done outside the lock once the machine has been polled.
+    #[inline]
+    pub(super) fn follow_up<'a>(self: &'a Arc<Self>, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         self.notify(self.flush(self.wake(core)))
     }
 
@@ -150,112 +157,99 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
-            let Core { machine, batch, .. } = &mut *core;
-            let mut batch = core::mem::take(batch);
-            machine.outgoing(conn).share(CHUNKS, &mut batch);
-            if batch.is_empty() {
-                core.batch = batch;
-                return self.all_written(core, conn);
-            }
-            drop(core);
-            let result = write_batch(socket, &batch);
-            batch.clear();
-            core = self.lock();
-            core.batch = batch;
-            if result.is_err() {
-                // Nothing of what was in hand has left.
-                core.machine.outgoing(conn).advance(0);
-            }
+            let mut batch = core.batch.take().unwrap_or_default();
+            core.machine.outgoing(conn).share(CHUNKS, &mut batch);
+            let result = if batch.is_empty() {
+                Ok(0)
+            } else {
+                drop(core);
+                let result = write_batch(socket, &batch);
+                core = self.lock();
+                result
+            };
+            core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
+            let mut outgoing = machine.outgoing(conn);
+            // Of what was in hand nothing has left where that failed.
+            outgoing.advance(result.as_ref().map_or(0, |taken| *taken));
+            let all_written = outgoing.is_empty();
             let Some(link) = find(links, conn) else { return core };
             match result {
-                Ok(taken) => {
-                    let ended = link.ended.take();
-                    let mut outgoing = machine.outgoing(conn);
-                    outgoing.advance(taken);
-                    let all_written = outgoing.is_empty();
-                    if let Some(reason) = ended {
-                        return self.ended_after_writing(core, conn, reason);
+                Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
+                Ok(_) if machine.has_output() => self.poll(&mut core),
+                Ok(_) if all_written => {
+                    link.writing = false;
+                    if core.ending {
+                        self.ended.notify_all();
                     }
-                    if machine.has_output() {
-                        self.poll(&mut core);
-                    } else if all_written {
-                        return self.all_written(core, conn);
-                    }
+                    return core;
                 }
+                Ok(_) => {}
                 Err(error) if is_timeout(&error) && patient => {}
-                Err(error) => {
-                    let socket = Arc::clone(socket);
-                    let go_on = move |shared: &Arc<Self>| shared.go_on(conn, &socket);
-                    if is_timeout(&error) && self.spawn("gearwheel-write", go_on).is_ok() {
-                        return core;
-                    }
-                    return match core.link(conn).and_then(|link| link.ended.take()) {
-                        Some(reason) => self.ended_after_writing(core, conn, reason),
-                        None => {
-                            core.break_off(conn, close_reason(&error));
-                            core
-                        }
-                    };
-                }
+                Err(error) => return self.write_failed(core, conn, socket, &error),
             }
         }
     }
 
-    /// Gives the role of the writer back.
-    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
-        let Some(link) = core.link(conn) else { return core };
-        link.writing = false;
-        if let Some(reason) = link.ended.take() {
-            return self.ended_after_writing(core, conn, reason);
+    /// A writer is blocked, or there is nothing to be written any more.
+    #[cold]
+    fn write_failed<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a, M, S>,
+        conn: ConnId,
+        socket: &Arc<Stream>,
+        error: &io::Error,
+    ) -> Guard<'a, M, S> {
+        let socket = Arc::clone(socket);
+        let go_on = move |shared: &Arc<Self>| shared.go_on(conn, &socket);
+        if is_timeout(error) && self.spawn("gearwheel-write", go_on).is_ok() {
+            return core;
         }
-        if core.ending {
-            self.ended.notify_all();
+        if core.link(conn).is_some_and(|link| link.ended.is_some()) {
+            return self.ended_after_writing(core, conn);
         }
+        core.break_off(conn, close_reason(error));
         core
     }
 
     /// The reader has found the end of a connection while it was being written.
-    fn ended_after_writing<'a>(
-        self: &'a Arc<Self>,
-        mut core: Guard<'a, M, S>,
-        conn: ConnId,
-        reason: CloseReason,
-    ) -> Guard<'a, M, S> {
-        core.link(conn).into_iter().for_each(|link| link.writing = false);
-        core.end(conn, reason, self.clock.now());
+    #[cold]
+    fn ended_after_writing<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
+        if let Some(link) = core.link(conn) {
+            link.writing = false;
+            if let Some(reason) = link.ended.take() {
+                core.end(conn, reason, self.clock.now());
+            }
+        }
         self.poll(&mut core);
         core
     }
 
-    /// Reads once with the role of the reader, which is given back. A caller has a limit to his `patience`; false when it
-    /// has come to its end: sleeping is for the connection's thread. The last value returned is the time.
+    /// Reads once for whoever has the `role`, and does what the machine wants done, but for what [`follow_up`](Self::follow_up)
+    /// does. A caller has a limit to his `patience`; false when it has come to its end: sleeping is for the connection's
+    /// thread. `time` is that of the end of the read.
     pub(super) fn read<'a>(
         self: &'a Arc<Self>,
-        conn: ConnId,
-        socket: &Stream,
-        mut reading: Reading,
+        core: Guard<'a, M, S>,
+        role: &mut Role,
         patience: Option<u64>,
-    ) -> (Guard<'a, M, S>, bool, Moment) {
+        time: &mut Moment,
+    ) -> (Guard<'a, M, S>, bool) {
+        drop(core);
         self.give_way();
-        let result = reading.read(socket, patience);
-        let mut core = self.lock();
-        let mut time = self.clock.moment();
-        let now = time.now();
+        let (mut core, result) = role.read(patience, || self.lock());
+        *time = self.clock.moment();
+        let (conn, now) = (role.conn, time.now());
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, true, time) };
+        let Some(link) = find(links, conn) else { return (core, true) };
         let mut awake = true;
         match result {
+            Ok(1..) => {
+                machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);
+                link.incoming.settle();
+            }
             Ok(0) => core.end(conn, CloseReason::Ended, now),
-            Ok(_) => {
-                machine.handle(Input::Data(conn, &mut reading.incoming.bytes), now);
-                reading.incoming.settle();
-                link.reading = Some(reading);
-            }
-            Err(error) if is_timeout(&error) => {
-                link.reading = Some(reading);
-                awake = false;
-            }
+            Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
         if core.wait.is_some_and(|at| at <= now) {
@@ -263,13 +257,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             core.machine.handle(Input::Tick, now);
         }
         self.poll(&mut core);
-        if patience.is_none() || !awake {
-            core.pass_on(conn, !awake);
-        }
-        (self.notify(self.flush(self.wake(core))), awake, time)
+        (core, awake)
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
+    /// Whoever sleeps because the machine's next tick is too near to read before it reads on after it: nobody else does.
     pub(super) fn park<'a>(
         &'a self,
         waker: &Waker,
@@ -278,20 +270,23 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         may_read: bool,
         deadline: Option<Instant>,
     ) -> Guard<'a, M, S> {
-        match from {
-            None => core.strays.push(waker.clone()),
-            Some(conn) if may_read => {
-                core.link(conn).into_iter().for_each(|link| {
-                    link.quiet = false;
-                    link.callers.push(waker.clone());
-                });
+        let mut until = deadline;
+        let Core { links, strays, wait, .. } = &mut *core;
+        match from.map(|conn| find(links, conn)) {
+            None => strays.push(waker.clone()),
+            Some(Some(link)) if may_read => {
+                link.quiet = false;
+                link.callers.push(waker.clone());
+                if !link.reading {
+                    until = earlier(deadline, *wait);
+                }
             }
             Some(_) => {}
         }
-        drop(core);
-        match deadline {
+        drop(self.wake(core));
+        match until {
             None => thread::park(),
-            Some(deadline) => thread::park_timeout(self.clock.until(deadline)),
+            Some(until) => thread::park_timeout(self.clock.until(until)),
         }
         core = self.lock();
         let list = match from.map(|conn| core.link(conn)) {
@@ -305,7 +300,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
 fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
     match batch.as_slice() {
-        Some(bytes) => uninterrupted(|| socket.write(bytes)),
+        Some(bytes) => match uninterrupted(|| socket.write(bytes))? {
+            0 => Err(ErrorKind::WriteZero.into()),
+            taken => Ok(taken),
+        },
         None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
     }
 }

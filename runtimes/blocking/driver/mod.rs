@@ -26,7 +26,7 @@ use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
-use self::state::Core;
+use self::state::{Core, Role};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
@@ -34,7 +34,7 @@ use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
 use crate::time::earlier;
-use crate::{Address, Batch, ConnId, Input, Instant, Machine};
+use crate::{Address, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -120,7 +120,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
-            batch: Batch::default(),
+            batch: None,
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
@@ -208,7 +208,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     ) -> Option<T> {
         let shared = &self.0;
         let mut core = shared.lock();
-        let (mut from, mut may_read, mut parks) = (None, true, false);
+        let (mut from, mut role) = (None, None::<Role>);
+        let (mut may_read, mut parks) = (true, false);
         let mut time = shared.clock.moment();
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
@@ -236,24 +237,34 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break None;
             }
+            if let Some(role) = role.take_if(|role| from != Some(role.conn)) {
+                core.give_back(role, false);
+                core = shared.wake(core);
+                continue;
+            }
             if parking {
+                role.take().into_iter().for_each(|role| core.give_back(role, false));
                 core = shared.park(waker, core, from, may_read, deadline);
                 time = shared.clock.moment();
                 continue;
             }
-            let patience = patience(earlier(deadline, core.wait), now).filter(|_| may_read);
-            if let (Some(conn), Some(patience)) = (from, patience)
-                && let Some((socket, reading)) = core.take_role(conn)
+            if may_read
+                && let Some(conn) = from
+                && let Some(patience) = patience(earlier(deadline, core.wait), now)
+                && let Some(reader) = core.take_role(conn, &mut role)
             {
-                drop(core);
-                (core, may_read, time) = shared.read(conn, &socket, reading, Some(patience));
+                (core, may_read) = shared.read(core, reader, Some(patience), &mut time);
+                role.take_if(|_| !may_read).into_iter().for_each(|role| core.give_back(role, true));
+                core = shared.follow_up(core);
                 continue;
             }
             // Another look, which leaves the waker, and then to sleep.
             parks = true;
         };
-        if let Some(conn) = from {
-            core.pass_on(conn, false);
+        match (role, from) {
+            (Some(role), _) => core.give_back(role, false),
+            (None, Some(conn)) => core.pass_on(conn, false),
+            (None, None) => {}
         }
         if core.machine.has_output() {
             shared.poll(&mut core);

@@ -1,10 +1,12 @@
 //! What the mutex of a driver holds: the machine, its connections, and what is owed to whom.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cell::RefCell;
+use core::ops::DerefMut;
 use core::task::Waker;
 use core::time::Duration;
 
@@ -14,7 +16,7 @@ use crate::runtimes::handles::Listener;
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::std::thread_local;
-use crate::runtimes::{Incoming, SCRATCH, write_out};
+use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
 pub(super) struct Core<M: Machine, S> {
@@ -26,7 +28,7 @@ pub(super) struct Core<M: Machine, S> {
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
     /// Spare room for a writer.
-    pub(super) batch: Batch,
+    pub(super) batch: Option<Box<Batch>>,
     pub(super) wakers: Vec<Waker>,
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,
@@ -58,8 +60,12 @@ pub(super) struct Link {
     /// It has ended while somebody wrote, who will say so.
     pub(super) ended: Option<CloseReason>,
     pub(super) writing: bool,
-    /// The reading role: absent while somebody reads.
-    pub(super) reading: Option<Reading>,
+    /// Somebody has the role of the reader.
+    pub(super) reading: bool,
+    /// What has come; elsewhere while it is read into.
+    pub(super) incoming: Incoming,
+    /// The socket's read timeout, in milliseconds; 0 for none.
+    patience: u64,
     /// Callers who wait for this connection and could read it.
     pub(super) callers: Vec<Waker>,
     /// No caller has read or waited since the thread looked last.
@@ -67,11 +73,13 @@ pub(super) struct Link {
     pub(super) rouse: Arc<Condvar>,
 }
 
-#[derive(Default)]
-pub(super) struct Reading {
-    pub(super) incoming: Incoming,
-    /// The socket's read timeout, in milliseconds; 0 for none.
-    pub(super) patience: u64,
+/// The role of the reader of a connection. Whoever has it keeps it from read to read, and gives it back.
+pub(super) struct Role {
+    pub(super) conn: ConnId,
+    socket: Arc<Stream>,
+    patience: u64,
+    /// What the next read goes into, where the machine has made room there.
+    straight: Option<Incoming>,
 }
 
 thread_local! {
@@ -88,26 +96,41 @@ impl<M: Machine, S> Core<M, S> {
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
     }
 
-    pub(super) fn take_role(&mut self, conn: ConnId) -> Option<(Arc<Stream>, Reading)> {
+    /// Makes ready for a read, which is for whoever has the `role`, or can have it now.
+    pub(super) fn take_role<'a>(&mut self, conn: ConnId, role: &'a mut Option<Role>) -> Option<&'a mut Role> {
         // Not even a broken connection, whose end would overtake what the machine does not want yet.
-        let wants_read = self.machine.wants_read(conn);
-        let link = self.link(conn).filter(|_| wants_read)?;
-        let socket = link.socket.clone()?;
-        link.quiet = false;
-        Some((socket, link.reading.take()?))
+        if !self.machine.wants_read(conn) {
+            return None;
+        }
+        let link = find(&mut self.links, conn)?;
+        if role.is_none() {
+            if link.reading {
+                return None;
+            }
+            let socket = link.socket.clone()?;
+            (link.reading, link.quiet) = (true, false);
+            *role = Some(Role { conn, socket, patience: link.patience, straight: None });
+        }
+        let role = role.as_mut()?;
+        if link.incoming.has_room() {
+            role.straight = Some(core::mem::take(&mut link.incoming));
+        }
+        Some(role)
     }
 
-    /// The role of the reader is free: the caller who waits alone takes it, else the connection's thread, when the callers
-    /// are many, have gone, or `sleep`.
+    /// Gives the role of the reader back, and passes it on.
+    pub(super) fn give_back(&mut self, role: Role, sleep: bool) {
+        if let Some(link) = find(&mut self.links, role.conn) {
+            (link.reading, link.patience) = (false, role.patience);
+            link.pass_on(sleep, &mut self.wakers);
+        }
+    }
+
+    /// Should the role of the reader be free: the caller who waits alone takes it, else the connection's thread, when the
+    /// callers are many, have gone, or `sleep`.
     pub(super) fn pass_on(&mut self, conn: ConnId, sleep: bool) {
-        let Some(link) = find(&mut self.links, conn).filter(|link| link.reading.is_some()) else { return };
-        match &link.callers[..] {
-            [only] => self.wakers.push(only.clone()),
-            [] if !sleep => {}
-            _ => {
-                link.quiet = true;
-                link.rouse.notify_one();
-            }
+        if let Some(link) = find(&mut self.links, conn).filter(|link| !link.reading) {
+            link.pass_on(sleep, &mut self.wakers);
         }
     }
 
@@ -123,7 +146,9 @@ impl<M: Machine, S> Core<M, S> {
                 broken: None,
                 ended: None,
                 writing: false,
-                reading: Some(Reading::default()),
+                reading: false,
+                incoming: Incoming::default(),
+                patience: 0,
                 callers: Vec::new(),
                 quiet: true,
                 rouse: Arc::default(),
@@ -135,10 +160,8 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn resume(&mut self, conn: ConnId, now: Instant) {
         let Some(link) = find(&mut self.links, conn) else { return };
         link.rouse.notify_one();
-        if let Some(reading) = &mut link.reading {
-            self.machine.handle(Input::Data(conn, &mut reading.incoming.bytes), now);
-            reading.incoming.settle();
-        }
+        self.machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);
+        link.incoming.settle();
         self.pass_on(conn, false);
     }
 
@@ -191,24 +214,66 @@ impl<M: Machine, S> Core<M, S> {
     }
 }
 
-impl Reading {
-    pub(super) fn read(&mut self, socket: &Stream, patience: Option<u64>) -> io::Result<usize> {
+impl Link {
+    fn pass_on(&mut self, sleep: bool, wakers: &mut Vec<Waker>) {
+        match &self.callers[..] {
+            [] if !sleep => {}
+            [only] => wakers.push(only.clone()),
+            _ => {
+                self.quiet = true;
+                self.rouse.notify_one();
+            }
+        }
+    }
+}
+
+impl Role {
+    /// Has the socket read for so many milliseconds at most.
+    #[inline]
+    fn wait_for(&mut self, patience: Option<u64>) -> io::Result<()> {
         let fits = match patience {
             None => self.patience == 0,
             Some(patience) => (patience.div_ceil(4)..=patience).contains(&self.patience),
         };
         if !fits {
-            socket.set_read_timeout(patience.map(Duration::from_millis))?;
+            self.socket.set_read_timeout(patience.map(Duration::from_millis))?;
             self.patience = patience.unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// Reads once, with nothing locked, then locks, by `lock`. With `patience` it waits for so many milliseconds at most.
+    pub(super) fn read<M: Machine, S, C: DerefMut<Target = Core<M, S>>>(
+        &mut self,
+        patience: Option<u64>,
+        lock: impl FnOnce() -> C,
+    ) -> (C, io::Result<usize>) {
+        if let Err(error) = self.wait_for(patience) {
+            return (lock(), Err(error));
+        }
+        let Self { conn, socket, straight, .. } = self;
+        if let Some(mut incoming) = straight.take() {
+            let result = incoming.read_straight(|into| socket.read(into));
+            let mut core = lock();
+            if let Some(link) = core.link(*conn) {
+                link.incoming = incoming;
+            }
+            return (core, result);
         }
         SCRATCHES.with_borrow_mut(|scratch| {
             if scratch.is_empty() {
                 *scratch = vec![0; SCRATCH];
             }
-            self.incoming.read(scratch, |into| socket.read(into))
+            let result = uninterrupted(|| socket.read(scratch));
+            let mut core = lock();
+            if let (Ok(came), Some(link)) = (&result, core.link(*conn)) {
+                link.incoming.append(scratch.get(..*came).unwrap_or_default());
+            }
+            (core, result)
         })
     }
 }
+
 pub(super) fn find(links: &mut [Option<Link>], conn: ConnId) -> Option<&mut Link> {
     links.get_mut(conn.index())?.as_mut().filter(|link| link.id == conn)
 }

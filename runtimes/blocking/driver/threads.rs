@@ -121,19 +121,22 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn serve(self: &Arc<Self>, conn: ConnId) {
         let _counted = self.counted();
         let mut core = self.lock();
+        let mut time = self.clock.moment();
         loop {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
             let rouse = Arc::clone(&link.rouse);
-            if !wants_read && link.reading.is_some() {
+            if !wants_read && !link.reading {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
             let own = link.callers.len() > 1 || link.callers.is_empty() && link.quiet;
-            if own && let Some((socket, reading)) = core.take_role(conn) {
+            let mut role = None;
+            if own && let Some(reader) = core.take_role(conn, &mut role) {
                 core.link(conn).into_iter().for_each(|link| link.quiet = true);
-                drop(core);
-                core = self.read(conn, &socket, reading, None).0;
+                core = self.read(core, reader, None, &mut time).0;
+                role.into_iter().for_each(|role| core.give_back(role, false));
+                core = self.follow_up(core);
                 continue;
             }
             core.link(conn).into_iter().for_each(|link| link.quiet = true);
