@@ -20,7 +20,7 @@ use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
 use crate::worker::{self, Counters, JobServer, Latencies};
-use crate::{Address, Instant, Rejected, ServerId};
+use crate::{Address, Instant, Reason, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
@@ -154,27 +154,29 @@ impl Worker {
     }
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
-        let driver = &self.0.driver;
-        let (mut task, mut other) = (None, None);
-        driver.wait(deadline, |worker, desk, waker, _| {
-            if let Some(waker) = waker {
-                desk.wakers.push(waker.clone());
-            } else if !desk.wakers.is_empty() {
-                with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
-            }
-            match desk.take() {
-                Some((assignment, next)) => {
-                    other = next;
-                    task = Some(Task::new(assignment, driver.clone(), worker.now()));
-                    Look::Found(())
-                }
-                None if desk.closed => Look::Found(()),
-                None if !worker.has_several_servers() => Look::Missing(Source::Sole),
-                None => Look::Missing(Source::Any),
-            }
-        })?;
-        other.into_iter().for_each(Waker::wake);
-        Some(task)
+        let mut hand = Hand::default();
+        self.0.driver.wait(deadline, |worker, desk, waker, _| self.look(&mut hand, worker, desk, waker))?;
+        hand.wake_other();
+        Some(hand.task)
+    }
+
+    /// Looks for a job on the desk, for an empty hand.
+    fn look(&self, hand: &mut Hand, worker: &Machine, desk: &mut Desk, waker: Option<&Waker>) -> Look<()> {
+        if let Some(waker) = waker {
+            desk.wakers.push(waker.clone());
+        } else if !desk.wakers.is_empty() {
+            with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
+        }
+        if let Some(assignment) = desk.take_one() {
+            hand.cancelled = desk.is_gone(assignment.task);
+            hand.other = desk.waker_for_next();
+            hand.task = Some(Task::new(assignment, self.0.driver.clone(), worker.now()));
+            return Look::Found(());
+        }
+        if desk.closed {
+            return Look::Found(());
+        }
+        Look::Missing(if worker.has_several_servers() { Source::Any } else { Source::Sole })
     }
 
     /// Runs the handlers until the worker is drained or closed: on this thread, and on as many more as its concurrency asks
@@ -190,20 +192,63 @@ impl Worker {
     }
 
     fn run_one(&self) {
-        while let Some(mut task) = self.next() {
-            if task.is_cancelled() {
-                continue;
-            }
-            let Some(handler) = self.0.handlers.get(task.function()) else {
-                task.answer(Err("this worker has no handler for the function".into()));
+        let mut hand = Hand::default();
+        self.take_next(&mut hand);
+        while let Some(task) = &mut hand.task {
+            let Some(handler) = self.0.handlers.get(task.function()).filter(|_| !hand.cancelled) else {
+                self.leave_unhandled(&mut hand);
                 continue;
             };
             match panic::catch_unwind(AssertUnwindSafe(|| task.within(|task| handler(task)))) {
+                Ok(Ok(result)) => self.complete_and_take_next(&mut hand, result),
+                ended => self.end_badly(&mut hand, ended),
+            }
+        }
+    }
+
+    fn take_next(&self, hand: &mut Hand) {
+        self.0.driver.wait(None, |worker, desk, waker, _| self.look(hand, worker, desk, waker));
+        hand.wake_other();
+    }
+
+    /// Sends the result of the job in hand, and waits for another: both with the worker locked once.
+    fn complete_and_take_next(&self, hand: &mut Hand, result: Bytes) {
+        let Some((id, since)) = hand.task.as_mut().map(Task::end_elsewhere) else { return };
+        hand.task = None;
+        let may_wait = Cell::new(false);
+        self.0.driver.call_and_wait(
+            |worker, desk, now| {
+                if let Err(Rejected { reason: Reason::Invalid(_), .. }) = worker.complete(id, result, now) {
+                    // Too large to be sent.
+                    let _ = worker.fail(id, now);
+                }
+                may_wait.set(desk.ended(id, since, now));
+            },
+            |desk| may_wait.get() && desk.has_tasks(),
+            |worker, desk, waker, _| self.look(hand, worker, desk, waker),
+        );
+        hand.wake_other();
+    }
+
+    /// A job that was taken away before anybody began it, or that nobody here can run.
+    #[cold]
+    fn leave_unhandled(&self, hand: &mut Hand) {
+        if let Some(task) = hand.task.take().filter(|_| !hand.cancelled) {
+            task.answer(Err("this worker has no handler for the function".into()));
+        }
+        self.take_next(hand);
+    }
+
+    #[cold]
+    fn end_badly(&self, hand: &mut Hand, ended: thread::Result<Result<Bytes, HandlerError>>) {
+        if let Some(task) = hand.task.take() {
+            match ended {
                 Ok(result) => task.answer(result),
                 Err(_) if self.0.panics_fail => drop(task.fail()),
                 Err(panic) => drop(task.exception(Bytes::copy_from_slice(panic_text(&*panic).as_bytes()))),
             }
         }
+        self.take_next(hand);
     }
 
     /// Runs it on threads of its own, as many as its concurrency.
@@ -318,6 +363,22 @@ impl Worker {
     #[must_use]
     pub fn latencies(&self) -> Latencies {
         self.0.driver.call(|worker, _, _| worker.latencies().clone())
+    }
+}
+
+/// What a thread has taken from the desk.
+#[derive(Default)]
+struct Hand {
+    task: Option<Task>,
+    /// It was no longer this worker's when it was taken.
+    cancelled: bool,
+    /// Who is to be woken for the job behind it.
+    other: Option<Waker>,
+}
+
+impl Hand {
+    fn wake_other(&mut self) {
+        self.other.take().into_iter().for_each(Waker::wake);
     }
 }
 

@@ -71,10 +71,35 @@ impl Desk {
     }
 
     /// The next job to run, and whom to wake for the one after it.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
     pub(crate) fn take(&mut self) -> Option<(Assignment, Option<Waker>)> {
         let assignment = self.tasks.pop_front()?;
-        let next = if self.tasks.is_empty() { None } else { self.wakers.pop() };
-        Some((assignment, next))
+        Some((assignment, self.waker_for_next()))
+    }
+
+    /// The next job to run.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn take_one(&mut self) -> Option<Assignment> {
+        self.tasks.pop_front()
+    }
+
+    /// Whom to wake for the job that waits behind one that was taken.
+    pub(crate) fn waker_for_next(&mut self) -> Option<Waker> {
+        if self.tasks.is_empty() { None } else { self.wakers.pop() }
+    }
+
+    /// Whether a job in hand is no longer this worker's.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn is_gone(&self, task: TaskId) -> bool {
+        self.gone.iter().any(|(gone, _)| *gone == task)
+    }
+
+    /// A job has been answered that was taken so long ago. Says whether its result may wait for those of the next.
+    pub(crate) fn ended(&mut self, task: TaskId, since: Instant, now: Instant) -> bool {
+        if !self.gone.is_empty() {
+            self.gone.retain(|(gone, _)| *gone != task);
+        }
+        now.saturating_since(since) < QUICK
     }
 
     /// Puts an event of the worker where it belongs, and tells whom to wake. One that belongs to no one job comes back.
@@ -124,6 +149,13 @@ impl Task {
     /// Calls what handles it, so that what that says to `tracing` belongs to the job.
     pub(crate) fn within<T>(&mut self, handle: impl FnOnce(&mut Self) -> T) -> T {
         self.assignment.span.clone().within(|| handle(self))
+    }
+
+    /// It is answered by other means than its own: which it is, and since when it has been in hand.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn end_elsewhere(&mut self) -> (TaskId, Instant) {
+        self.answered = true;
+        (self.assignment.task, self.since)
     }
 
     /// Its function.
@@ -263,8 +295,7 @@ impl Task {
         let (id, since) = (self.assignment.task, self.since);
         self.port.act(&mut |worker, desk, now| {
             result = act(worker, id, now);
-            desk.gone.retain(|(task, _)| *task != id);
-            now.saturating_since(since) < QUICK
+            desk.ended(id, since, now)
         });
         // A result that cannot be sent leaves the job in hand.
         self.answered = !matches!(&result, Err(Rejected { reason: Reason::Invalid(_), .. }));

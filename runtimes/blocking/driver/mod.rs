@@ -166,10 +166,36 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
         lazy: impl FnOnce(&S) -> bool,
     ) -> T {
+        let mut time = self.0.clock.moment();
+        let (core, result) = self.act(act, lazy, &mut time);
+        drop(self.0.notify(core));
+        result
+    }
+
+    /// [`call_lazily`](Self::call_lazily) and [`wait`](Self::wait) in one, for a caller who does one after the other all the
+    /// time.
+    pub(crate) fn call_and_wait<T>(
+        &self,
+        act: impl FnOnce(&mut M, &mut S, Instant),
+        lazy: impl FnOnce(&S) -> bool,
+        look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
+    ) -> Option<T> {
+        let mut time = self.0.clock.moment();
+        let (core, ()) = self.act(act, lazy, &mut time);
+        self.wait_on(core, time, None, look)
+    }
+
+    #[inline]
+    fn act<T>(
+        &self,
+        act: impl FnOnce(&mut M, &mut S, Instant) -> T,
+        lazy: impl FnOnce(&S) -> bool,
+        time: &mut Moment,
+    ) -> (Guard<'_, M, S>, T) {
         let shared = &self.0;
         let mut core = shared.lock();
         let Core { machine, sink, .. } = &mut *core;
-        let now = shared.clock.now();
+        let now = time.now();
         let result = act(machine, sink, now);
         shared.poll(&mut core);
         core = shared.wake(core);
@@ -180,8 +206,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             core.flush_at = at;
             shared.set_alarm(&mut core, at);
         }
-        drop(shared.notify(core));
-        result
+        (core, result)
     }
 
     /// Looks at what there is.
@@ -197,20 +222,30 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         deadline: Option<Instant>,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
-        PARKED.with(|waker| self.wait_as(waker, deadline, look))
+        self.wait_on(self.0.lock(), self.0.clock.moment(), deadline, look)
     }
 
-    fn wait_as<T>(
+    fn wait_on<T>(
         &self,
+        core: Guard<'_, M, S>,
+        time: Moment,
+        deadline: Option<Instant>,
+        look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
+    ) -> Option<T> {
+        PARKED.with(|waker| self.wait_as(core, time, waker, deadline, look))
+    }
+
+    fn wait_as<'a, T>(
+        &'a self,
+        mut core: Guard<'a, M, S>,
+        mut time: Moment,
         waker: &Waker,
         deadline: Option<Instant>,
         mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
-        let mut core = shared.lock();
         let (mut from, mut role) = (None, None::<Role>);
         let (mut may_read, mut parks) = (true, false);
-        let mut time = shared.clock.moment();
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
             from = match look(machine, sink, parks.then_some(waker), &mut time) {
