@@ -5,12 +5,11 @@
 
 use alloc::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::error::ProtocolError;
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::{Magic, Packet, PacketType, split};
+use crate::wire::{Magic, PacketType};
 
 #[derive(Debug)]
 pub(crate) struct Connection<R> {
@@ -21,14 +20,6 @@ pub(crate) struct Connection<R> {
 impl<R> Connection<R> {
     pub(crate) fn new() -> Self {
         Self { out: Outbox::default(), replies: VecDeque::new() }
-    }
-
-    /// The next packet of `stream`. Its magic is not compared: rustygeard sends pushed packets with the request's.
-    pub(crate) fn receive(&self, stream: &mut BytesMut, max_packet: usize) -> Result<Option<Packet>, ProtocolError> {
-        match split(stream, max_packet)? {
-            Some(frame) => Ok(Some(Packet::decode(frame.kind, frame.body)?)),
-            None => Ok(None),
-        }
     }
 
     /// Queues a packet that has no reply. Says whether the driver must be told to write.

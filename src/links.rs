@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Packet, PacketType};
+use crate::wire::{Frame, Packet, PacketType, split};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -211,15 +211,29 @@ impl<R, E: Told> Links<R, E> {
 
     /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
     pub(crate) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Packet>, ProtocolError> {
+        match self.receive_frame(conn, stream)? {
+            Some(frame) => Ok(Some(Packet::decode(frame.kind, frame.body)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Like [`receive`](Self::receive), for a machine that knows which packets come most. Its magic is not compared:
+    /// rustygeard sends pushed packets with the request's.
+    #[inline]
+    pub(crate) fn receive_frame(
+        &mut self,
+        conn: ConnId,
+        stream: &mut BytesMut,
+    ) -> Result<Option<Frame>, ProtocolError> {
         if !self.may_receive(conn) || stream.is_empty() {
             return Ok(None);
         }
         let Some(link) = self.list.get_mut(conn.index()) else { return Ok(None) };
         let before = stream.len();
-        let packet = link.connection.receive(stream, self.limits.max_packet)?;
+        let frame = split(stream, self.limits.max_packet)?;
         link.received(before - stream.len(), stream.len());
-        packet.iter().for_each(|packet| trace::packet_received(&link.span, packet.kind()));
-        Ok(packet)
+        frame.iter().for_each(|frame| trace::packet_received(&link.span, frame.kind));
+        Ok(frame)
     }
 
     /// The attempt to connect succeeded; false when none was under way.

@@ -7,14 +7,15 @@ use crate::error::ProtocolError;
 use crate::job::{Handle, ServerError};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace;
-use crate::wire::{Packet, PacketType};
+use crate::wire::table::JobAssignUniq;
+use crate::wire::{Frame, Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
         let place = conn.index();
         loop {
-            let result = match self.links.receive(conn, stream) {
-                Ok(Some(packet)) => self.packet(place, packet),
+            let result = match self.links.receive_frame(conn, stream) {
+                Ok(Some(frame)) => self.packet(place, frame),
                 Ok(None) => return,
                 Err(error) => Err(error),
             };
@@ -28,17 +29,29 @@ impl Worker {
         }
     }
 
-    fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+    fn packet(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
+        // The two that come for each job are known without a look at all types.
+        match frame.kind {
+            PacketType::JOB_ASSIGN_UNIQ => self.assigned_uniq(place, JobAssignUniq::decode(frame.body)?),
+            PacketType::NOOP => Ok(self.woken(place)),
+            kind => self.other_packet(place, Packet::decode(kind, frame.body)?),
+        }
+    }
+
+    fn assigned_uniq(&mut self, place: usize, packet: JobAssignUniq) -> Result<(), ProtocolError> {
+        let (handle, function) = self.known(PacketType::JOB_ASSIGN_UNIQ, packet.handle(), packet.function())?;
+        let unique = packet.share(packet.unique());
+        self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
+    }
+
+    #[inline(never)]
+    fn other_packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
+            Packet::JobAssignUniq(packet) => self.assigned_uniq(place, packet),
             Packet::JobAssign(packet) => {
                 let (handle, function) = self.known(PacketType::JOB_ASSIGN, packet.handle(), packet.function())?;
                 let payload = packet.into_payload();
                 self.assigned(place, PacketType::JOB_ASSIGN, handle, function, Bytes::new(), None, payload)
-            }
-            Packet::JobAssignUniq(packet) => {
-                let (handle, function) = self.known(PacketType::JOB_ASSIGN_UNIQ, packet.handle(), packet.function())?;
-                let unique = packet.share(packet.unique());
-                self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
             }
             Packet::JobAssignAll(packet) => {
                 let (handle, function) = self.known(PacketType::JOB_ASSIGN_ALL, packet.handle(), packet.function())?;
@@ -54,12 +67,7 @@ impl Worker {
                 self.leave_if_done();
                 Ok(())
             }
-            Packet::Noop(_) => {
-                if self.sides.get(place).is_some_and(|side| matches!(side.mood, Mood::Asleep { .. })) {
-                    self.woken(place);
-                }
-                Ok(())
-            }
+            Packet::Noop(_) => Ok(self.woken(place)),
             Packet::EchoRes(_) => {
                 let wanted = |reply: &Reply| matches!(reply, Reply::Probe | Reply::Farewell);
                 if let Reply::Farewell = self.reply(place, PacketType::ECHO_RES, wanted)? {

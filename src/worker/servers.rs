@@ -51,7 +51,7 @@ impl Worker {
 
     #[cfg(feature = "blocking")]
     pub(crate) fn has_several_servers(&self) -> bool {
-        self.links.iter().filter(|link| link.removal != Removal::Done).nth(1).is_some()
+        self.links.len() > 1 && self.links.iter().filter(|link| link.removal != Removal::Done).nth(1).is_some()
     }
 
     /// Takes up one more job server.
