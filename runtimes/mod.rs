@@ -152,8 +152,14 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
+    #[inline]
     pub(crate) fn now(&mut self) -> Instant {
         *self.read.get_or_insert_with(|| self.clock.now())
+    }
+
+    /// Time has passed: the clock is to be read anew.
+    pub(crate) const fn pass(&mut self) {
+        self.read = None;
     }
 }
 
@@ -287,6 +293,7 @@ impl Visitor {
 }
 
 /// Calls `io` again as long as a signal interrupts it.
+#[inline(always)]
 pub(crate) fn uninterrupted<T>(mut io: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match io() {
@@ -375,10 +382,7 @@ impl Incoming {
     }
 
     /// Reads once by `read` into the room that there is.
-    pub(crate) fn read_straight(
-        &mut self,
-        mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
-    ) -> io::Result<usize> {
+    pub(crate) fn read_straight(&mut self, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<usize> {
         let held = self.bytes.len();
         let room = self.bytes.capacity() - held;
         self.room = self.room.max(room);

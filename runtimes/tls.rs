@@ -52,6 +52,11 @@ impl<M: Driven> Driven for Secured<M> {
         self.layer_has_output() || (**self).has_output()
     }
 
+    #[cfg(feature = "blocking")]
+    fn rests_until(&mut self) -> Option<Option<Instant>> {
+        if self.is_plain() { (**self).rests_until() } else { None }
+    }
+
     fn is_last(event: &Self::Event) -> bool {
         M::is_last(event)
     }

@@ -321,7 +321,12 @@ impl<R, E: Told> Links<R, E> {
                 return Output::Resume(conn);
             }
         }
-        Output::Wait(self.waits.flatten())
+        Output::Wait(self.waits())
+    }
+
+    /// Until when the machine waits, once [`settle`](Self::settle) has been called where it must be.
+    pub(crate) fn waits(&self) -> Option<Instant> {
+        self.waits.flatten()
     }
 
     /// Whether there is an output but for `Wait`.

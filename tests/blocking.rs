@@ -432,7 +432,8 @@ fn a_caller_who_has_something_due_at_once_reads_on_after_it() {
     let server = server();
     let _worker = worker(server.address(), 1);
     let probes = |config: &mut client::Config| config.connecting.probe_after = Some(Duration::from_millis(20));
-    let client = Client::builder().server(server.address()).timeout(PATIENCE).configure(probes).build().expect("a client");
+    let client =
+        Client::builder().server(server.address()).timeout(PATIENCE).configure(probes).build().expect("a client");
     // One after another, so that some jobs are waited for in the last millisecond before each probe.
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(300) {

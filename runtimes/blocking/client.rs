@@ -303,8 +303,9 @@ impl Pending {
             return None;
         }
         let (job, mailbox) = (self.job, self.mailbox);
-        let (_, event) = self.shared.wait(deadline, |client, post, waker, time| {
-            look(client, post, waker, job, mailbox, |client, post| post.next(mailbox, client, time))
+        let event = self.shared.wait(deadline, |client, post, waker, time| match post.next(mailbox, client, time) {
+            Some((_, event)) => Look::Found(event),
+            None => missing(client, post, waker, job, mailbox),
         })?;
         if matches!(event, JobEvent::Done(_)) {
             self.leave(false);
@@ -318,15 +319,15 @@ impl Pending {
             return None;
         }
         let mut told = false;
-        let (_, outcome) = self.shared.wait(deadline, |client, post, waker, time| {
+        let outcome = self.shared.wait(deadline, |client, post, waker, time| {
             if !core::mem::replace(&mut told, true) {
                 post.want_end(mailbox, job, client, time);
             }
-            let found = look(client, post, waker, job, mailbox, |client, post| post.next_end(mailbox, client, time));
-            if matches!(found, Look::Found(_)) {
+            if let Some((_, outcome)) = post.next_end(mailbox, client, time) {
                 post.close(mailbox);
+                return Look::Found(outcome);
             }
-            found
+            missing(client, post, waker, job, mailbox)
         })?;
         self.ended = true;
         Some(outcome)
@@ -344,17 +345,8 @@ impl Pending {
     }
 }
 
-fn look<T>(
-    client: &mut Machine,
-    post: &mut Post,
-    waker: Option<&Waker>,
-    job: JobId,
-    mailbox: Mailbox,
-    next: impl FnOnce(&mut Machine, &mut Post) -> Option<T>,
-) -> Look<T> {
-    if let Some(found) = next(client, post) {
-        return Look::Found(found);
-    }
+/// Nothing has come of a job.
+fn missing<T>(client: &Machine, post: &mut Post, waker: Option<&Waker>, job: JobId, mailbox: Mailbox) -> Look<T> {
     waker.into_iter().for_each(|waker| post.register(mailbox, waker));
     Look::Missing(Source::Conn(client.conn_of(job)))
 }

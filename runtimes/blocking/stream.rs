@@ -79,6 +79,7 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         match &self.0 {
             Wire::Tcp(stream) => (&mut &*stream).read(into),
@@ -88,6 +89,7 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match &self.0 {
             Wire::Tcp(stream) => (&mut &*stream).write(bytes),

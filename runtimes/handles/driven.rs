@@ -21,6 +21,12 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
     /// after a write.
     fn has_output(&self) -> bool;
 
+    /// Until when to wait, where a machine can tell that without a poll; not where it [has output](Self::has_output).
+    #[cfg(feature = "blocking")]
+    fn rests_until(&mut self) -> Option<Option<Instant>> {
+        None
+    }
+
     /// Whether nothing comes after this event.
     fn is_last(event: &Self::Event) -> bool;
 
@@ -47,6 +53,11 @@ impl Driven for client::Client {
 
     fn has_output(&self) -> bool {
         Self::has_output(self)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn rests_until(&mut self) -> Option<Option<Instant>> {
+        Some(Self::rests_until(self))
     }
 
     fn is_last(event: &client::Event) -> bool {

@@ -237,7 +237,9 @@ impl Post {
             && !contents.ends_only
         {
             contents.ends_only = true;
-            contents.retain(|event| matches!(event, JobEvent::Done(_)));
+            if !contents.mail.is_empty() {
+                contents.retain(|event| matches!(event, JobEvent::Done(_)));
+            }
             client.want_end(job, time.now());
         }
     }
@@ -271,9 +273,14 @@ impl Post {
     }
 
     fn find_end(&mut self, mailbox: Mailbox, client: &mut Client, time: &mut Moment) -> Option<(JobId, Outcome)> {
+        let contents = self.contents(mailbox)?;
         loop {
-            if let (job, JobEvent::Done(outcome)) = self.next(mailbox, client, time)? {
-                return Some((job, outcome));
+            let (job, event) = contents.mail.pop_front()?;
+            contents.first += 1;
+            match event {
+                JobEvent::Done(outcome) => return Some((job, outcome)),
+                JobEvent::Data(payload) | JobEvent::Warning(payload) => client.release(job, payload.len(), time.now()),
+                JobEvent::Created { .. } | JobEvent::Progress { .. } => {}
             }
         }
     }
@@ -312,11 +319,15 @@ impl Post {
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
         let (job, event) = match event {
+            // The most frequent by far: apart, so that the compiler sees what need not be asked of it.
+            Event::Done { job, outcome } => {
+                self.put(job, JobEvent::Done(outcome), wake);
+                return None;
+            }
             Event::Created { job, handle, server } => (job, JobEvent::Created { handle, server }),
             Event::Data { job, payload } => (job, JobEvent::Data(payload)),
             Event::Warning { job, payload } => (job, JobEvent::Warning(payload)),
             Event::Progress { job, numerator, denominator } => (job, JobEvent::Progress { numerator, denominator }),
-            Event::Done { job, outcome } => (job, JobEvent::Done(outcome)),
             Event::Status { request, result } => {
                 self.reply(request, Answer::Status(result), wake);
                 return None;
@@ -331,6 +342,7 @@ impl Post {
         None
     }
 
+    #[inline(always)]
     fn put(&mut self, job: JobId, event: JobEvent, wake: &mut Vec<Waker>) {
         let Some(place) = self.jobs.get_mut(job.index()) else { return };
         let Some(Addressee { mailbox, status, .. }) = place.as_mut().filter(|known| known.job == job) else { return };
@@ -342,7 +354,7 @@ impl Post {
                 self.free.push(mailbox);
             }
         } else if contents.put(job, event, status) {
-            wake.extend(contents.waker.take());
+            contents.waker.take().into_iter().for_each(|waker| wake.push(waker));
         }
         if ends {
             *place = None;
@@ -367,6 +379,7 @@ impl Post {
 
 impl Contents {
     /// Says whether there is something new to be taken.
+    #[inline(always)]
     fn put(&mut self, job: JobId, mut event: JobEvent, status: &mut Option<u64>) -> bool {
         if self.ends_only && !matches!(event, JobEvent::Done(_)) {
             return false;
@@ -388,6 +401,7 @@ impl Contents {
     }
 
     /// Lets an event that is put behind the others keep alive no more than it may.
+    #[inline(always)]
     fn share(&mut self, event: &mut JobEvent) {
         let Some(payload) = event.payload_mut() else { return };
         if self.mail.is_empty() {

@@ -245,6 +245,15 @@ impl Client {
         self.links.has_output()
     }
 
+    /// What [`poll`](Machine::poll) has where that is a `Wait`.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn rests_until(&mut self) -> Option<Instant> {
+        if self.links.is_unsettled() {
+            self.settle();
+        }
+        self.links.waits()
+    }
+
     /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
     /// clock has been set.
     pub fn set_unix_time(&mut self, since_1970: Duration, now: Instant) {

@@ -134,6 +134,12 @@ impl<M> Secured<M> {
     pub(crate) fn layer_has_output(&self) -> bool {
         self.layer.as_ref().is_some_and(|layer| !(layer.said.is_empty() && layer.noticed.is_empty()))
     }
+
+    /// Whether nothing is encrypted, so that this machine is the one inside.
+    #[cfg(feature = "blocking")]
+    pub(crate) const fn is_plain(&self) -> bool {
+        self.layer.is_none()
+    }
 }
 
 impl<M> Deref for Secured<M> {
@@ -159,78 +165,38 @@ impl<M: fmt::Debug> fmt::Debug for Secured<M> {
     }
 }
 
+/// Where nothing is encrypted each call goes straight on to the machine inside, and what the layer does is kept out of its way.
 impl<M: Machine> Machine for Secured<M> {
     type Event = M::Event;
 
+    #[inline]
     fn handle(&mut self, input: Input<'_>, now: Instant) {
-        let Self { machine, layer: Some(layer) } = self else { return self.machine.handle(input, now) };
-        layer.now = layer.now.max(now);
-        // The machine is to know what has been taken before it judges.
-        layer.look_at_noticed(machine);
-        match input {
-            Input::Connected(conn) => layer.connected(conn, machine),
-            Input::Data(conn, stream) => layer.data(conn, stream, machine),
-            Input::Closed(conn, reason) => layer.closed(conn, reason, machine),
-            Input::Tick => {
-                layer.tick();
-                machine.handle(Input::Tick, now);
-            }
+        match &mut self.layer {
+            None => self.machine.handle(input, now),
+            Some(layer) => layer.handle(input, now, &mut self.machine),
         }
     }
 
+    #[inline]
     fn poll(&mut self) -> Output<M::Event> {
-        let Self { machine, layer: Some(layer) } = self else { return self.machine.poll() };
-        layer.parting = None;
-        loop {
-            layer.look_at_noticed(machine);
-            match layer.said.pop_front() {
-                Some(Said::Transmit(conn)) if layer.session(conn).is_some() => return Output::Transmit(conn),
-                Some(Said::End(conn, reason)) if layer.knows(conn) => {
-                    layer.leave(conn, machine);
-                    machine.handle(Input::Closed(conn, reason), layer.now);
-                    return Output::Disconnect(conn);
-                }
-                Some(_) => continue,
-                None => {}
-            }
-            match machine.poll() {
-                Output::Connect { conn, server, within } => match layer.dial(conn, server.host(), within) {
-                    Ok(()) => return Output::Connect { conn, server, within },
-                    Err(reason) => machine.handle(Input::Closed(conn, reason), layer.now),
-                },
-                Output::Transmit(conn) => {
-                    if layer.transmits(conn) {
-                        return Output::Transmit(conn);
-                    }
-                }
-                Output::Disconnect(conn) => {
-                    layer.leave(conn, machine);
-                    return Output::Disconnect(conn);
-                }
-                Output::Wait(at) => {
-                    return Output::Wait(earlier(at, layer.deadlines.first().map(|(at, _)| *at)));
-                }
-                output => return output,
-            }
+        match &mut self.layer {
+            None => self.machine.poll(),
+            Some(layer) => layer.poll(&mut self.machine),
         }
     }
 
+    #[inline]
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
-        let Self { machine, layer: Some(layer) } = self else { return self.machine.outgoing(conn) };
-        if !layer.knows(conn) && layer.parting.as_ref().is_none_or(|session| session.conn != conn) {
-            return machine.outgoing(conn);
-        }
-        layer.encrypt(conn, machine);
-        let Layer { places, parting, .. } = &mut **layer;
-        match places.get_mut(conn.index()) {
-            Some(Place::Up(session)) if session.conn == conn => Outgoing::new(Some(&mut session.out)),
-            _ => Outgoing::new(parting.as_mut().filter(|session| session.conn == conn).map(|session| &mut session.out)),
+        match &mut self.layer {
+            None => self.machine.outgoing(conn),
+            Some(layer) => layer.outgoing(conn, &mut self.machine),
         }
     }
 
+    #[inline]
     fn wants_read(&self, conn: ConnId) -> bool {
-        match self.layer.as_ref().and_then(|layer| layer.session(conn)) {
-            Some(session) if !session.is_open() => true,
+        match &self.layer {
+            Some(layer) if layer.shakes_hands(conn) => true,
             _ => self.machine.wants_read(conn),
         }
     }
@@ -271,6 +237,78 @@ impl Layer {
             gathered: Vec::new(),
             now: Instant::EPOCH,
         }
+    }
+
+    #[inline(never)]
+    fn handle<M: Machine>(&mut self, input: Input<'_>, now: Instant, machine: &mut M) {
+        self.now = self.now.max(now);
+        // The machine is to know what has been taken before it judges.
+        self.look_at_noticed(machine);
+        match input {
+            Input::Connected(conn) => self.connected(conn, machine),
+            Input::Data(conn, stream) => self.data(conn, stream, machine),
+            Input::Closed(conn, reason) => self.closed(conn, reason, machine),
+            Input::Tick => {
+                self.tick();
+                machine.handle(Input::Tick, now);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn poll<M: Machine>(&mut self, machine: &mut M) -> Output<M::Event> {
+        self.parting = None;
+        loop {
+            self.look_at_noticed(machine);
+            match self.said.pop_front() {
+                Some(Said::Transmit(conn)) if self.session(conn).is_some() => return Output::Transmit(conn),
+                Some(Said::End(conn, reason)) if self.knows(conn) => {
+                    self.leave(conn, machine);
+                    machine.handle(Input::Closed(conn, reason), self.now);
+                    return Output::Disconnect(conn);
+                }
+                Some(_) => continue,
+                None => {}
+            }
+            match machine.poll() {
+                Output::Connect { conn, server, within } => match self.dial(conn, server.host(), within) {
+                    Ok(()) => return Output::Connect { conn, server, within },
+                    Err(reason) => machine.handle(Input::Closed(conn, reason), self.now),
+                },
+                Output::Transmit(conn) => {
+                    if self.transmits(conn) {
+                        return Output::Transmit(conn);
+                    }
+                }
+                Output::Disconnect(conn) => {
+                    self.leave(conn, machine);
+                    return Output::Disconnect(conn);
+                }
+                Output::Wait(at) => {
+                    return Output::Wait(earlier(at, self.deadlines.first().map(|(at, _)| *at)));
+                }
+                output => return output,
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn outgoing<'a, M: Machine>(&'a mut self, conn: ConnId, machine: &'a mut M) -> Outgoing<'a> {
+        if !self.knows(conn) && self.parting.as_ref().is_none_or(|session| session.conn != conn) {
+            return machine.outgoing(conn);
+        }
+        self.encrypt(conn, machine);
+        let Self { places, parting, .. } = self;
+        match places.get_mut(conn.index()) {
+            Some(Place::Up(session)) if session.conn == conn => Outgoing::new(Some(&mut session.out)),
+            _ => Outgoing::new(parting.as_mut().filter(|session| session.conn == conn).map(|session| &mut session.out)),
+        }
+    }
+
+    /// Whether nothing of the machine inside can come on this connection yet.
+    #[inline(never)]
+    fn shakes_hands(&self, conn: ConnId) -> bool {
+        self.session(conn).is_some_and(|session| !session.is_open())
     }
 
     fn session(&self, conn: ConnId) -> Option<&Session> {

@@ -3,16 +3,36 @@
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use core::task::Waker;
+use core::time::Duration;
 
 use super::super::stream::Stream;
 use super::state::{Core, Role, find, is_timeout};
-use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, Shared, Sink};
+use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, READ_PATIENCE, Shared, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
 use crate::time::earlier;
-use crate::{Batch, CloseReason, ConnId, Input, Instant, Output};
+use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Output};
+
+/// What a caller who has read is to do.
+pub(super) enum Turn {
+    /// Look whether it is what he waits for.
+    Look,
+    /// Sleep, as he may not read now.
+    Sleep,
+    /// Leave the reading to the connection's thread from now on.
+    Leave,
+}
+
+/// What a read has brought.
+enum Came {
+    /// Nothing for anybody.
+    Nothing,
+    Something,
+    /// No byte.
+    TimeOut,
+}
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn lock(&self) -> Guard<'_, M, S> {
@@ -38,24 +58,25 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
-    /// Does what the machine wants done but for writing.
-    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
+    /// Does what the machine wants done but for writing. Says whether that was anything but to wait, as far as is known.
+    #[inline(always)]
+    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) -> bool {
+        if !core.machine.has_output()
+            && let Some(at) = core.machine.rests_until()
+        {
+            core.wait = at;
+            self.set_alarm(core, at);
+            return false;
+        }
+        self.poll_all(core);
+        true
+    }
+
+    #[inline(never)]
+    fn poll_all(self: &Arc<Self>, core: &mut Core<M, S>) {
         loop {
             match core.machine.poll() {
-                Output::Connect { conn, server, within } => {
-                    core.admit(conn, None);
-                    let dial = move |shared: &Arc<Self>| shared.dial(conn, &server, within);
-                    if let Err(error) = self.spawn("gearwheel-conn", dial) {
-                        core.end(conn, close_reason(&error), self.clock.now());
-                    }
-                }
                 Output::Transmit(conn) => core.due.push(conn),
-                Output::Resume(conn) => core.resume(conn, self.clock.now()),
-                Output::Disconnect(conn) => {
-                    core.say_goodbye(conn);
-                    core.remove(conn);
-                    self.ended.notify_all();
-                }
                 Output::Event(event) => {
                     // The next who knocks wakes the listener's thread.
                     core.shut |= M::shuts_doors(&event);
@@ -70,11 +91,27 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     core.wait = at;
                     return self.set_alarm(core, at);
                 }
+                Output::Connect { conn, server, within } => self.begin_to_dial(core, conn, server, within),
+                Output::Resume(conn) => core.resume(conn, self.clock.now()),
+                Output::Disconnect(conn) => {
+                    core.disconnect(conn);
+                    self.ended.notify_all();
+                }
             }
         }
     }
 
+    #[cold]
+    fn begin_to_dial(self: &Arc<Self>, core: &mut Core<M, S>, conn: ConnId, server: Address, within: Duration) {
+        core.admit(conn, None);
+        let dial = move |shared: &Arc<Self>| shared.dial(conn, &server, within);
+        if let Err(error) = self.spawn("gearwheel-conn", dial) {
+            core.end(conn, close_reason(&error), self.clock.now());
+        }
+    }
+
     /// The clock's thread must be awake at this time.
+    #[inline]
     pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Option<Instant>) {
         if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
             core.alarm = at;
@@ -149,6 +186,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Writes a connection until nothing is left, then gives the role of its writer back, unless a thread takes it over.
+    #[inline(always)]
     pub(super) fn write<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
@@ -176,7 +214,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let Some(link) = find(links, conn) else { return core };
             match result {
                 Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
-                Ok(_) if machine.has_output() => self.poll(&mut core),
+                Ok(_) if machine.has_output() => _ = self.poll(&mut core),
                 Ok(_) if all_written => {
                     link.writing = false;
                     if core.ending {
@@ -225,39 +263,93 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         core
     }
 
-    /// Reads once for whoever has the `role`, and does what the machine wants done, but for what [`follow_up`](Self::follow_up)
-    /// does. A caller has a limit to his `patience`; false when it has come to its end: sleeping is for the connection's
-    /// thread. `time` is that of the end of the read.
-    pub(super) fn read<'a>(
+    /// Reads a connection for a caller, until something comes or it is for others to read.
+    pub(super) fn read_for_caller<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a, M, S>,
+        conn: ConnId,
+        deadline: Option<Instant>,
+        time: &mut Moment,
+    ) -> (Guard<'a, M, S>, Turn) {
+        let mut role = None;
+        let turn = loop {
+            let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
+            let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
+            let came;
+            (core, came) = self.read(core, reader, Some(patience), time);
+            match came {
+                Came::Nothing => {}
+                Came::Something => break Turn::Look,
+                Came::TimeOut => break Turn::Leave,
+            }
+        };
+        let Some(role) = role else { return (core, turn) };
+        core.give_back(role);
+        if matches!(turn, Turn::Leave) {
+            core.pass_on(conn, true);
+            return (self.follow_up(core), turn);
+        }
+        // Time has passed: whoever is to sleep has to look first.
+        (self.follow_up(core), Turn::Look)
+    }
+
+    /// Reads a connection once for its thread.
+    pub(super) fn read_for_thread<'a>(
+        self: &'a Arc<Self>,
+        mut core: Guard<'a, M, S>,
+        conn: ConnId,
+    ) -> (Guard<'a, M, S>, bool) {
+        let mut role = None;
+        let Some(reader) = core.take_role(conn, &mut role) else { return (core, false) };
+        core.link(conn).into_iter().for_each(|link| link.quiet = true);
+        core = self.read(core, reader, None, &mut self.clock.moment()).0;
+        role.into_iter().for_each(|role| core.give_back(role));
+        core.pass_on(conn, false);
+        (self.follow_up(core), true)
+    }
+
+    /// Reads once by the role of the reader, and does what the machine wants done, but for what
+    /// [`follow_up`](Self::follow_up) does. `time` is that of the end of the read.
+    #[inline(always)]
+    fn read<'a>(
         self: &'a Arc<Self>,
         core: Guard<'a, M, S>,
         role: &mut Role,
         patience: Option<u64>,
         time: &mut Moment,
-    ) -> (Guard<'a, M, S>, bool) {
+    ) -> (Guard<'a, M, S>, Came) {
         drop(core);
         self.give_way();
         let (mut core, result) = role.read(patience, || self.lock());
-        *time = self.clock.moment();
+        time.pass();
         let (conn, now) = (role.conn, time.now());
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, true) };
-        let mut awake = true;
+        let Some(link) = find(links, conn) else { return (core, Came::Something) };
+        let mut timed_out = false;
         match result {
             Ok(1..) => {
                 machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);
                 link.incoming.settle();
             }
             Ok(0) => core.end(conn, CloseReason::Ended, now),
-            Err(error) if is_timeout(&error) => awake = false,
+            Err(error) if is_timeout(&error) => timed_out = true,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
         if core.wait.is_some_and(|at| at <= now) {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }
-        self.poll(&mut core);
-        (core, awake)
+        let active = self.poll(&mut core);
+        (
+            core,
+            if timed_out {
+                Came::TimeOut
+            } else if active {
+                Came::Something
+            } else {
+                Came::Nothing
+            },
+        )
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
@@ -298,6 +390,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 }
 
+#[inline]
 fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
     match batch.as_slice() {
         Some(bytes) => match uninterrupted(|| socket.write(bytes))? {
@@ -306,4 +399,10 @@ fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
         },
         None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
     }
+}
+
+/// The powers of two are few, so that the socket is seldom told a new one.
+fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
+    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now) / 1_000_000);
+    left.min(READ_PATIENCE).checked_ilog2().map(|bits| 1 << bits)
 }

@@ -26,7 +26,8 @@ use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
-use self::state::{Core, Role};
+use self::flow::Turn;
+use self::state::Core;
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
@@ -120,6 +121,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
+            scratches: Vec::new(),
             batch: None,
             wakers: Vec::new(),
             strays: Vec::new(),
@@ -225,81 +227,61 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         self.wait_on(self.0.lock(), self.0.clock.moment(), deadline, look)
     }
 
-    fn wait_on<T>(
-        &self,
-        core: Guard<'_, M, S>,
-        time: Moment,
-        deadline: Option<Instant>,
-        look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
-    ) -> Option<T> {
-        PARKED.with(|waker| self.wait_as(core, time, waker, deadline, look))
-    }
-
-    fn wait_as<'a, T>(
+    #[inline]
+    fn wait_on<'a, T>(
         &'a self,
         mut core: Guard<'a, M, S>,
         mut time: Moment,
-        waker: &Waker,
         deadline: Option<Instant>,
         mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
-        let (mut from, mut role) = (None, None::<Role>);
-        let (mut may_read, mut parks) = (true, false);
+        let (mut from, mut may_read, mut parks) = (None, true, None::<Waker>);
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
-            from = match look(machine, sink, parks.then_some(waker), &mut time) {
+            from = match look(machine, sink, parks.as_ref(), &mut time) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
                 Look::Missing(Source::Sole) => core.sole(),
                 Look::Missing(Source::Any) => None,
             };
-            let parking = core::mem::take(&mut parks);
+            let parking = parks.take();
             if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
                 core = shared.flush(core);
-                time = shared.clock.moment();
+                time.pass();
                 continue;
             }
             let now = time.now();
             if core.wait.is_some_and(|at| at <= now) {
                 core.machine.handle(Input::Tick, now);
                 core = shared.settle(core);
-                time = shared.clock.moment();
+                time.pass();
                 continue;
             }
             if deadline.is_some_and(|deadline| deadline <= now) {
                 break None;
             }
-            if let Some(role) = role.take_if(|role| from != Some(role.conn)) {
-                core.give_back(role, false);
-                core = shared.wake(core);
+            if let Some(waker) = parking {
+                core = shared.park(&waker, core, from, may_read, deadline);
+                time.pass();
                 continue;
             }
-            if parking {
-                role.take().into_iter().for_each(|role| core.give_back(role, false));
-                core = shared.park(waker, core, from, may_read, deadline);
-                time = shared.clock.moment();
-                continue;
-            }
-            if may_read
-                && let Some(conn) = from
-                && let Some(patience) = patience(earlier(deadline, core.wait), now)
-                && let Some(reader) = core.take_role(conn, &mut role)
-            {
-                (core, may_read) = shared.read(core, reader, Some(patience), &mut time);
-                role.take_if(|_| !may_read).into_iter().for_each(|role| core.give_back(role, true));
-                core = shared.follow_up(core);
-                continue;
+            if let (true, Some(conn)) = (may_read, from) {
+                let turn;
+                (core, turn) = shared.read_for_caller(core, conn, deadline, &mut time);
+                match turn {
+                    Turn::Look => continue,
+                    Turn::Leave => may_read = false,
+                    Turn::Sleep => {}
+                }
             }
             // Another look, which leaves the waker, and then to sleep.
-            parks = true;
+            parks = Some(with_own_waker(Waker::clone));
         };
-        match (role, from) {
-            (Some(role), _) => core.give_back(role, false),
-            (None, Some(conn)) => core.pass_on(conn, false),
-            (None, None) => {}
+        if let Some(conn) = from {
+            core.pass_on(conn, false);
         }
         if core.machine.has_output() {
             shared.poll(&mut core);
@@ -379,10 +361,4 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
 /// Lends the waker that [`Driver::wait`] gives to this thread.
 pub(crate) fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
     PARKED.with(look)
-}
-
-/// The powers of two are few, so that the socket is seldom told a new one.
-fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now) / 1_000_000);
-    left.min(READ_PATIENCE).checked_ilog2().map(|bits| 1 << bits)
 }

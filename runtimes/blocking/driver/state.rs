@@ -5,7 +5,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cell::RefCell;
 use core::ops::DerefMut;
 use core::task::Waker;
 use core::time::Duration;
@@ -15,9 +14,11 @@ use super::doors::Bell;
 use crate::runtimes::handles::Listener;
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
-use crate::runtimes::std::thread_local;
 use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
+
+/// So many readers' scratches are kept for others.
+const SPARE: usize = 4;
 
 pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
@@ -27,6 +28,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
+    /// Spare room for readers, at most [`SPARE`] times.
+    pub(super) scratches: Vec<Box<[u8]>>,
     /// Spare room for a writer.
     pub(super) batch: Option<Box<Batch>>,
     pub(super) wakers: Vec<Waker>,
@@ -78,12 +81,9 @@ pub(super) struct Role {
     pub(super) conn: ConnId,
     socket: Arc<Stream>,
     patience: u64,
-    /// What the next read goes into, where the machine has made room there.
+    scratch: Box<[u8]>,
+    /// What the next read goes into instead, where the machine has made room there.
     straight: Option<Incoming>,
-}
-
-thread_local! {
-    static SCRATCHES: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl<M: Machine, S> Core<M, S> {
@@ -97,6 +97,7 @@ impl<M: Machine, S> Core<M, S> {
     }
 
     /// Makes ready for a read, which is for whoever has the `role`, or can have it now.
+    #[inline(always)]
     pub(super) fn take_role<'a>(&mut self, conn: ConnId, role: &'a mut Option<Role>) -> Option<&'a mut Role> {
         // Not even a broken connection, whose end would overtake what the machine does not want yet.
         if !self.machine.wants_read(conn) {
@@ -109,7 +110,8 @@ impl<M: Machine, S> Core<M, S> {
             }
             let socket = link.socket.clone()?;
             (link.reading, link.quiet) = (true, false);
-            *role = Some(Role { conn, socket, patience: link.patience, straight: None });
+            let scratch = self.scratches.pop().unwrap_or_else(|| vec![0; SCRATCH].into());
+            *role = Some(Role { conn, socket, patience: link.patience, scratch, straight: None });
         }
         let role = role.as_mut()?;
         if link.incoming.has_room() {
@@ -118,19 +120,29 @@ impl<M: Machine, S> Core<M, S> {
         Some(role)
     }
 
-    /// Gives the role of the reader back, and passes it on.
-    pub(super) fn give_back(&mut self, role: Role, sleep: bool) {
-        if let Some(link) = find(&mut self.links, role.conn) {
+    /// Gives the role of the reader back.
+    #[inline]
+    pub(super) fn give_back(&mut self, role: Role) {
+        if let Some(link) = self.link(role.conn) {
             (link.reading, link.patience) = (false, role.patience);
-            link.pass_on(sleep, &mut self.wakers);
+        }
+        if self.scratches.len() < SPARE {
+            self.scratches.push(role.scratch);
         }
     }
 
     /// Should the role of the reader be free: the caller who waits alone takes it, else the connection's thread, when the
     /// callers are many, have gone, or `sleep`.
+    #[inline]
     pub(super) fn pass_on(&mut self, conn: ConnId, sleep: bool) {
-        if let Some(link) = find(&mut self.links, conn).filter(|link| !link.reading) {
-            link.pass_on(sleep, &mut self.wakers);
+        let Some(link) = find(&mut self.links, conn).filter(|link| !link.reading) else { return };
+        match &link.callers[..] {
+            [] if !sleep => {}
+            [only] => self.wakers.push(only.clone()),
+            _ => {
+                link.quiet = true;
+                link.rouse.notify_one();
+            }
         }
     }
 
@@ -156,7 +168,15 @@ impl<M: Machine, S> Core<M, S> {
         }
     }
 
+    /// The machine has done with a connection.
+    #[cold]
+    pub(super) fn disconnect(&mut self, conn: ConnId) {
+        self.say_goodbye(conn);
+        self.remove(conn);
+    }
+
     /// Reading goes on with what was left of the last time.
+    #[cold]
     pub(super) fn resume(&mut self, conn: ConnId, now: Instant) {
         let Some(link) = find(&mut self.links, conn) else { return };
         link.rouse.notify_one();
@@ -176,6 +196,7 @@ impl<M: Machine, S> Core<M, S> {
     }
 
     /// The connection has ended, or was not made.
+    #[cold]
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
         let Some(link) = self.link(conn) else { return };
         let reason = link.broken.take().unwrap_or(reason);
@@ -191,7 +212,7 @@ impl<M: Machine, S> Core<M, S> {
 
     /// TLS has a last word. Everything before it has been taken, so that nobody is writing, and the socket has room for some
     /// bytes: this does not block, and hardly so where it has none.
-    pub(super) fn say_goodbye(&mut self, conn: ConnId) {
+    fn say_goodbye(&mut self, conn: ConnId) {
         let Self { machine, links, .. } = self;
         let outgoing = machine.outgoing(conn);
         if !outgoing.is_empty()
@@ -214,19 +235,6 @@ impl<M: Machine, S> Core<M, S> {
     }
 }
 
-impl Link {
-    fn pass_on(&mut self, sleep: bool, wakers: &mut Vec<Waker>) {
-        match &self.callers[..] {
-            [] if !sleep => {}
-            [only] => wakers.push(only.clone()),
-            _ => {
-                self.quiet = true;
-                self.rouse.notify_one();
-            }
-        }
-    }
-}
-
 impl Role {
     /// Has the socket read for so many milliseconds at most.
     #[inline]
@@ -243,37 +251,38 @@ impl Role {
     }
 
     /// Reads once, with nothing locked, then locks, by `lock`. With `patience` it waits for so many milliseconds at most.
+    #[inline(always)]
     pub(super) fn read<M: Machine, S, C: DerefMut<Target = Core<M, S>>>(
         &mut self,
         patience: Option<u64>,
-        lock: impl FnOnce() -> C,
+        lock: impl Fn() -> C,
     ) -> (C, io::Result<usize>) {
         if let Err(error) = self.wait_for(patience) {
             return (lock(), Err(error));
         }
-        let Self { conn, socket, straight, .. } = self;
-        if let Some(mut incoming) = straight.take() {
-            let result = incoming.read_straight(|into| socket.read(into));
-            let mut core = lock();
-            if let Some(link) = core.link(*conn) {
-                link.incoming = incoming;
+        let Self { conn, socket, scratch, straight, .. } = self;
+        let (result, mut core);
+        match straight.take() {
+            Some(mut incoming) => {
+                result = incoming.read_straight(|into| socket.read(into));
+                core = lock();
+                if let Some(link) = core.link(*conn) {
+                    link.incoming = incoming;
+                }
             }
-            return (core, result);
+            None => {
+                result = uninterrupted(|| socket.read(scratch));
+                core = lock();
+                if let (Ok(came), Some(link)) = (&result, core.link(*conn)) {
+                    link.incoming.append(scratch.get(..*came).unwrap_or_default());
+                }
+            }
         }
-        SCRATCHES.with_borrow_mut(|scratch| {
-            if scratch.is_empty() {
-                *scratch = vec![0; SCRATCH];
-            }
-            let result = uninterrupted(|| socket.read(scratch));
-            let mut core = lock();
-            if let (Ok(came), Some(link)) = (&result, core.link(*conn)) {
-                link.incoming.append(scratch.get(..*came).unwrap_or_default());
-            }
-            (core, result)
-        })
+        (core, result)
     }
 }
 
+#[inline]
 pub(super) fn find(links: &mut [Option<Link>], conn: ConnId) -> Option<&mut Link> {
     links.get_mut(conn.index())?.as_mut().filter(|link| link.id == conn)
 }

@@ -121,7 +121,6 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn serve(self: &Arc<Self>, conn: ConnId) {
         let _counted = self.counted();
         let mut core = self.lock();
-        let mut time = self.clock.moment();
         loop {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
@@ -131,13 +130,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 continue;
             }
             let own = link.callers.len() > 1 || link.callers.is_empty() && link.quiet;
-            let mut role = None;
-            if own && let Some(reader) = core.take_role(conn, &mut role) {
-                core.link(conn).into_iter().for_each(|link| link.quiet = true);
-                core = self.read(core, reader, None, &mut time).0;
-                role.into_iter().for_each(|role| core.give_back(role, false));
-                core = self.follow_up(core);
-                continue;
+            if own {
+                let read;
+                (core, read) = self.read_for_thread(core, conn);
+                if read {
+                    continue;
+                }
             }
             core.link(conn).into_iter().for_each(|link| link.quiet = true);
             core = sleep(&rouse, core, NAP);
