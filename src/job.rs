@@ -315,6 +315,17 @@ pub struct Deadlines {
     pub idle: Option<Duration>,
 }
 
+impl Deadlines {
+    /// These, and for those that are `None` the ones of `defaults`.
+    pub(crate) fn or(&self, defaults: &Self) -> Self {
+        Self {
+            accept: self.accept.or(defaults.accept),
+            total: self.total.or(defaults.total),
+            idle: self.idle.or(defaults.idle),
+        }
+    }
+}
+
 /// When a lost job is submitted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
