@@ -526,6 +526,9 @@ impl Client {
                 stream.clear();
                 return self.break_off(place, &CloseReason::Protocol(error));
             }
+            if stream.is_empty() {
+                break;
+            }
         }
         // A server that failed may have answered, so that it gets more than the one job which tried it.
         if self.jobs.has_parked() {
