@@ -143,6 +143,7 @@ impl<R, E: Told> Links<R, E> {
         steady == Some(self.turns)
     }
 
+    #[inline(always)]
     pub(crate) fn event(&mut self, event: E) {
         event.tell();
         self.queue.push_back(Output::Event(event));

@@ -197,6 +197,7 @@ impl Client {
     }
 
     /// Whose end a packet for `handle` is.
+    #[inline(always)]
     fn ending(&mut self, place: usize, handle: &[u8]) -> Ending {
         match self.jobs.deal(place, handle_name(handle), &self.links.random) {
             Some((job, false)) if !self.jobs.are_haunted() => Ending::Of(job),
@@ -204,6 +205,7 @@ impl Client {
         }
     }
 
+    #[inline(always)]
     fn ended(&mut self, place: usize, ending: Ending, outcome: Outcome) {
         let (dealt, handle) = match ending {
             Ending::Of(job) => return self.finish(job, outcome),

@@ -91,7 +91,7 @@ fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
 /// Splits the first packet off `stream`. `None`: it is not all there yet, and room for more of it has been made.
 ///
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
-#[inline]
+#[inline(always)]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
     let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
     let [magic, kind, size] = fields(header);
