@@ -24,7 +24,12 @@ impl<R> Connection<R> {
 
     /// Queues a packet that has no reply. Says whether the driver must be told to write.
     #[must_use]
-    pub(crate) fn send(&mut self, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) -> bool {
+    pub(crate) fn send<const N: usize>(
+        &mut self,
+        kind: PacketType,
+        arguments: &[&[u8]; N],
+        payload: Option<&Bytes>,
+    ) -> bool {
         self.out.packet(Magic::Request, kind, arguments, payload)
     }
 
