@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Frame, Packet, PacketType, split};
+use crate::wire::{Frame, PacketType, split};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -220,16 +220,8 @@ impl<R, E: Told> Links<R, E> {
         }
     }
 
-    /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
-    pub(crate) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Packet>, ProtocolError> {
-        match self.receive_frame(conn, stream)? {
-            Some(frame) => Ok(Some(Packet::decode(frame.kind, frame.body)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// The same, for whoever looks into it himself. Its magic is not compared: rustygeard sends pushed packets with the
-    /// request's.
+    /// The next packet that came on `conn`, for its machine to look into. `None`: no whole one, or the machine must be polled
+    /// first. Its magic is not compared: rustygeard sends pushed packets with the request's.
     #[inline]
     pub(crate) fn receive_frame(
         &mut self,
@@ -330,7 +322,12 @@ impl<R, E: Told> Links<R, E> {
                 return Output::Resume(conn);
             }
         }
-        Output::Wait(self.waits.flatten())
+        Output::Wait(self.waits())
+    }
+
+    /// Until when the machine waits, once [`settle`](Self::settle) has been called where it must be.
+    pub(crate) fn waits(&self) -> Option<Instant> {
+        self.waits.flatten()
     }
 
     /// Whether there is an output but for `Wait`.
