@@ -363,19 +363,25 @@ impl<R, E: Told> Links<R, E> {
     ///
     /// What comes on a connection that stands only puts off what is due on it: the links are looked at again when the
     /// time has come that was found before, not after each packet.
+    #[inline]
     pub(crate) fn settle(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) {
         if self.stirred {
-            let settings = &self.settings;
-            let deadline = |(place, link): (usize, &Link<R>)| {
-                // As soon as no reply is due any more, a probe may be the next thing.
-                let probe = settings.probe_after.filter(|_| link.is_up()).map(|quiet| self.now + quiet);
-                earlier(link.deadline(settings, wanted(place)), probe)
-            };
-            self.next = self.list.iter().enumerate().map(deadline).fold(None, earlier);
-            // Without probes a quiet connection has nothing due, and shall wake nobody.
-            self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
+            self.find_next(wanted);
         }
         self.waits = Some(earlier(self.next, other));
+    }
+
+    #[cold]
+    fn find_next(&mut self, wanted: impl Fn(usize) -> bool) {
+        let settings = &self.settings;
+        let deadline = |(place, link): (usize, &Link<R>)| {
+            // As soon as no reply is due any more, a probe may be the next thing.
+            let probe = settings.probe_after.filter(|_| link.is_up()).map(|quiet| self.now + quiet);
+            earlier(link.deadline(settings, wanted(place)), probe)
+        };
+        self.next = self.list.iter().enumerate().map(deadline).fold(None, earlier);
+        // Without probes a quiet connection has nothing due, and shall wake nobody.
+        self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
     }
 
     pub(crate) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -161,7 +161,7 @@ impl Worker {
     }
 
     /// Looks for a job on the desk, for an empty hand.
-    #[inline]
+    #[inline(always)]
     fn look(&self, hand: &mut Hand, worker: &Machine, desk: &mut Desk, waker: Option<&Waker>) -> Look<()> {
         if let Some(waker) = waker {
             desk.wakers.push(waker.clone());

@@ -315,8 +315,8 @@ impl Worker {
         }
     }
 
-    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
-    #[inline(never)]
+    /// Finds until when to wait.
+    #[inline]
     pub(super) fn settle(&mut self) {
         let wanted = self.stop == Stop::No && !self.functions.is_empty();
         self.links.settle(self.own, |_| wanted);

@@ -10,6 +10,15 @@ use crate::trace;
 use crate::wire::table::JobAssignUniq;
 use crate::wire::{Frame, Packet, PacketType};
 
+/// What is in an assignment, its function by the name that was registered.
+struct Given {
+    handle: Handle,
+    function: Bytes,
+    unique: Bytes,
+    reducer: Option<Bytes>,
+    payload: Bytes,
+}
+
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
         let place = conn.index();
@@ -32,32 +41,32 @@ impl Worker {
     fn packet(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
         // The two that come for each job are known without a look at all types.
         match frame.kind {
-            PacketType::JOB_ASSIGN_UNIQ => self.assigned_uniq(place, JobAssignUniq::decode(frame.body)?),
+            PacketType::JOB_ASSIGN_UNIQ => {
+                let packet = JobAssignUniq::decode(frame.body)?;
+                let (handle, function) = self.known(frame.kind, packet.handle(), packet.function())?;
+                let unique = packet.share(packet.unique());
+                let given = Given { handle, function, unique, reducer: None, payload: packet.into_payload() };
+                self.assigned(place, frame.kind, given)
+            }
             PacketType::NOOP => Ok(self.woken(place)),
             kind => self.other_packet(place, Packet::decode(kind, frame.body)?),
         }
     }
 
-    fn assigned_uniq(&mut self, place: usize, packet: JobAssignUniq) -> Result<(), ProtocolError> {
-        let (handle, function) = self.known(PacketType::JOB_ASSIGN_UNIQ, packet.handle(), packet.function())?;
-        let unique = packet.share(packet.unique());
-        self.assigned(place, PacketType::JOB_ASSIGN_UNIQ, handle, function, unique, None, packet.into_payload())
-    }
-
     #[inline(never)]
     fn other_packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+        let kind = packet.kind();
         match packet {
-            Packet::JobAssignUniq(packet) => self.assigned_uniq(place, packet),
             Packet::JobAssign(packet) => {
-                let (handle, function) = self.known(PacketType::JOB_ASSIGN, packet.handle(), packet.function())?;
-                let payload = packet.into_payload();
-                self.assigned(place, PacketType::JOB_ASSIGN, handle, function, Bytes::new(), None, payload)
+                let (handle, function) = self.known(kind, packet.handle(), packet.function())?;
+                let (unique, payload) = (Bytes::new(), packet.into_payload());
+                self.assigned(place, kind, Given { handle, function, unique, reducer: None, payload })
             }
             Packet::JobAssignAll(packet) => {
-                let (handle, function) = self.known(PacketType::JOB_ASSIGN_ALL, packet.handle(), packet.function())?;
+                let (handle, function) = self.known(kind, packet.handle(), packet.function())?;
                 let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
                 let (reducer, payload) = (Some(reducer).filter(|reducer| !reducer.is_empty()), packet.into_payload());
-                self.assigned(place, PacketType::JOB_ASSIGN_ALL, handle, function, unique, reducer, payload)
+                self.assigned(place, kind, Given { handle, function, unique, reducer, payload })
             }
             Packet::NoJob(_) => {
                 self.grab_answered(place, PacketType::NO_JOB)?;
@@ -67,7 +76,6 @@ impl Worker {
                 self.leave_if_done();
                 Ok(())
             }
-            Packet::Noop(_) => Ok(self.woken(place)),
             Packet::EchoRes(_) => {
                 let wanted = |reply: &Reply| matches!(reply, Reply::Probe | Reply::Farewell);
                 if let Reply::Farewell = self.reply(place, PacketType::ECHO_RES, wanted)? {
@@ -118,17 +126,8 @@ impl Worker {
         Ok(())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the arguments of the widest of three packets")]
-    fn assigned(
-        &mut self,
-        place: usize,
-        kind: PacketType,
-        handle: Handle,
-        function: Bytes,
-        unique: Bytes,
-        reducer: Option<Bytes>,
-        payload: Bytes,
-    ) -> Result<(), ProtocolError> {
+    #[inline]
+    fn assigned(&mut self, place: usize, kind: PacketType, given: Given) -> Result<(), ProtocolError> {
         self.grab_answered(place, kind)?;
         let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
         let server = link.id;
@@ -141,6 +140,7 @@ impl Worker {
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         self.next_task = self.next_task.wrapping_add(1);
+        let Given { handle, function, unique, reducer, payload } = given;
         let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
         let task = Task {
             place,
