@@ -95,6 +95,7 @@ impl Worker {
 
     /// The names in an assignment. The function is as it was registered: nothing is copied. A job server that gives a job of
     /// another must not have it failed by this worker: it breaks the protocol, and others get the job.
+    #[inline(always)]
     fn known(&self, kind: PacketType, handle: &[u8], function: &[u8]) -> Result<(Handle, Bytes), ProtocolError> {
         let known = self.functions.get_key_value(function).map(|(function, _)| function.clone());
         let function = known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })?;
@@ -113,6 +114,7 @@ impl Worker {
         link.connection.take_reply(wanted, |reply| matches!(reply, Reply::SecondEnd)).ok_or(out_of_order)
     }
 
+    #[inline]
     fn grab_answered(&mut self, place: usize, kind: PacketType) -> Result<(), ProtocolError> {
         self.reply(place, kind, |reply| matches!(reply, Reply::Grab))?;
         if let Some(side) = self.sides.get_mut(place) {
@@ -126,7 +128,7 @@ impl Worker {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn assigned(&mut self, place: usize, kind: PacketType, given: Given) -> Result<(), ProtocolError> {
         self.grab_answered(place, kind)?;
         let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
