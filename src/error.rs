@@ -116,8 +116,7 @@ pub enum ConfigError {
 impl ConfigError {
     /// Checks a name that stands before another argument on the wire.
     pub(crate) fn check_name(what: &'static str, value: &[u8], limit: usize) -> Result<(), Self> {
-        // Names are short: cheaper than a search that is quick with long texts.
-        if value.iter().any(|&byte| byte == 0) {
+        if value.contains(&0) {
             return Err(Self::Nul { what, value: lossy(value) });
         }
         if value.len() > limit {

@@ -492,3 +492,46 @@ fn is_at(entry: &Entry, link: usize, wanted: &[u8]) -> bool {
 fn hash(random: &Random, link: usize, handle: &[u8]) -> u64 {
     random.quick_hash(handle).wrapping_add(link as u64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: Deadlines = Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_epoch(Duration::from_secs(seconds))
+    }
+
+    fn send(jobs: &mut Jobs, now: Instant) -> JobId {
+        let id = jobs.insert(Job::new("f", ""), now);
+        jobs.sent(id, 0, &DEFAULTS);
+        id
+    }
+
+    #[test]
+    fn timers_of_jobs_that_have_ended_do_not_pile_up() {
+        let mut jobs = Jobs::default();
+        let long = send(&mut jobs, at(0));
+        for second in 1..10_000 {
+            let id = send(&mut jobs, at(second));
+            jobs.remove(id);
+            assert!(jobs.timers.len() <= 4, "{}", jobs.timers.len());
+        }
+        assert_eq!(jobs.first_timer(), Some(at(30)));
+        jobs.remove(long);
+        assert!(jobs.is_empty());
+    }
+
+    #[test]
+    fn a_timer_that_was_put_off_is_looked_at_once() {
+        let mut jobs = Jobs::default();
+        let random = Random::new(&[0; 32].into());
+        let (id, handle) = (send(&mut jobs, at(0)), Handle::from_wire(b"H:1"));
+        assert!(jobs.accept(id, handle, None, &random, &DEFAULTS));
+        assert_eq!(jobs.timed(at(29)), None);
+        assert_eq!(jobs.timed(at(30)), Some(id));
+        jobs.set_timer(id, &DEFAULTS);
+        assert_eq!((jobs.timed(at(1000)), jobs.first_timer()), (None, None));
+    }
+}
