@@ -25,15 +25,6 @@ pub(super) enum Turn {
     Leave,
 }
 
-/// What a read has brought.
-enum Came {
-    /// Nothing for anybody.
-    Nothing,
-    Something,
-    /// No byte.
-    TimeOut,
-}
-
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn lock(&self) -> Guard<'_, M, S> {
         match self.core.try_lock() {
@@ -58,25 +49,26 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
-    /// Does what the machine wants done but for writing. Says whether that was anything but to wait, as far as is known.
+    /// Does what the machine wants done but for writing.
     #[inline(always)]
-    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) -> bool {
+    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
         if !core.machine.has_output()
             && let Some(at) = core.machine.rests_until()
         {
             core.wait = at;
-            self.set_alarm(core, at);
-            return false;
+            return self.set_alarm(core, at);
         }
         self.poll_all(core);
-        true
     }
 
     #[inline(never)]
     fn poll_all(self: &Arc<Self>, core: &mut Core<M, S>) {
         loop {
             match core.machine.poll() {
-                Output::Transmit(conn) => core.due.push(conn),
+                Output::Transmit(conn) => {
+                    core.due.push(conn);
+                    continue;
+                }
                 Output::Event(event) => {
                     // The next who knocks wakes the listener's thread.
                     core.shut |= M::shuts_doors(&event);
@@ -98,6 +90,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     self.ended.notify_all();
                 }
             }
+            core.turns += 1;
         }
     }
 
@@ -214,7 +207,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let Some(link) = find(links, conn) else { return core };
             match result {
                 Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
-                Ok(_) if machine.has_output() => _ = self.poll(&mut core),
+                Ok(_) if machine.has_output() => self.poll(&mut core),
                 Ok(_) if all_written => {
                     link.writing = false;
                     if core.ending {
@@ -263,7 +256,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         core
     }
 
-    /// Reads a connection for a caller, until something comes or it is for others to read.
+    /// Reads a connection for a caller, until something comes that he may wait for or it is for others to read. What the
+    /// machine replies to the rest is written on the way.
     pub(super) fn read_for_caller<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
@@ -271,16 +265,20 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         deadline: Option<Instant>,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, Turn) {
-        let mut role = None;
+        let (mut role, turns) = (None, core.turns);
         let turn = loop {
             let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
             let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
-            let came;
-            (core, came) = self.read(core, reader, Some(patience), time);
-            match came {
-                Came::Nothing => {}
-                Came::Something => break Turn::Look,
-                Came::TimeOut => break Turn::Leave,
+            let timed_out;
+            (core, timed_out) = self.read(core, reader, Some(patience), time);
+            if timed_out {
+                break Turn::Leave;
+            }
+            if core.turns == turns && core.due == [conn] {
+                core = self.follow_up(core);
+            }
+            if core.turns != turns || !core.due.is_empty() {
+                break Turn::Look;
             }
         };
         let Some(role) = role else { return (core, turn) };
@@ -309,7 +307,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Reads once by the role of the reader, and does what the machine wants done, but for what
-    /// [`follow_up`](Self::follow_up) does. `time` is that of the end of the read.
+    /// [`follow_up`](Self::follow_up) does. `time` is that of the end of the read. Says whether no byte came in time.
     #[inline(always)]
     fn read<'a>(
         self: &'a Arc<Self>,
@@ -317,14 +315,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         role: &mut Role,
         patience: Option<u64>,
         time: &mut Moment,
-    ) -> (Guard<'a, M, S>, Came) {
+    ) -> (Guard<'a, M, S>, bool) {
         drop(core);
         self.give_way();
         let (mut core, result) = role.read(patience, || self.lock());
         time.pass();
         let (conn, now) = (role.conn, time.now());
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, Came::Something) };
+        let Some(link) = find(links, conn) else { return (core, false) };
         let mut timed_out = false;
         match result {
             Ok(1..) => {
@@ -339,17 +337,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }
-        let active = self.poll(&mut core);
-        (
-            core,
-            if timed_out {
-                Came::TimeOut
-            } else if active {
-                Came::Something
-            } else {
-                Came::Nothing
-            },
-        )
+        self.poll(&mut core);
+        (core, timed_out)
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.

@@ -119,6 +119,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             machine,
             sink,
             links: Vec::new(),
+            turns: 0,
             due: Vec::new(),
             flush_at: None,
             scratches: Vec::new(),

@@ -24,6 +24,9 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
     pub(super) sink: S,
     pub(super) links: Vec<Option<Link>>,
+    /// How often the machine has said something but to write: as long as this stays the same, whoever found nothing finds
+    /// nothing.
+    pub(super) turns: u64,
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
