@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -300,6 +301,52 @@ fn drain_finishes_what_runs() {
     assert!(matches!(results, [Ok(()), Err(Error::Draining)]), "{results:?}");
     assert!(worker.worker().next().is_none());
     worker.join();
+}
+
+#[test]
+fn a_result_over_the_limit_fails_its_job_and_the_worker_runs_the_next() {
+    let server = server();
+    let worker = Worker::builder()
+        .server(server.address())
+        .configure(|config| config.limits.max_packet = 1024)
+        .function("repeat", |task| Ok(task.payload().repeat(100)))
+        .spawn()
+        .expect("a thread");
+    let client = client(server.address());
+    for _ in 0..2 {
+        let large = client.submit(Job::new("repeat", "0123456789")).expect("taken");
+        assert_eq!(large.wait(), Err(JobError::Failed));
+        assert_eq!(client.submit(Job::new("repeat", "x")).expect("taken").wait().map(|result| result.len()), Ok(100));
+    }
+    assert_eq!(worker.worker().counters().answered, 4);
+    worker.drain(PATIENCE).expect("nothing is left");
+}
+
+#[test]
+fn a_job_that_is_lost_before_it_is_begun_is_not_run() {
+    let mut server = server();
+    let (events, seen) = mpsc::channel();
+    let ran = Arc::new(AtomicBool::new(false));
+    let runs = ran.clone();
+    let worker = Worker::builder()
+        .server(server.address())
+        .function("f", move |_| {
+            runs.store(true, Ordering::Relaxed);
+            Ok("")
+        })
+        .on_event(move |event| drop(events.send(event)))
+        .build()
+        .expect("a worker");
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Connected { .. })));
+    let job = client(server.address()).submit(Job::new("f", "")).expect("taken");
+    wait_until("the job is there", PATIENCE, || worker.counters().assigned == 1);
+    server.kill();
+    assert!(matches!(seen.recv_timeout(PATIENCE), Ok(worker::Event::Disconnected { .. })));
+    worker.finish();
+    worker.run();
+    assert!(!ran.load(Ordering::Relaxed));
+    assert_eq!((worker.counters().answered, worker.counters().dropped), (0, 1));
+    assert!(matches!(job.wait(), Err(JobError::Lost { .. })));
 }
 
 #[test]

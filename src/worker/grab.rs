@@ -151,7 +151,9 @@ impl Worker {
         if !self.tasks.is_empty() || self.stop != Stop::No || self.functions.is_empty() {
             return false;
         }
-        let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs == 0) else { return false };
+        let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs == 0) else {
+            return false;
+        };
         if !self.links.get(place).is_some_and(stays) {
             return false;
         }
