@@ -34,7 +34,6 @@ use crate::runtimes::listening::{Bound, Listening};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
-use crate::time::earlier;
 use crate::{Address, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
