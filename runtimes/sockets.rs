@@ -50,6 +50,8 @@ pub(crate) struct Sockets<N: Net> {
     wait: Option<Instant>,
     /// A listener has more than a turn takes.
     crowded: bool,
+    /// Turns end without writing.
+    writes_later: bool,
     scratch: Box<[u8]>,
 }
 
@@ -109,6 +111,7 @@ impl<N: Net> Sockets<N> {
             arrivals: VecDeque::new(),
             wait: Some(Instant::EPOCH),
             crowded: false,
+            writes_later: false,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
         }
     }
@@ -135,6 +138,11 @@ impl<N: Net> Sockets<N> {
     pub(crate) fn arrive(&mut self, stream: N::Given, visitor: Visitor) {
         self.arrivals.push_back((stream, visitor));
         self.crowded = true;
+    }
+
+    /// Whether turns end without writing, which is due at once then.
+    pub(crate) fn put_writes_off(&mut self, off: bool) {
+        self.writes_later = off;
     }
 
     /// Stops listening.
@@ -231,7 +239,7 @@ impl<N: Net> Sockets<N> {
                 }
                 true
             }
-            Some(_) if !self.dirty.is_empty() => {
+            Some(_) if !self.dirty.is_empty() && !self.writes_later => {
                 while let Some(index) = self.dirty.pop() {
                     self.write(index, machine);
                 }
