@@ -135,3 +135,106 @@ impl Drop for Helmsman {
         drop(hand);
     }
 }
+
+#[cfg(all(test, feature = "smol"))]
+mod tests {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::runtimes::Clock;
+    use crate::runtimes::handles::ClientBuilder;
+
+    /// Counts its reads; it has been woken while `woken` is not zero.
+    #[derive(Default)]
+    struct Fake(Arc<Counts>);
+
+    #[derive(Default)]
+    struct Counts {
+        woken: AtomicUsize,
+        reads: AtomicUsize,
+        polls: AtomicUsize,
+        wakes: AtomicUsize,
+    }
+
+    impl Counts {
+        fn all(&self) -> [usize; 3] {
+            [&self.reads, &self.polls, &self.wakes].map(|count| count.load(Ordering::Relaxed))
+        }
+    }
+
+    impl alloc::task::Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.wakes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Future for Fake {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            self.0.polls.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        }
+    }
+
+    impl Hand for Fake {
+        fn is_woken(&self) -> bool {
+            self.0.woken.load(Ordering::Relaxed) > 0
+        }
+
+        fn read(&mut self) {
+            self.0.reads.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn helmsman() -> (Helmsman, Arc<Hub<ClientMachine, Post>>, Arc<Counts>, Waker) {
+        let builder = ClientBuilder::<crate::runtimes::smol::Client>::new().server("127.0.0.1:1");
+        let (machine, _, _) = builder.machine().expect("a machine");
+        let hub = Hub::new(machine, Post::default(), Clock::start());
+        let counts = Arc::<Counts>::default();
+        let run = Helmsman::new(hub.clone(), Box::new(Fake(counts.clone())));
+        (run, hub, counts.clone(), counts.into())
+    }
+
+    fn poll(run: &mut Helmsman, task: &Waker) -> Poll<()> {
+        Pin::new(run).poll(&mut Context::from_waker(task))
+    }
+
+    #[test]
+    fn only_a_task_that_has_been_woken_reads_for_itself() {
+        let (mut run, hub, counts, task) = helmsman();
+        counts.woken.store(1, Ordering::Relaxed);
+        assert!(!hub.helm().read(&task, || ()), "it does not run yet");
+        assert!(poll(&mut run, &task).is_pending());
+        assert!(!hub.helm().read(Waker::noop(), || ()), "another task");
+        counts.woken.store(0, Ordering::Relaxed);
+        assert!(!hub.helm().read(&task, || panic!("there is nothing to read")));
+        counts.woken.store(1, Ordering::Relaxed);
+        assert!(hub.helm().read(&task, || ()));
+        assert!(hub.helm().read(&task, || ()), "it is back");
+        assert_eq!(counts.all(), [2, 1, 0]);
+    }
+
+    #[test]
+    fn run_is_woken_when_it_was_polled_without_its_driver() {
+        let (mut run, hub, counts, task) = helmsman();
+        assert!(poll(&mut run, &task).is_pending());
+        counts.woken.store(1, Ordering::Relaxed);
+        assert!(hub.helm().read(&task, || assert!(poll(&mut run, &task).is_pending())));
+        assert_eq!(counts.all(), [1, 1, 1]);
+        assert!(poll(&mut run, &task).is_pending());
+        assert_eq!(counts.all(), [1, 2, 1]);
+    }
+
+    #[test]
+    fn a_driver_does_not_outlive_run() {
+        let (mut run, hub, counts, task) = helmsman();
+        assert!(poll(&mut run, &task).is_pending());
+        counts.woken.store(1, Ordering::Relaxed);
+        let held = Arc::strong_count(&counts);
+        let mut run = Some(run);
+        assert!(hub.helm().read(&task, || run = None));
+        assert_eq!(Arc::strong_count(&counts), held - 1);
+        assert!(!hub.helm().read(&task, || ()));
+    }
+}

@@ -6,6 +6,7 @@
 //! ([`NAP`]) and takes the loop back when the caller has gone. It has it back at once when others wait, too, or when some of
 //! the user's code is to be called, which it alone does.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
@@ -49,7 +50,7 @@ pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
 
 /// Where the loop is while nobody has it.
 struct Place<M: Driven, S: Sink<M::Event>> {
-    turnkey: Option<Loop<M, S>>,
+    turnkey: Option<Box<Loop<M, S>>>,
     /// Callers may take it.
     lent: bool,
     /// The thread is to have it back as soon as it is put down.
@@ -75,7 +76,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         connector: Option<Connector>,
     ) -> Result<Self, Error> {
         let hub = Hub::new(machine, sink, clock);
-        let turnkey = Some(Loop::new(hub.clone(), listener, connector)?);
+        let turnkey = Some(Box::new(Loop::new(hub.clone(), listener, connector)?));
         let (lent, wanted, still, asleep, parked, alone, in_a_row) = (false, false, false, false, Vec::new(), 0, 0);
         let place = Place { turnkey, lent, wanted, still, asleep, parked, alone, in_a_row };
         Ok(Self { hub, place: Mutex::new(place), bell: Condvar::new() })
@@ -135,7 +136,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     }
 
     /// Lets callers have the loop until they have gone.
-    fn lend(&self, turnkey: Loop<M, S>) -> Loop<M, S> {
+    fn lend(&self, turnkey: Box<Loop<M, S>>) -> Box<Loop<M, S>> {
         let mut place = self.lock();
         (place.lent, place.wanted, place.still, place.alone, place.in_a_row) = (true, false, false, 0, 0);
         // Who has done something to the machine since the last turn has not found the loop here.
@@ -233,7 +234,7 @@ impl<M: Driven, S: Sink<M::Event>> Deref for Seat<M, S> {
 struct Taken<'a, M: Driven, S: Sink<M::Event>> {
     seat: &'a Seat<M, S>,
     /// Until it is put down.
-    turnkey: Option<Loop<M, S>>,
+    turnkey: Option<Box<Loop<M, S>>>,
     /// The thread is to have it then.
     wanted: bool,
 }
@@ -271,7 +272,7 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
 
 impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
     fn drop(&mut self) {
-        let due = self.turnkey.as_ref().is_some_and(Loop::is_due);
+        let due = self.turnkey.as_ref().is_some_and(|turnkey| turnkey.is_due());
         let mut place = self.seat.lock();
         place.turnkey = self.turnkey.take();
         place.still = false;
