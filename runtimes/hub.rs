@@ -234,8 +234,10 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         if *ended {
             wakers.append(end);
         }
-        if wakers.is_empty() {
-            return;
+        if wakers.len() <= 1 {
+            let one = wakers.pop();
+            drop(state);
+            return one.into_iter().for_each(Waker::wake);
         }
         let mut wakers = core::mem::take(&mut state.wakers);
         drop(state);
