@@ -12,7 +12,7 @@ use super::Hand;
 use super::wakes::{Spare, Wakes};
 use crate::runtimes::guarded;
 use crate::runtimes::handles::{Driven, Listener, Sink};
-use crate::runtimes::hub::Hub;
+use crate::runtimes::hub::{Hub, Turn};
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::sockets::{Net, Place, Sockets};
@@ -70,6 +70,8 @@ pub(crate) struct Driver<R: Runtime, M: Driven, S: Sink<M::Event>> {
     listener: Option<Listener<M::Event>>,
     heard: Vec<M::Event>,
     clock_waker: Waker,
+    /// How a turn by [`Hand::read`] left things.
+    read: Option<Turn>,
     /// What the alarm is set to; earlier than needed does no harm.
     alarm: Option<Instant>,
 }
@@ -96,6 +98,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             spare: Spare::default(),
             listener,
             heard: Vec::new(),
+            read: None,
             alarm: None,
         }
     }
@@ -125,7 +128,11 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
         if let Some(inbox) = &self.inbox {
             inbox.empty_into(&mut self.sockets);
         }
-        let turn = self.hub.turn(&mut self.sockets, &mut self.heard);
+        let turn = match self.read.take() {
+            // Nothing was left to do.
+            Some(turn) if self.sockets.deadline() != Some(Instant::EPOCH) && !self.hub.is_stirred() => turn,
+            _ => self.hub.turn(&mut self.sockets, &mut self.heard),
+        };
         let made = self.connector.is_some() && self.make_connections();
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
@@ -223,7 +230,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Hand for Driver<R, M, S> {
     fn read(&mut self) {
         self.note_wakes(|_| ());
         self.sockets.put_writes_off(true);
-        self.hub.turn(&mut self.sockets, &mut self.heard);
+        self.read = Some(self.hub.turn(&mut self.sockets, &mut self.heard));
         self.sockets.put_writes_off(false);
     }
 }
