@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 
@@ -46,6 +47,8 @@ pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
     place: Mutex<Place<M, S>>,
     /// The thread that has lent the loop is to look.
     bell: Condvar,
+    /// Things that were sent since a caller waited last.
+    in_a_row: AtomicU32,
 }
 
 /// Where the loop is while nobody has it.
@@ -63,8 +66,6 @@ struct Place<M: Driven, S: Sink<M::Event>> {
     parked: Vec<Waker>,
     /// Turns of the thread in which but one of them did.
     alone: u32,
-    /// Things that were sent since a caller waited last.
-    in_a_row: u32,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
@@ -77,9 +78,9 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     ) -> Result<Self, Error> {
         let hub = Hub::new(machine, sink, clock);
         let turnkey = Some(Box::new(Loop::new(hub.clone(), listener, connector)?));
-        let (lent, wanted, still, asleep, parked, alone, in_a_row) = (false, false, false, false, Vec::new(), 0, 0);
-        let place = Place { turnkey, lent, wanted, still, asleep, parked, alone, in_a_row };
-        Ok(Self { hub, place: Mutex::new(place), bell: Condvar::new() })
+        let (lent, wanted, still, asleep, parked, alone) = (false, false, false, false, Vec::new(), 0);
+        let place = Mutex::new(Place { turnkey, lent, wanted, still, asleep, parked, alone });
+        Ok(Self { hub, place, bell: Condvar::new(), in_a_row: AtomicU32::new(0) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Place<M, S>> {
@@ -138,7 +139,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     /// Lets callers have the loop until they have gone.
     fn lend(&self, turnkey: Box<Loop<M, S>>) -> Box<Loop<M, S>> {
         let mut place = self.lock();
-        (place.lent, place.wanted, place.still, place.alone, place.in_a_row) = (true, false, false, 0, 0);
+        (place.lent, place.still, place.alone) = (true, false, 0);
         // Who has done something to the machine since the last turn has not found the loop here.
         place.wanted = !turnkey.rest();
         place.turnkey = Some(turnkey);
@@ -173,20 +174,21 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
             return None;
         }
         place.still = false;
-        place.in_a_row = if waker.is_some() { 0 } else { place.in_a_row + 1 };
-        let wanted = place.in_a_row >= IN_A_ROW;
-        Some(Taken { seat: self, turnkey, wanted })
+        Some(Taken { seat: self, turnkey, wanted: false })
     }
 
     /// Has what was asked for sent, where no other thread is to do it. To be called after it was asked for.
     pub(super) fn send(&self) {
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
         if let Some(mut taken) = self.take(None) {
             taken.turn();
+            taken.wanted |= in_a_row >= IN_A_ROW;
         }
     }
 
     /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
     pub(super) fn wait<T>(&self, deadline: Option<Instant>, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
+        self.in_a_row.store(0, Ordering::Relaxed);
         with_own_waker(|waker| {
             loop {
                 if let Poll::Ready(found) = poll(waker) {
