@@ -197,14 +197,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             let mut batch = core.batch.take().unwrap_or_default();
             core.machine.outgoing(conn).share(CHUNKS, &mut batch);
-            let result = if batch.is_empty() {
-                Ok(0)
-            } else {
-                drop(core);
-                let result = write_batch(socket, &batch);
-                core = self.lock();
-                result
-            };
+            if batch.is_empty() {
+                core.batch = Some(batch);
+                return self.all_written(core, conn);
+            }
+            drop(core);
+            let result = write_batch(socket, &batch);
+            batch.clear();
+            core = self.lock();
             core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
             let mut outgoing = machine.outgoing(conn);
@@ -215,18 +215,25 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match result {
                 Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
                 Ok(_) if machine.has_output() => _ = self.poll(&mut core),
-                Ok(_) if all_written => {
-                    link.writing = false;
-                    if core.ending {
-                        self.ended.notify_all();
-                    }
-                    return core;
-                }
+                Ok(_) if all_written => return self.all_written(core, conn),
                 Ok(_) => {}
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => return self.write_failed(core, conn, socket, &error),
             }
         }
+    }
+
+    /// Gives the role of the writer back.
+    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
+        let Some(link) = core.link(conn) else { return core };
+        if link.ended.is_some() {
+            return self.ended_after_writing(core, conn);
+        }
+        link.writing = false;
+        if core.ending {
+            self.ended.notify_all();
+        }
+        core
     }
 
     /// A writer is blocked, or there is nothing to be written any more.
