@@ -25,15 +25,6 @@ pub(super) enum Turn {
     Leave,
 }
 
-/// What a read has brought.
-enum Came {
-    /// Nothing for anybody.
-    Nothing,
-    Something,
-    /// No byte.
-    TimeOut,
-}
-
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn lock(&self) -> Guard<'_, M, S> {
         match self.core.try_lock() {
@@ -58,22 +49,21 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
-    /// Does what the machine wants done but for writing. Says whether that was anything but to wait, as far as is known.
+    /// Does what the machine wants done but for writing.
     #[inline(always)]
-    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) -> bool {
+    pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
         if !core.machine.has_output()
             && let Some(at) = core.machine.rests_until()
         {
             core.wait = at;
-            self.set_alarm(core, at);
-            return false;
+            return self.set_alarm(core, at);
         }
         self.poll_all(core);
-        true
     }
 
     #[inline(never)]
     fn poll_all(self: &Arc<Self>, core: &mut Core<M, S>) {
+        core.news = core.news.wrapping_add(1);
         loop {
             match core.machine.poll() {
                 Output::Transmit(conn) => core.due.push(conn),
@@ -214,7 +204,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let Some(link) = find(links, conn) else { return core };
             match result {
                 Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
-                Ok(_) if machine.has_output() => _ = self.poll(&mut core),
+                Ok(_) if machine.has_output() => self.poll(&mut core),
                 Ok(_) if all_written => return self.all_written(core, conn),
                 Ok(_) => {}
                 Err(error) if is_timeout(&error) && patient => {}
@@ -278,16 +268,18 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         deadline: Option<Instant>,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, Turn) {
-        let mut role = None;
+        let (mut role, news) = (None, core.news);
         let turn = loop {
             let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
             let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
-            let came;
-            (core, came) = self.read(core, reader, Some(patience), time);
-            match came {
-                Came::Nothing => {}
-                Came::Something => break Turn::Look,
-                Came::TimeOut => break Turn::Leave,
+            let awake;
+            (core, awake) = self.read(core, reader, Some(patience), time);
+            if !awake {
+                break Turn::Leave;
+            }
+            // What he waits for may have come by another thread while he read.
+            if core.news != news {
+                break Turn::Look;
             }
         };
         let Some(role) = role else { return (core, turn) };
@@ -316,7 +308,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Reads once by the role of the reader, and does what the machine wants done, but for what
-    /// [`follow_up`](Self::follow_up) does. `time` is that of the end of the read.
+    /// [`follow_up`](Self::follow_up) does. False: no byte came within the patience. `time` is that of the end of the read.
     #[inline(always)]
     fn read<'a>(
         self: &'a Arc<Self>,
@@ -324,39 +316,33 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         role: &mut Role,
         patience: Option<u64>,
         time: &mut Moment,
-    ) -> (Guard<'a, M, S>, Came) {
+    ) -> (Guard<'a, M, S>, bool) {
         drop(core);
         self.give_way();
         let (mut core, result) = role.read(patience, || self.lock());
         time.pass();
         let (conn, now) = (role.conn, time.now());
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, Came::Something) };
-        let mut timed_out = false;
+        let Some(link) = find(links, conn) else {
+            core.news = core.news.wrapping_add(1);
+            return (core, true);
+        };
+        let mut awake = true;
         match result {
             Ok(1..) => {
                 machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);
                 link.incoming.settle();
             }
             Ok(0) => core.end(conn, CloseReason::Ended, now),
-            Err(error) if is_timeout(&error) => timed_out = true,
+            Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
         if core.wait.is_some_and(|at| at <= now) {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }
-        let active = self.poll(&mut core);
-        (
-            core,
-            if timed_out {
-                Came::TimeOut
-            } else if active {
-                Came::Something
-            } else {
-                Came::Nothing
-            },
-        )
+        self.poll(&mut core);
+        (core, awake)
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.

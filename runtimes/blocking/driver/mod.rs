@@ -120,6 +120,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             links: Vec::new(),
             due: Vec::new(),
             flush_at: None,
+            news: 0,
             scratches: Vec::new(),
             batch: None,
             wakers: Vec::new(),

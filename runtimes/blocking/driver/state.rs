@@ -28,6 +28,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
+    /// How often the machine has had something to be done, or a reader has found his connection gone.
+    pub(super) news: u64,
     /// Spare room for readers, at most [`SPARE`] times.
     pub(super) scratches: Vec<Box<[u8]>>,
     /// Spare room for a writer.
