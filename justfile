@@ -13,13 +13,14 @@ default:
 check: test rest
 
 # Everything but the README's test command, the quick refusals first.
-rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke bench-check
+rest: fmt lint watch no-std-guard msrv deny doc test-features package simulate fuzz-smoke bench-check bench-smoke
 
 # Formatting (change it with `cargo fmt`).
 fmt:
     cargo fmt --check
     if [ -f fuzz/Cargo.toml ]; then cargo fmt --check --manifest-path fuzz/Cargo.toml; fi
     cargo fmt --check --manifest-path examples/watch/Cargo.toml
+    cargo fmt --check --manifest-path benches/peers/gearman-rs/Cargo.toml
 
 # Clippy: everything with no features, with each and with all; the library with each pair.
 lint:
@@ -116,10 +117,15 @@ bench BENCH="*" *ARGS:
 bench-check:
     cargo bench --locked --all-features --bench codec --bench machines -- --check
 
-# Whole processes beside gearmand, libgearman and raw bytes: jobs/s, CPU time, ratios (`--reps`, `--only`, `--size`).
+# Whole processes beside gearmand, libgearman, gearman-rs and raw bytes, and what of it was aimed at (`--install` first).
 bench-peers *ARGS:
     benches/peers/run.py {{ ARGS }}
 
 # What the embedded server holds, and what a job beside it costs: connections, queued jobs, functions (`--reps`, `--only`).
 bench-server *ARGS:
     benches/peers/grow.py {{ ARGS }}
+
+# That each row of these two works: a moment each, not optimised. Without gearmand and the like it is passed over, but in CI.
+bench-smoke:
+    benches/peers/run.py --smoke
+    benches/peers/grow.py --smoke

@@ -6,6 +6,7 @@ use core::ops::Deref;
 use core::task::Waker;
 use core::time::Duration;
 
+use super::future::{Helm, note};
 use super::handles::{Driven, Sink};
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) struct Hub<M: Machine, S> {
     clock: Clock,
     state: Mutex<State<M, S>>,
+    helm: Helm,
 }
 
 struct State<M, S> {
@@ -71,11 +73,15 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             unfinished: 0,
             ended: false,
         };
-        Arc::new(Self { clock, state: Mutex::new(state) })
+        Arc::new(Self { clock, state: Mutex::new(state), helm: Helm::default() })
     }
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    pub(crate) fn helm(&self) -> &Helm {
+        &self.helm
     }
 
     fn lock(&self) -> MutexGuard<'_, State<M, S>> {
@@ -93,6 +99,11 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         drop(state);
         driver.into_iter().for_each(Waker::wake);
         result
+    }
+
+    /// Whether something was done to the machine since the driver's last turn began.
+    pub(crate) fn is_stirred(&self) -> bool {
+        self.lock().stirred
     }
 
     /// Looks at things. The driver only has something to do where the machine says so.
@@ -196,7 +207,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         if state.stirred {
             return false;
         }
-        state.driver = Some(waker.clone());
+        note(&mut state.driver, waker);
         true
     }
 
@@ -223,8 +234,10 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         if *ended {
             wakers.append(end);
         }
-        if wakers.is_empty() {
-            return;
+        if wakers.len() <= 1 {
+            let one = wakers.pop();
+            drop(state);
+            return one.into_iter().for_each(Waker::wake);
         }
         let mut wakers = core::mem::take(&mut state.wakers);
         drop(state);

@@ -37,6 +37,8 @@ pub(crate) struct Sockets<N: Net> {
     ready: VecDeque<usize>,
     /// How many of them this turn still looks at; `None` between turns.
     left: Option<usize>,
+    /// When this turn began, until something has been read by that time.
+    began: Option<Instant>,
     /// Slots whose machine has something to write.
     dirty: Vec<usize>,
     /// Slots that are not connected yet.
@@ -50,6 +52,8 @@ pub(crate) struct Sockets<N: Net> {
     wait: Option<Instant>,
     /// A listener has more than a turn takes.
     crowded: bool,
+    /// Turns end without writing.
+    writes_later: bool,
     scratch: Box<[u8]>,
 }
 
@@ -102,6 +106,7 @@ impl<N: Net> Sockets<N> {
             doors: Vec::new(),
             ready: VecDeque::new(),
             left: None,
+            began: None,
             dirty: Vec::new(),
             dialling: Vec::new(),
             entrusted: false,
@@ -109,6 +114,7 @@ impl<N: Net> Sockets<N> {
             arrivals: VecDeque::new(),
             wait: Some(Instant::EPOCH),
             crowded: false,
+            writes_later: false,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
         }
     }
@@ -135,6 +141,11 @@ impl<N: Net> Sockets<N> {
     pub(crate) fn arrive(&mut self, stream: N::Given, visitor: Visitor) {
         self.arrivals.push_back((stream, visitor));
         self.crowded = true;
+    }
+
+    /// Whether turns end without writing, which is due at once then.
+    pub(crate) fn put_writes_off(&mut self, off: bool) {
+        self.writes_later = off;
     }
 
     /// Stops listening.
@@ -168,7 +179,11 @@ impl<N: Net> Sockets<N> {
     pub(crate) fn next<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
         loop {
             match machine.poll() {
-                Output::Event(event) => return Some(event),
+                Output::Event(event) => {
+                    // Who takes it may take his time.
+                    self.began = None;
+                    return Some(event);
+                }
                 Output::Transmit(conn) => {
                     if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
                         && slot.conn == conn
@@ -184,6 +199,9 @@ impl<N: Net> Sockets<N> {
                 Output::Disconnect(conn) => self.disconnect(conn, machine),
                 Output::Wait(at) => {
                     self.wait = at;
+                    if self.left.is_none() && self.begin(machine) {
+                        continue;
+                    }
                     if !self.step(machine) {
                         return None;
                     }
@@ -207,23 +225,31 @@ impl<N: Net> Sockets<N> {
         self.ready.is_empty() && !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
     }
 
+    /// Begins a turn. Says whether the machine may have been told something.
+    fn begin<M: Machine>(&mut self, machine: &mut M) -> bool {
+        self.left = Some(self.ready.len());
+        let now = self.clock.now();
+        self.began = Some(now);
+        let due = self.wait.is_some_and(|at| at <= now);
+        if due {
+            machine.handle(Input::Tick, now);
+        }
+        let doors = self.crowded || !self.doors.is_empty() || !self.arrivals.is_empty();
+        if doors {
+            self.accept(machine, now);
+        }
+        let dials = !self.dialling.is_empty();
+        for at in (0..self.dialling.len()).rev() {
+            if let Some(&index) = self.dialling.get(at) {
+                self.dial_overdue(index, machine, now);
+            }
+        }
+        due || doors || dials
+    }
+
     /// Does one thing that is due while the machine is idle. False: the turn is over.
     fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
         match self.left {
-            None => {
-                self.left = Some(self.ready.len());
-                let now = self.clock.now();
-                if self.wait.is_some_and(|at| at <= now) {
-                    machine.handle(Input::Tick, now);
-                }
-                self.accept(machine, now);
-                for at in (0..self.dialling.len()).rev() {
-                    if let Some(&index) = self.dialling.get(at) {
-                        self.dial_overdue(index, machine, now);
-                    }
-                }
-                true
-            }
             Some(left) if left > 0 => {
                 self.left = Some(left - 1);
                 if let Some(index) = self.ready.pop_front() {
@@ -231,13 +257,13 @@ impl<N: Net> Sockets<N> {
                 }
                 true
             }
-            Some(_) if !self.dirty.is_empty() => {
+            _ if !self.dirty.is_empty() && !self.writes_later => {
                 while let Some(index) = self.dirty.pop() {
                     self.write(index, machine);
                 }
                 true
             }
-            Some(_) => {
+            _ => {
                 self.left = None;
                 false
             }
@@ -271,7 +297,7 @@ impl<N: Net> Sockets<N> {
         let Self { net, slots, scratch, ready, .. } = self;
         let Some(Some(slot)) = slots.get_mut(index) else { return };
         let State::Up(stream) = &mut slot.state else { return };
-        let now = self.clock.now();
+        let now = self.began.take().unwrap_or_else(|| self.clock.now());
         let mut cx = Context::from_waker(&slot.waker);
         let mut left = READ_A_TURN;
         let ended = loop {

@@ -103,6 +103,7 @@ impl Balancer {
         Self { balance, turn: 0, ring: Ring::default(), ringed: Vec::new() }
     }
 
+    #[inline(always)]
     pub(crate) fn choose(&mut self, function: &[u8], unique: &[u8], candidates: &[Candidate]) -> Choice {
         match &mut self.balance {
             Balance::Sequence => in_order(0..candidates.len(), candidates),

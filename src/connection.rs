@@ -5,12 +5,11 @@
 
 use alloc::collections::VecDeque;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::error::ProtocolError;
 use crate::outbox::Outbox;
 use crate::time::Instant;
-use crate::wire::{Magic, Packet, PacketType, split};
+use crate::wire::{Magic, PacketType};
 
 #[derive(Debug)]
 pub(crate) struct Connection<R> {
@@ -23,17 +22,14 @@ impl<R> Connection<R> {
         Self { out: Outbox::default(), replies: VecDeque::new() }
     }
 
-    /// The next packet of `stream`. Its magic is not compared: rustygeard sends pushed packets with the request's.
-    pub(crate) fn receive(&self, stream: &mut BytesMut, max_packet: usize) -> Result<Option<Packet>, ProtocolError> {
-        match split(stream, max_packet)? {
-            Some(frame) => Ok(Some(Packet::decode(frame.kind, frame.body)?)),
-            None => Ok(None),
-        }
-    }
-
     /// Queues a packet that has no reply. Says whether the driver must be told to write.
     #[must_use]
-    pub(crate) fn send(&mut self, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) -> bool {
+    pub(crate) fn send<const N: usize>(
+        &mut self,
+        kind: PacketType,
+        arguments: &[&[u8]; N],
+        payload: Option<&Bytes>,
+    ) -> bool {
         self.out.packet(Magic::Request, kind, arguments, payload)
     }
 

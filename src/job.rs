@@ -315,6 +315,17 @@ pub struct Deadlines {
     pub idle: Option<Duration>,
 }
 
+impl Deadlines {
+    /// These, and for those that are `None` the ones of `defaults`.
+    pub(crate) fn or(&self, defaults: &Self) -> Self {
+        Self {
+            accept: self.accept.or(defaults.accept),
+            total: self.total.or(defaults.total),
+            idle: self.idle.or(defaults.idle),
+        }
+    }
+}
+
 /// When a lost job is submitted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -389,6 +400,7 @@ enum Repr {
 impl Handle {
     /// The handle in an argument of a packet. gearmand and some workers end it with a NUL, which is none of it.
     #[must_use]
+    #[inline]
     pub fn from_wire(argument: &[u8]) -> Self {
         let name = handle_name(argument);
         let mut bytes = [0; SHORT];
@@ -413,6 +425,7 @@ impl Handle {
 
 impl Handle {
     /// The handle in the argument of a packet that makes it known.
+    #[inline(always)]
     pub(crate) fn given(kind: PacketType, argument: &[u8]) -> Result<Self, ProtocolError> {
         let handle = Self::from_wire(argument);
         if (1..=MAX_HANDLE).contains(&handle.as_bytes().len()) {

@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Packet, PacketType};
+use crate::wire::{Frame, Packet, PacketType, split};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -143,6 +143,7 @@ impl<R, E: Told> Links<R, E> {
         steady == Some(self.turns)
     }
 
+    #[inline(always)]
     pub(crate) fn event(&mut self, event: E) {
         event.tell();
         self.queue.push_back(Output::Event(event));
@@ -160,11 +161,11 @@ impl<R, E: Told> Links<R, E> {
     }
 
     /// Sends a packet, and remembers the reply that is due for it. Does nothing where no connection is.
-    pub(crate) fn send(
+    pub(crate) fn send<const N: usize>(
         &mut self,
         place: usize,
         kind: PacketType,
-        arguments: &[&[u8]],
+        arguments: &[&[u8]; N],
         payload: Option<&Bytes>,
         reply: Option<R>,
     ) {
@@ -189,17 +190,27 @@ impl<R, E: Told> Links<R, E> {
         self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
     }
 
+    /// The link whose `conn` may be looked at now: none when that is over, or when the machine must be polled first.
+    fn receiving(&mut self, conn: ConnId) -> Option<&mut Link<R>> {
+        if self.queue.len() >= self.limits.max_events {
+            self.pause_if_read(conn);
+            return None;
+        }
+        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && !link.is_held())?;
+        link.heard(self.now);
+        Some(link)
+    }
+
     /// Whether what came on `conn` may be looked at: not when it is over, or when the machine must be polled first.
     pub(crate) fn may_receive(&mut self, conn: ConnId) -> bool {
-        let Some(link) = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && !link.is_held()) else {
-            return false;
-        };
-        if self.queue.len() >= self.limits.max_events {
+        self.receiving(conn).is_some()
+    }
+
+    #[cold]
+    fn pause_if_read(&mut self, conn: ConnId) {
+        if self.list.get(conn.index()).is_some_and(|link| link.owns(conn) && !link.is_held()) {
             self.pause(conn);
-            return false;
         }
-        link.heard(self.now);
-        true
     }
 
     #[cold]
@@ -211,15 +222,27 @@ impl<R, E: Told> Links<R, E> {
 
     /// The next packet that came on `conn`. `None`: no whole one, or the machine must be polled first.
     pub(crate) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Packet>, ProtocolError> {
-        if !self.may_receive(conn) || stream.is_empty() {
-            return Ok(None);
+        match self.receive_frame(conn, stream)? {
+            Some(frame) => Ok(Some(Packet::decode(frame.kind, frame.body)?)),
+            None => Ok(None),
         }
-        let Some(link) = self.list.get_mut(conn.index()) else { return Ok(None) };
+    }
+
+    /// The same, for whoever looks into it himself. Its magic is not compared: rustygeard sends pushed packets with the
+    /// request's.
+    #[inline]
+    pub(crate) fn receive_frame(
+        &mut self,
+        conn: ConnId,
+        stream: &mut BytesMut,
+    ) -> Result<Option<Frame>, ProtocolError> {
+        let most = self.limits.max_packet;
+        let Some(link) = self.receiving(conn).filter(|_| !stream.is_empty()) else { return Ok(None) };
         let before = stream.len();
-        let packet = link.connection.receive(stream, self.limits.max_packet)?;
+        let frame = split(stream, most)?;
         link.received(before - stream.len(), stream.len());
-        packet.iter().for_each(|packet| trace::packet_received(&link.span, packet.kind()));
-        Ok(packet)
+        frame.iter().for_each(|frame| trace::packet_received(&link.span, frame.kind));
+        Ok(frame)
     }
 
     /// The attempt to connect succeeded; false when none was under way.

@@ -3,9 +3,9 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use crate::wire::frame::put_header;
+use crate::wire::frame::header;
 use crate::wire::{HEADER, Magic, PacketType};
 
 /// A payload up to this size is copied behind its header: cheaper than a chunk of its own.
@@ -40,11 +40,11 @@ impl Outbox {
     /// Says whether the outbox was empty: then its driver must be told ([`Output::Transmit`](crate::Output::Transmit)).
     #[must_use]
     #[inline]
-    pub(crate) fn packet(
+    pub(crate) fn packet<const N: usize>(
         &mut self,
         magic: Magic,
         kind: PacketType,
-        arguments: &[&[u8]],
+        arguments: &[&[u8]; N],
         payload: Option<&Bytes>,
     ) -> bool {
         let was_empty = self.waiting == 0;
@@ -52,15 +52,21 @@ impl Outbox {
         let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
         let size = joined + payload.map_or(0, Bytes::len);
         let apart = payload.filter(|payload| payload.len() > COPIED);
-        let copied = if apart.is_some() { &[] } else { payload.map_or(&[][..], |payload| payload) };
-        put_header(&mut self.tail, magic, kind, size);
-        for (index, argument) in arguments.iter().enumerate() {
-            self.tail.extend_from_slice(argument);
-            if index < separators {
-                self.tail.put_u8(0);
+        let start = self.tail.len();
+        self.tail.resize(start + HEADER + joined, 0);
+        let room = self.tail.get_mut(start..).unwrap_or_default();
+        if let Some((head, mut rest)) = room.split_first_chunk_mut() {
+            *head = header(magic, kind, size);
+            for argument in arguments {
+                let Some((place, behind)) = rest.split_at_mut_checked(argument.len()) else { break };
+                place.copy_from_slice(argument);
+                // A zero is left between them.
+                rest = behind.get_mut(1..).unwrap_or_default();
             }
         }
-        self.tail.extend_from_slice(copied);
+        if let Some(payload) = payload.filter(|_| apart.is_none()) {
+            self.tail.extend_from_slice(payload);
+        }
         if let Some(apart) = apart {
             self.freeze_tail();
             self.chunks.push_back(apart.clone());

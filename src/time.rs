@@ -15,6 +15,9 @@ impl Instant {
     /// The epoch itself.
     pub const EPOCH: Self = Self(0);
 
+    /// The last one there is: what is due then is never due.
+    pub(crate) const NEVER: Self = Self(u64::MAX);
+
     /// The instant `since` after the epoch, or the last one there is.
     #[must_use]
     pub const fn from_epoch(since: Duration) -> Self {
@@ -50,6 +53,13 @@ impl Add<Duration> for Instant {
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.since_epoch())
+    }
+}
+
+impl Instant {
+    /// So long after this; never, where there is no limit.
+    pub(crate) fn within(self, limit: Option<Duration>) -> Self {
+        limit.map_or(Self::NEVER, |limit| self + limit)
     }
 }
 

@@ -80,6 +80,9 @@ on_all_runtimes! {
     a_set_of_jobs_has_one_deadline
     joined_jobs_get_their_own_events
     joined_jobs_get_their_own_events_by_gearmand
+    who_asks_and_goes_is_served
+    callers_who_come_and_go_leave_nobody_waiting
+    events_are_told_whoever_moves_the_bytes
     an_abandoned_job_leaves_the_others_alone
     a_drain_finishes_what_runs
     a_drain_reports_what_is_not_done_in_time

@@ -2,15 +2,15 @@
 """What the embedded server (on mio) holds and what that costs: resident memory, and the latency and CPU time of one job
 after another beside it, with raw bytes at both ends.
 
-usage: grow.py [--reps N] [--secs S] [--only TEXT] [--built TARGET-DIRECTORY]
+usage: grow.py [--reps N] [--secs S] [--only TEXT] [--smoke]
 
 Each figure has a fresh server. Memory and CPU time are medians over the repetitions, of which each measures every row once;
 latencies are the best of them, as a shared machine adds to them. `to the empty` compares with the server of the same run
 that holds nothing. Needs a limit of some 10,100 open files.
 """
-import argparse, json, os, resource, signal, socket, statistics, struct, subprocess, sys
+import argparse, resource, socket, statistics, struct, subprocess, sys
 
-import run
+import measure
 
 CAN_DO, PRE_SLEEP, SUBMIT_JOB_BG = 1, 4, 18
 
@@ -20,20 +20,15 @@ def packet(kind, *arguments):
     return b'\0REQ' + struct.pack('>II', kind, len(body)) + body
 
 
-def resident_kb(server):
-    status = open(f'/proc/{server.process.pid}/status').read()
-    return int(status.split('VmRSS:')[1].split()[0])
-
-
 def dial(server):
     host, port = server.address.split(':')
-    return socket.create_connection((host, int(port)), run.DEADLINE)
+    return socket.create_connection((host, int(port)), measure.DEADLINE)
 
 
 def settle(server):
     """Waits until the server has done what came before: it answers in turn."""
     server.admin.sendall(b'version\n')
-    server.lines.readline()
+    server.line()
 
 
 def connections(server, number):
@@ -88,30 +83,18 @@ ROWS = [
 ]
 
 
-def measure(peers, fill, secs):
-    """Kilobytes that what it holds takes, and of the jobs beside it: their median latency, and the server's CPU time each."""
-    server = run.Server(peers['gearwheel']['server'], True)
-    worker = None
-    try:
+def measured(peers, fill, secs):
+    """Kilobytes that what it holds takes, and of the jobs beside it: their mean latency, and the server's CPU time each."""
+    with measure.Server(peers['gearwheel']['server']) as server:
         settle(server)
-        before = resident_kb(server)
+        before = server.resident_kb()
         held = fill(server)
         settle(server)
-        grown = resident_kb(server) - before
-        environment = dict(os.environ, GEARMAN_ADDR=server.address, FUNC='bench', SECS=str(secs), DEPTH='1', SIZE='16', MODE='fg')
-        worker = subprocess.Popen(peers['raw']['worker'], env=environment, stdout=subprocess.PIPE)
-        server.wait_for_worker()
-        start = server.cpu_us()
-        done = subprocess.run(peers['raw']['client'], env=environment, stdout=subprocess.PIPE, timeout=run.DEADLINE, check=True)
-        line = json.loads(done.stdout)
-        found = grown, 1e6 * line['secs'] / line['jobs'], (server.cpu_us() - start) / line['jobs']
+        grown = server.resident_kb() - before
+        environment = measure.told(server.address, {'SECS': secs, 'DEPTH': 1, 'SIZE': 16, 'MODE': 'fg'})
+        found = measure.foreground(server, peers['raw']['client'], peers['raw']['worker'], environment)
         del held  # which has the server close connections
-        return found
-    finally:
-        if worker:
-            worker.send_signal(signal.SIGTERM)
-            worker.communicate(timeout=run.DEADLINE)
-        server.stop()
+        return grown, 1e6 / found['jobs/s'], found['server CPU']
 
 
 def main():
@@ -119,17 +102,20 @@ def main():
     parser.add_argument('--reps', type=int, default=5)
     parser.add_argument('--secs', type=float, default=0.5)
     parser.add_argument('--only', default='', help='rows with this in their names')
-    parser.add_argument('--built', help='take what was built there before')
+    parser.add_argument('--smoke', action='store_true', help='the small rows for a moment, not optimised: to see that they work')
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    peers = run.built(options.built) if options.built else run.build('blocking')
+    measure.require(may_pass_over=options.smoke)
+    peers = measure.build('blocking', optimised=not options.smoke)
     rows = [row for row in ROWS if options.only in row[0] or row[0] == 'nothing']
+    if options.smoke:
+        options.reps, options.secs, rows = 1, measure.MOMENT, [row for row in rows if row[1] <= 10]
     found = {}
     for repetition in range(options.reps):
         for name, _, fill in rows:
             try:
-                found.setdefault(name, []).append(measure(peers, fill, options.secs))
+                found.setdefault(name, []).append(measured(peers, fill, options.secs))
             except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
                 print(f'{name}: {error}', file=sys.stderr)
         print(f'repetition {repetition + 1} of {options.reps}', file=sys.stderr)

@@ -88,11 +88,13 @@ static void print_client(void) {
 /* What a worker measures. */
 static volatile sig_atomic_t stopped;
 static unsigned long answered;
+static int sock;
 
-static void stop(int signal) { (void)signal; stopped = 1; }
+/* Ends a read that is blocked, and one that was just about to be. */
+static void stop(int signal) { (void)signal; stopped = 1; shutdown(sock, SHUT_RD); }
 
 static void on_sigterm(void) {
-  struct sigaction action = {.sa_handler = stop}; /* without SA_RESTART: a blocked read ends */
+  struct sigaction action = {.sa_handler = stop};
   sigaction(SIGTERM, &action, NULL);
 }
 
@@ -105,7 +107,6 @@ static void print_worker(void) {
 }
 
 /* Bytes over a socket. */
-static int sock;
 static char *in, *out;
 static size_t in_start, in_end, in_room, out_size, out_room;
 
@@ -159,7 +160,8 @@ static uint32_t take_packet(bool wait, char **body, size_t *size) {
     in_end -= in_start;
     in_start = 0;
     ssize_t got = read(sock, in + in_end, in_room - in_end);
-    if (got < 0 && errno == EINTR) { if (stopped) return 0; continue; }
+    if (stopped) return 0;
+    if (got < 0 && errno == EINTR) continue;
     if (got <= 0) die("read");
     in_end += got;
   }

@@ -1,202 +1,147 @@
 #!/usr/bin/env python3
-"""Whole processes beside peers: Gearwheel's bench_client, bench_worker and bench_server, libgearman, and raw bytes.
+"""Whole processes beside peers: Gearwheel's bench_client, bench_worker and bench_server, libgearman, gearman-rs, and raw bytes.
 
-usage: run.py [--reps N] [--secs S] [--only TEXT] [--size BYTES] [--runtime NAME]
+usage: run.py [--reps N] [--secs S] [--only TEXT] [--size BYTES] [--runtime NAME] [--install] [--smoke]
 
-Needs gearmand (or GEARMAND=path), a C compiler and libgearman's headers (Debian: gearman-job-server, libgearman-dev, gcc);
-builds what it runs. Each run has a fresh server on a free port of 127.0.0.1. Repetitions are the outermost loop, so that the
-drift of a shared machine falls on all alike; medians are printed, and what each is to `raw` of the same row. Only figures of
-one run of this script can be compared.
+Needs gearmand (or GEARMAND=path), a C compiler and libgearman's headers; builds what it runs. Each run has a fresh server on a
+free port of 127.0.0.1, and a worker that is registered before the client begins. Repetitions are the outermost loop, and each
+goes through a row the other way round than the one before, so that the drift of a shared machine falls on all alike. Figures
+are medians; a ratio is the median of the ratios within each repetition. Only figures of one run of this script can be compared.
 """
-import argparse, json, os, shutil, signal, socket, statistics, subprocess, sys, tempfile, time
+import argparse, os, statistics, subprocess, sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
-DEADLINE = 60
+import measure, rows
 
-# What it is called, who is measured (the others are raw and gearmand), mode, depth.
-ROWS = [
-    ('client, depth 1', 'client', 'fg', 1),
-    ('client, depth 64', 'client', 'fg', 64),
-    ('client, depth 1024', 'client', 'fg', 1024),
-    ('background, depth 64', 'client', 'bg', 64),
-    ('worker, depth 1', 'worker', 'fg', 1),
-    ('worker, depth 64', 'worker', 'fg', 64),
-    ('worker, 16 grabs, one thread, depth 64', 'prefetch', 'fg', 64),
-    ('worker, 16 grabs, 16 threads, depth 64', 'concurrency', 'fg', 64),
-    ('both, depth 64', 'both', 'fg', 64),
-    ('server, depth 1', 'server', 'fg', 1),
-    ('server, depth 64', 'server', 'fg', 64),
-    ('server, 16 grabs, depth 1024', 'server-grabs', 'fg', 1024),
-]
-
-SERVERS = ['gearmand', 'gearmand -t 0', 'gearwheel']
-# floor.c, which takes small payloads only.
-FLOORS = ['the system calls alone', 'the same, 16 results a write']
-FLOOR_SIZE = 64
+COLUMNS = ('jobs/s', 'MB/s', 'p50 us', 'client CPU', 'worker CPU', 'server CPU', 'bytes a job', 'instructions a job')
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
-
-
-def build(runtime):
-    """The commands, by name."""
-    features = ','.join(sorted({'mio', runtime} - {'blocking'}))
-    examples = [word for name in ('client', 'worker', 'server') for word in ('--example', f'bench_{name}')]
-    subprocess.run(['cargo', 'build', '--release', '--locked', '--features', features, *examples], cwd=ROOT, check=True)
-    target = json.loads(subprocess.run(['cargo', 'metadata', '--format-version', '1', '--no-deps'], cwd=ROOT, check=True,
-                                       capture_output=True).stdout)['target_directory']
-    peers = os.path.join(target, 'peers')
-    compiler = [os.environ.get('CC', 'cc'), '-O2', '-o']
-    subprocess.run([*compiler, peers, f'{HERE}/peers.c', '-lgearman'], check=True)
-    subprocess.run([*compiler, f'{peers}-floor', f'{HERE}/floor.c'], check=True)
-    return built(target)
-
-
-def built(target):
-    """The commands that are in a target directory, by name."""
-    peers = os.path.join(target, 'peers')
-    gearmand = os.environ.get('GEARMAND') or next(filter(os.path.exists, ['/usr/sbin/gearmand']), None) or shutil.which('gearmand')
-    if not gearmand:
-        sys.exit('gearmand is not installed')
-    ours = {name: [f'{target}/release/examples/bench_{name}'] for name in ('client', 'worker', 'server')}
-    return {
-        'raw': {'client': [peers, 'raw', 'client'], 'worker': [peers, 'raw', 'worker']},
-        'libgearman': {'client': [peers, 'libgearman', 'client'], 'worker': [peers, 'libgearman', 'worker']},
-        'gearwheel': ours,
-        'gearmand': gearmand_of(gearmand, 4),
-        'gearmand -t 0': gearmand_of(gearmand, 0),
-        'the system calls alone': {'server': [f'{peers}-floor']},
-        'the same, 16 results a write': {'server': ['env', 'BATCH=16', f'{peers}-floor']},
-    }
-
-
-def gearmand_of(gearmand, threads):
-    return {'server': [gearmand, '-L', '127.0.0.1', '-t', str(threads), '-l', 'stderr', '--verbose', 'ERROR', '-p']}
-
-
-class Server:
-    def __init__(self, command, ours):
-        port = free_port()
-        self.address = f'127.0.0.1:{port}'
-        environment = dict(os.environ, GEARMAN_ADDR=self.address, RUNTIME='mio')
-        command = command if ours else [*command, str(port)]
-        self.process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        end = time.time() + DEADLINE
-        while True:
-            try:
-                self.admin = socket.create_connection(('127.0.0.1', port), 1)
-                self.lines = self.admin.makefile('rb')
-                return
-            except OSError:
-                if time.time() > end or self.process.poll() is not None:
-                    raise
-                time.sleep(0.01)
-
-    def wait_for_worker(self):
-        end = time.time() + DEADLINE
-        while time.time() < end:
-            self.admin.sendall(b'status\n')
-            lines = iter(lambda: self.lines.readline().strip(), b'.')
-            if any(line.split(b'\t')[0] == b'bench' and int(line.split(b'\t')[3]) > 0 for line in list(lines)):
-                return
-            time.sleep(0.01)
-        raise RuntimeError('no worker came')
-
-    def cpu_us(self):
-        threads = f'/proc/{self.process.pid}/task'
-        return sum(int(open(f'{threads}/{thread}/schedstat').read().split()[0]) for thread in os.listdir(threads)) / 1000
-
-    def stop(self):
-        self.admin.close()
-        self.process.terminate()
-        self.process.wait(DEADLINE)
-
-
-def measure(server, ours, client, worker, settings, mode):
-    """One run: jobs/s, and CPU time a job of the client, the worker and the server."""
-    server = Server(server, ours)
-    running = None
-    try:
-        environment = dict(os.environ, GEARMAN_ADDR=server.address, FUNC='bench', **settings)
-        if mode == 'fg':
-            running = subprocess.Popen(worker, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            server.wait_for_worker()
-        before = server.cpu_us()
-        done = subprocess.run(client, env=environment, stdout=subprocess.PIPE, timeout=DEADLINE, check=True)
-        line = json.loads(done.stdout)
-        found = {'jobs/s': line['jobs'] / line['secs'], 'client': line['cpu_us_per_job'],
-                 'server': (server.cpu_us() - before) / line['jobs']}
-        if running:
-            running.send_signal(signal.SIGTERM)
-            found['worker'] = json.loads(running.communicate(timeout=DEADLINE)[0])['cpu_us_per_job']
-        return found
-    finally:
-        if running and running.poll() is None:
-            running.kill()
-            running.wait()
-        server.stop()
-
-
-def runs_of(row, peers, options):
-    """Who runs in a row: a name, and what `measure` wants."""
-    what, who, mode, depth = row
-    settings = dict(SECS=str(options.secs), DEPTH=str(depth), SIZE=str(options.size), MODE=mode, RUNTIME=options.runtime)
-    raw, gearmand = peers['raw'], peers['gearmand']['server']
-    if who.startswith('server'):
-        grabs = {'GRABS': '16'} if who == 'server-grabs' else {}
-        for name in SERVERS + (FLOORS if options.size <= FLOOR_SIZE else []):
-            server = peers[name]['server']
-            yield name, (server, not name.startswith('gearmand'), raw['client'], raw['worker'], {**settings, **grabs}, mode)
-        return
-    for name in 'raw', 'libgearman', 'gearwheel':
-        client = peers[name]['client'] if who in ('client', 'both') else raw['client']
-        worker = peers[name]['worker'] if who != 'client' else raw['worker']
-        extra = {}
-        if who == 'client' and depth > 1:
-            extra = {'GRABS': '16'}  # else the worker is the limit
-        elif who == 'prefetch':
-            extra = {'GRABS': '16', 'PREFETCH': '15'}
-        elif who == 'concurrency':
-            extra = {'GRABS': '16', 'CONCURRENCY': '16'}
-        yield name, (gearmand, False, client, worker, {**settings, **extra}, mode)
-
-
-def main():
+def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--reps', type=int, default=5)
     parser.add_argument('--secs', type=float, default=1.0)
     parser.add_argument('--only', default='', help='rows with this in their names')
-    parser.add_argument('--size', type=int, default=16, help='bytes of payload')
+    parser.add_argument('--size', type=int, default=16, help='bytes of payload, but in the rows of large ones')
     parser.add_argument('--runtime', default='blocking', help="of Gearwheel's client and worker")
-    options = parser.parse_args()
-    peers = build(options.runtime)
-    rows = [row for row in ROWS if options.only in row[0]]
+    parser.add_argument('--install', action='store_true', help='install what is missing by apt-get')
+    parser.add_argument('--smoke', action='store_true', help='each row for a moment, not optimised: to see that it works')
+    found = parser.parse_args()
+    if found.smoke:
+        found.reps, found.secs = 1, measure.MOMENT
+    return found
+
+
+def repeat(chosen, peers, reps):
+    """What the runs found: by row, who and repetition. Nothing where one failed."""
     found = {}
-    for repetition in range(options.reps):
-        for row in rows:
-            for name, run in runs_of(row, peers, options):
-                try:
-                    found.setdefault((row[0], name), []).append(measure(*run))
-                except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
-                    print(f'{row[0]}, {name}: {error}', file=sys.stderr)
-        print(f'repetition {repetition + 1} of {options.reps}', file=sys.stderr)
-    columns = ('jobs/s', 'client', 'worker', 'server')
-    print('| what | who | jobs/s | to the first | CPU us a job: client | worker | server |\n| --- | --- | ---: | ---: | ---: | ---: | ---: |')
-    for row in rows:
-        first = None
-        for name, _ in runs_of(row, peers, options):
-            runs = found.get((row[0], name), [])
-            if not runs:
-                print(f'| {row[0]} | {name} | failed | | | | |')
+    for repetition in range(reps):
+        for row in chosen:
+            if repetition >= times(row, reps):
                 continue
-            medians = {c: statistics.median([run[c] for run in runs]) for c in columns if c in runs[0]}
-            first = first or medians['jobs/s']
-            cpu = ' | '.join(f'{medians[c]:.2f}' if c in medians else '' for c in columns[1:])
-            print(f'| {row[0]} | {name} | {medians["jobs/s"]:,.0f} | {medians["jobs/s"] / first:.2f} | {cpu} |')
+            for run in row.runs[::-1 if repetition % 2 else 1]:
+                found[row.name, run.who, repetition] = {}
+                try:
+                    found[row.name, run.who, repetition] = measure.measure(run, peers)
+                except (RuntimeError, OSError, ValueError, ArithmeticError, subprocess.SubprocessError) as error:
+                    print(f'{row.name}, {run.who}: {error}', file=sys.stderr)
+        print(f'repetition {repetition + 1} of {reps}', file=sys.stderr)
+    return found
+
+
+def times(row, reps):
+    return 1 if row.once else reps
+
+
+class Findings:
+    def __init__(self, found):
+        self.found = found
+
+    def runs(self, row, who):
+        """In their order, which is the same for all of a row."""
+        return [figures for (of, name, _), figures in self.found.items() if (of, name) == (row, who)]
+
+    def figures(self, row, who, column, other=None):
+        """One a repetition: of one run, or its ratio to another's."""
+        runs = self.runs(row, who)
+        others = self.runs(*other) if other else [{column: 1}] * len(runs)
+        return [one[column] / to[column] for one, to in zip(runs, others) if column in one and to.get(column)]
+
+    def failed(self, row, who):
+        return self.runs(row, who).count({})
+
+    def columns(self, section):
+        names = {row.name for row in section}
+        there = {column for (row, _, _), figures in self.found.items() if row in names for column in figures}
+        return [column for column in COLUMNS if column in there]
+
+
+def table(section, findings):
+    columns = findings.columns(section)
+    print(f'\n## {section[0].section}\n\n| what | who | {" | ".join(columns)} |')
+    print('| --- | --- |' + ' ---: |' * len(columns))
+    for row in section:
+        for run in row.runs:
+            cells = [cell(findings, row, run, column) for column in columns]
+            print(f'| {row.name} | {run.who} | {" | ".join(cells) if any(cells) else "failed" + " |" * (len(columns) - 1)} |')
+
+
+def cell(findings, row, run, column):
+    figures = findings.figures(row.name, run.who, column)
+    ratios = findings.figures(row.name, run.who, column, (row.name, row.runs[0].who))
+    to_first = f' ({statistics.median(ratios):.2f})' if ratios and run is not row.runs[0] else ''
+    return shown(statistics.median(figures)) + to_first if figures else ''
+
+
+def shown(figure):
+    return f'{figure:,.0f}' if abs(figure) >= 1000 else f'{figure:.1f}' if abs(figure) >= 10 else f'{figure:.2f}'
+
+
+def judge(targets, findings):
+    measured = {row for row, _, _ in findings.found}
+    print('\n## What was aimed at\n\n| what | who | aim | found | lowest to highest | |\n| --- | --- | --- | ---: | ---: | --- |')
+    for target in targets:
+        if target.row not in measured or (target.other and target.other[0] not in measured):
+            continue
+        cells = ' | '.join(verdict(target, findings))
+        print(f'| {target.row}: {target.column} | {target.who} | {aim(target)} | {cells} |')
+
+
+def aim(target):
+    if target.relation == 'works':
+        return target.relation
+    words = f'{"at least" if target.relation == ">=" else "at most"} {target.bound:g}'
+    if not target.other:
+        return words
+    row, who = target.other
+    return f'{words} × {who}' + ('' if row == target.row else f' in "{row}"')
+
+
+def verdict(target, findings):
+    """What was found, how far it spread, and whether it will do: a run that failed will not."""
+    figures = findings.figures(target.row, target.who, target.column, target.other)
+    if not figures:
+        return '', '', '**not met**: failed'
+    found, failed = statistics.median(figures), findings.failed(target.row, target.who)
+    met = {'>=': lambda: found >= target.bound, '<=': lambda: found <= target.bound, 'works': lambda: True}[target.relation]()
+    words = f'**not met**: {failed} failed' if failed else 'met' if met else '**not met**'
+    return shown(found), f'{shown(min(figures))} to {shown(max(figures))}', words
+
+
+def main():
+    settings = options()
+    chosen = [row for row in rows.rows(settings) if settings.only in row.name]
+    if not chosen:
+        sys.exit(f'no row has "{settings.only}" in its name')
+    measure.require(settings.install, may_pass_over=settings.smoke)
+    peers = measure.build(settings.runtime, optimised=not settings.smoke)
+    before = os.getloadavg()[0]
+    findings = Findings(repeat(chosen, peers, settings.reps))
+    print(f'Payloads of {settings.size} bytes, {settings.runtime}, medians of {settings.reps} interleaved runs of '
+          f'{settings.secs:g} s, load {before:.0f} to {os.getloadavg()[0]:.0f}. CPU: us a job. In brackets: to the first of the row.')
+    for name in dict.fromkeys(row.section for row in chosen):
+        table([row for row in chosen if row.section == name], findings)
+    judge(rows.targets(settings), findings)
+    if {} in findings.found.values():
+        sys.exit('some runs failed')
 
 
 if __name__ == '__main__':

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
-use super::{Connector, Driver, Runtime, connector};
+use super::{Connector, Driver, Helmsman, Runtime, connector};
 use super::{Running, finish};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::Address;
@@ -86,7 +86,8 @@ impl<R: Runtime> ClientBuilder<Client<R>> {
         let (machine, listener, connector) = self.machine()?;
         let hub = Hub::new(machine, Post::default(), Clock::start());
         let driver = Driver::<R, _, _>::new(hub.clone(), listener, connector);
-        Ok(Client::new(hub, Some(Box::pin(driver))))
+        let run = Helmsman::new(hub.clone(), Box::new(driver));
+        Ok(Client::new(hub, Some(Box::pin(run))))
     }
 }
 
@@ -412,20 +413,42 @@ impl Pending {
     fn look(
         &self,
         cx: &mut Context<'_>,
-        next: impl FnOnce(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<(JobId, JobEvent)>,
+        mut next: impl FnMut(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
-        let mut time = self.shared.clock().moment();
-        self.shared.look(|client, post| {
-            let Some(found) = next(post, self.mailbox, client, &mut time) else {
-                post.register(self.mailbox, cx.waker());
-                return Poll::Pending;
-            };
-            if matches!(found.1, JobEvent::Done(_)) {
+        look_twice(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
+            let found = next(post, self.mailbox, client, time);
+            if found.as_ref().is_some_and(|(_, event)| matches!(event, JobEvent::Done(_))) {
                 post.close(self.mailbox);
             }
-            Poll::Ready(found)
+            found
         })
     }
+}
+
+/// Looks for something in a mailbox, and once more where this task has more to read. When there is nothing, `task` is to be
+/// woken for it.
+#[inline]
+fn look_twice<T>(
+    shared: &Shared,
+    mailbox: Mailbox,
+    task: &Waker,
+    mut look: impl FnMut(&mut client::Client, &mut Post, &mut Moment) -> Option<T>,
+) -> Poll<T> {
+    let mut time = shared.clock().moment();
+    let mut look = |client: &mut Machine, post: &mut Post| {
+        let found = look(client, post, &mut time);
+        if found.is_none() {
+            post.register(mailbox, task);
+        }
+        found
+    };
+    let mut found = shared.look(&mut look);
+    // Who looks for himself need not be woken.
+    let nobody = || shared.look(|_, post| post.register(mailbox, Waker::noop()));
+    if found.is_none() && shared.helm().read(task, nobody) {
+        found = shared.look(&mut look);
+    }
+    found.map_or(Poll::Pending, Poll::Ready)
 }
 
 impl Future for Pending {
@@ -485,9 +508,15 @@ impl JobSet {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        Ok(self.put(job)?.0)
+    }
+
+    /// Submits a job, and says whether outcomes wait: then they will soon be looked for again.
+    pub(crate) fn put(&mut self, job: Job) -> Result<(JobId, bool), Rejected<Job>> {
         let (mailbox, deadline) = (self.mailbox, self.deadline);
         self.shared.call(|client, post, now| {
-            if post.waiting(mailbox) >= MAX_OUTCOMES {
+            let waiting = post.waiting(mailbox);
+            if waiting >= MAX_OUTCOMES {
                 return Err(Rejected::new(
                     Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
                     job,
@@ -499,7 +528,7 @@ impl JobSet {
             };
             let job = client.submit(job, now)?;
             post.expect(job, mailbox, client, now);
-            Ok(job)
+            Ok((job, waiting > 0))
         })
     }
 
@@ -530,14 +559,9 @@ impl JobSet {
     }
 
     fn poll<T>(&self, cx: &mut Context<'_>, next: Next<T>) -> Poll<Option<T>> {
-        let mut time = self.shared.clock().moment();
-        self.shared.look(|client, post| {
-            let found = next(post, self.mailbox, client, &mut time);
-            if found.is_some() || post.outstanding(self.mailbox) == 0 {
-                return Poll::Ready(found);
-            }
-            post.register(self.mailbox, cx.waker());
-            Poll::Pending
+        look_twice(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
+            let found = next(post, self.mailbox, client, time);
+            if found.is_some() || post.outstanding(self.mailbox) == 0 { Some(found) } else { None }
         })
     }
 }

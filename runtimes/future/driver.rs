@@ -8,10 +8,11 @@ use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 use core::time::Duration;
 
+use super::Hand;
 use super::wakes::{Spare, Wakes};
 use crate::runtimes::guarded;
 use crate::runtimes::handles::{Driven, Listener, Sink};
-use crate::runtimes::hub::Hub;
+use crate::runtimes::hub::{Hub, Turn};
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::sockets::{Net, Place, Sockets};
@@ -69,6 +70,8 @@ pub(crate) struct Driver<R: Runtime, M: Driven, S: Sink<M::Event>> {
     listener: Option<Listener<M::Event>>,
     heard: Vec<M::Event>,
     clock_waker: Waker,
+    /// How a turn by [`Hand::read`] left things.
+    read: Option<Turn>,
     /// What the alarm is set to; earlier than needed does no harm.
     alarm: Option<Instant>,
 }
@@ -95,6 +98,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             spare: Spare::default(),
             listener,
             heard: Vec::new(),
+            read: None,
             alarm: None,
         }
     }
@@ -119,16 +123,16 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
 
     /// Does what is due; `jobs` is told which jobs have been woken. `Ready(true)`: the machine has closed. `Ready(false)`:
     /// there is more to do. `Pending`: [`rest`](Self::rest) may follow.
-    pub(crate) fn turn(&mut self, mut jobs: impl FnMut(usize)) -> Poll<bool> {
-        self.wakes.drain(&mut self.spare, |place| match place {
-            Place::Clock => self.alarm = None,
-            Place::Job(index) => jobs(index),
-            place => self.sockets.wake(place, false),
-        });
+    pub(crate) fn turn(&mut self, jobs: impl FnMut(usize)) -> Poll<bool> {
+        self.note_wakes(jobs);
         if let Some(inbox) = &self.inbox {
             inbox.empty_into(&mut self.sockets);
         }
-        let turn = self.hub.turn(&mut self.sockets, &mut self.heard);
+        let turn = match self.read.take() {
+            // Nothing was left to do.
+            Some(turn) if self.sockets.deadline() != Some(Instant::EPOCH) && !self.hub.is_stirred() => turn,
+            _ => self.hub.turn(&mut self.sockets, &mut self.heard),
+        };
         let made = self.connector.is_some() && self.make_connections();
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
@@ -140,6 +144,14 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             Some(at) if at == Instant::EPOCH || !self.wait_until(at) => Poll::Ready(false),
             _ => Poll::Pending,
         }
+    }
+
+    fn note_wakes(&mut self, mut jobs: impl FnMut(usize)) {
+        self.wakes.drain(&mut self.spare, |place| match place {
+            Place::Clock => self.alarm = None,
+            Place::Job(index) => jobs(index),
+            place => self.sockets.wake(place, false),
+        });
     }
 
     /// Polls the user's futures that make connections, with nothing locked; those that nobody waits for any more are
@@ -207,6 +219,19 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+impl<R: Runtime, M: Driven, S: Sink<M::Event>> Hand for Driver<R, M, S> {
+    fn is_woken(&self) -> bool {
+        self.wakes.any()
+    }
+
+    fn read(&mut self) {
+        self.note_wakes(|_| ());
+        self.sockets.put_writes_off(true);
+        self.read = Some(self.hub.turn(&mut self.sockets, &mut self.heard));
+        self.sockets.put_writes_off(false);
     }
 }
 

@@ -8,6 +8,7 @@ mod admin;
 mod client;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 mod driver;
+mod helm;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 mod server;
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -19,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
-use core::task::Poll;
+use core::task::{Poll, Waker};
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::admin::Admin;
@@ -28,6 +29,9 @@ pub use self::client::{Client, JobSet, Pending};
 pub use self::driver::Runtime;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub(crate) use self::driver::{Connector, Driver, Reactor, connector};
+pub(crate) use self::helm::Helm;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use self::helm::{Hand, Helmsman};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::server::Server;
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -45,6 +49,14 @@ async fn finish<M: Driven, S: Sink<M::Event>>(driver: Option<Running>, hub: Arc<
     match driver {
         Some(driver) => driver.await,
         None => ended(&hub).await,
+    }
+}
+
+/// Keeps `waker`, without another reference where it is there already.
+pub(crate) fn note(place: &mut Option<Waker>, waker: &Waker) {
+    match place {
+        Some(old) => old.clone_from(waker),
+        None => *place = Some(waker.clone()),
     }
 }
 

@@ -44,11 +44,16 @@ impl Wakes {
         }
     }
 
+    /// Whether anything has been woken since the last time: then the task has been, too.
+    pub(crate) fn any(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).entries.is_empty()
+    }
+
     /// The task goes to sleep until `task` is woken. False: something has been woken since.
     pub(crate) fn rest(&self, task: &Waker) -> bool {
         let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if woken.entries.is_empty() {
-            woken.task = Some(task.clone());
+            super::note(&mut woken.task, task);
             return true;
         }
         false

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::Connector;
-use super::turnkey::{Seat, wait};
+use super::turnkey::Seat;
 use crate::client::{Counters, Latencies, Status};
 use crate::runtimes::handles::{
     ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress,
@@ -24,13 +24,18 @@ use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, 
 
 /// A client with a loop of its own. Cheap to clone, and to be used from any number of threads at once.
 ///
-/// Its sockets are moved by [`run`](Self::run) or [`spawn`](Self::spawn); until then, jobs wait. When the last clone and the
-/// last job are dropped, it closes: what is to be written is written for at most a second, and the loop ends.
+/// Its sockets are moved by [`run`](Self::run) or [`spawn`](Self::spawn); until then, jobs wait. Once it runs, a caller who
+/// waits alone is lent the loop and moves them himself, so that no thread has to wake another; where several wait, or none
+/// does, the loop's own thread has it. What was given to `connect_with` and `on_event` is called by that thread alone. When
+/// the last clone and the last job are dropped, it closes: what is to be written is written for at most a second, and the
+/// loop ends.
 #[derive(Clone)]
 pub struct Client {
     client: future::Client<()>,
-    seat: Arc<Seat<Machine, Post>>,
+    seat: Arc<Own>,
 }
+
+type Own = Seat<Machine, Post>;
 
 impl Sealed for Client {}
 
@@ -105,17 +110,19 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        Ok(Pending { pending: self.client.try_submit(job)?, clock: self.seat.clock() })
+        let pending = self.client.try_submit(job)?;
+        self.seat.send();
+        Ok(Pending { pending, seat: self.seat.clone() })
     }
 
     /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
     pub fn set(&self) -> JobSet {
-        JobSet { set: self.client.set(), clock: self.seat.clock() }
+        JobSet { set: self.client.set(), seat: self.seat.clone() }
     }
 
     /// Like [`set`](Self::set), for all events of the jobs: [`JobSet::next_event`].
     pub fn set_with_events(&self) -> JobSet {
-        JobSet { set: self.client.set_with_events(), clock: self.seat.clock() }
+        JobSet { set: self.client.set_with_events(), seat: self.seat.clone() }
     }
 
     /// Asks how an outstanding job is (GET_STATUS), and waits for the answer.
@@ -198,14 +205,14 @@ impl Client {
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        wait_for(None, self.seat.clock(), future).unwrap_or(Err(Error::Closed))
+        wait_for(None, &self.seat, future).unwrap_or(Err(Error::Closed))
     }
 }
 
 /// Waits for a future on this thread. `None`: the deadline has passed.
-fn wait_for<T>(deadline: Option<Instant>, clock: Clock, future: impl Future<Output = T>) -> Option<T> {
+fn wait_for<T>(deadline: Option<Instant>, seat: &Own, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
-    wait(deadline, clock, |waker| future.as_mut().poll(&mut Context::from_waker(waker)))
+    seat.wait(deadline, |waker| future.as_mut().poll(&mut Context::from_waker(waker)))
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
@@ -213,7 +220,7 @@ fn wait_for<T>(deadline: Option<Instant>, clock: Clock, future: impl Future<Outp
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     pending: future::Pending,
-    clock: Clock,
+    seat: Arc<Own>,
 }
 
 impl Pending {
@@ -237,8 +244,8 @@ impl Pending {
     /// # Errors
     /// Time is up; else as [`wait`](Self::wait).
     pub fn wait_timeout(mut self, timeout: Duration) -> Result<Result<Bytes, JobError>, Self> {
-        let deadline = self.clock.now() + timeout;
-        match wait_for(Some(deadline), self.clock, self.pending.outcome()) {
+        let deadline = self.seat.clock().now() + timeout;
+        match wait_for(Some(deadline), &self.seat, self.pending.outcome()) {
             Some(outcome) => Ok(JobError::check(outcome)),
             None => Err(self),
         }
@@ -248,7 +255,7 @@ impl Pending {
     #[must_use]
     pub fn outcome(mut self) -> Outcome {
         // Without a deadline there always is one.
-        wait_for(None, self.clock, self.pending.outcome()).unwrap_or(Outcome::Failed)
+        wait_for(None, &self.seat, self.pending.outcome()).unwrap_or(Outcome::Failed)
     }
 
     /// Waits until a job server has taken the job, and returns the handle. Works for foreground and background jobs; use
@@ -257,18 +264,18 @@ impl Pending {
     /// # Errors
     /// How the job ended instead.
     pub fn accepted(&mut self) -> Result<Handle, JobError> {
-        wait_for(None, self.clock, self.pending.accepted()).unwrap_or(Err(JobError::Failed))
+        wait_for(None, &self.seat, self.pending.accepted()).unwrap_or(Err(JobError::Failed))
     }
 
     /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.
     pub fn next_event(&mut self) -> Option<JobEvent> {
-        wait_for(None, self.clock, self.pending.next_event())?
+        wait_for(None, &self.seat, self.pending.next_event())?
     }
 
     /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: it has ended, or time is up.
     pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<JobEvent> {
-        let deadline = self.clock.now() + timeout;
-        wait_for(Some(deadline), self.clock, self.pending.next_event())?
+        let deadline = self.seat.clock().now() + timeout;
+        wait_for(Some(deadline), &self.seat, self.pending.next_event())?
     }
 
     /// Gives the job up, as dropping does.
@@ -279,14 +286,14 @@ impl Pending {
 #[must_use = "dropping it abandons its jobs"]
 pub struct JobSet {
     set: future::JobSet,
-    clock: Clock,
+    seat: Arc<Own>,
 }
 
 impl JobSet {
     /// Gives all jobs that are submitted from now on one deadline, `within` from now: what has not ended by then ends as
     /// [`Outcome::TimedOut`]. A job's own deadlines hold, too.
     pub fn within(self, within: Duration) -> Self {
-        Self { set: self.set.within(within), clock: self.clock }
+        Self { set: self.set.within(within), seat: self.seat }
     }
 
     /// Submits a job.
@@ -294,31 +301,35 @@ impl JobSet {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        self.set.submit(job)
+        let (job, more) = self.set.put(job)?;
+        if !more {
+            self.seat.send();
+        }
+        Ok(job)
     }
 
     /// Waits for the next job that ends. `None`: all have.
     #[expect(clippy::should_implement_trait, reason = "it is the same as that of its iterator")]
     pub fn next(&mut self) -> Option<(JobId, Outcome)> {
-        wait_for(None, self.clock, self.set.next())?
+        wait_for(None, &self.seat, self.set.next())?
     }
 
     /// Like [`next`](Self::next), for `timeout` at most. `None`: all have ended, or time is up.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<(JobId, Outcome)> {
-        let deadline = self.clock.now() + timeout;
-        wait_for(Some(deadline), self.clock, self.set.next())?
+        let deadline = self.seat.clock().now() + timeout;
+        wait_for(Some(deadline), &self.seat, self.set.next())?
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
     /// ([`Client::set_with_events`]). `None`: all jobs have ended.
     pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
-        wait_for(None, self.clock, self.set.next_event())?
+        wait_for(None, &self.seat, self.set.next_event())?
     }
 
     /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: all jobs have ended, or time is up.
     pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<(JobId, JobEvent)> {
-        let deadline = self.clock.now() + timeout;
-        wait_for(Some(deadline), self.clock, self.set.next_event())?
+        let deadline = self.seat.clock().now() + timeout;
+        wait_for(Some(deadline), &self.seat, self.set.next_event())?
     }
 
     /// Jobs that have not ended.

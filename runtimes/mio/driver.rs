@@ -140,6 +140,11 @@ impl Driver {
         self.sockets.entrust();
     }
 
+    /// Whether there are connections for [`connect_wanted`](Self::connect_wanted) to make.
+    pub(super) fn wants_connections(&self) -> bool {
+        self.connector.is_some() && self.sockets.wants_any()
+    }
+
     /// Makes the connections that are wanted. Says whether there were any: then a turn is due.
     pub(super) fn connect_wanted(&mut self) -> bool {
         let Some(connector) = &mut self.connector else { return false };

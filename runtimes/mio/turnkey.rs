@@ -1,9 +1,17 @@
 //! A loop that is nothing but the driver's: it owns its poll.
+//!
+//! It belongs to the thread of `run`. A caller who waits alone would have that thread wake him for each thing that comes, and
+//! would wake it for each that is to be sent; so the thread lends him the loop, and he moves the bytes himself. Between two
+//! waits the loop lies in the seat: there whoever asks for something sends it himself, and the thread looks in now and then
+//! ([`NAP`]) and takes the loop back when the caller has gone. It has it back at once when others wait, too, or when some of
+//! the user's code is to be called, which it alone does.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::ops::Deref;
+use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 
@@ -17,20 +25,47 @@ use crate::runtimes::hub::Hub;
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::io::ErrorKind;
-use crate::runtimes::std::sync::{Mutex, PoisonError};
-use crate::runtimes::std::thread;
+use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::runtimes::std::{thread, thread_local};
 use crate::runtimes::{Clock, Error};
+use crate::time::earlier;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
 /// The token of the waker; all above are for sockets.
 const WAKER: Token = Token(0);
+/// How often the thread looks in while a caller has the loop; it takes it back after two looks at an idle one.
+const NAP: Duration = Duration::from_millis(10);
+/// Turns in which but one caller waits, before he is lent the loop.
+const ALONE: u32 = 16;
+/// Things asked for one after another without a wait, from which on the thread sends them, many at once.
+const IN_A_ROW: u32 = 4;
 
 /// What can be asked of a machine that a loop drives, by any thread.
 pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
     hub: Arc<Hub<M, S>>,
-    /// Until it runs.
-    turnkey: Mutex<Option<Loop<M, S>>>,
+    place: Mutex<Place<M, S>>,
+    /// The thread that has lent the loop is to look.
+    bell: Condvar,
+    /// Things that were sent since a caller waited last.
+    in_a_row: AtomicU32,
+}
+
+/// Where the loop is while nobody has it.
+struct Place<M: Driven, S: Sink<M::Event>> {
+    turnkey: Option<Box<Loop<M, S>>>,
+    /// Callers may take it.
+    lent: bool,
+    /// The thread is to have it back as soon as it is put down.
+    wanted: bool,
+    /// Nobody has taken it or put it down since the thread looked last.
+    still: bool,
+    /// The thread sleeps until it is put down.
+    asleep: bool,
+    /// Callers who wait without it.
+    parked: Vec<Waker>,
+    /// Turns of the thread in which but one of them did.
+    alone: u32,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
@@ -42,13 +77,19 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         connector: Option<Connector>,
     ) -> Result<Self, Error> {
         let hub = Hub::new(machine, sink, clock);
-        let turnkey = Loop::new(hub.clone(), listener, connector)?;
-        Ok(Self { hub, turnkey: Mutex::new(Some(turnkey)) })
+        let turnkey = Some(Box::new(Loop::new(hub.clone(), listener, connector)?));
+        let (lent, wanted, still, asleep, parked, alone) = (false, false, false, false, Vec::new(), 0);
+        let place = Mutex::new(Place { turnkey, lent, wanted, still, asleep, parked, alone });
+        Ok(Self { hub, place, bell: Condvar::new(), in_a_row: AtomicU32::new(0) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Place<M, S>> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the machine accept connections from `doors`, and by the inbox that is returned. To be called before it runs.
     pub(super) fn open(&self, doors: Vec<Listening>) -> Result<Arc<Inbox<Stream>>, Error> {
-        match &mut *self.turnkey.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut self.lock().turnkey {
             Some(turnkey) => {
                 doors.into_iter().try_for_each(|door| turnkey.driver.listen_on(door))?;
                 Ok(turnkey.inbox.insert(Inbox::new()).clone())
@@ -59,15 +100,116 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
 
     /// Runs the loop here until the machine has closed; where it runs elsewhere, waits for that.
     /// `each` is called after each turn, and says whether it did something.
-    pub(super) fn run(&self, each: impl FnMut() -> bool) -> Result<(), Error> {
-        let turnkey = self.turnkey.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match turnkey {
-            Some(turnkey) => turnkey.run(each),
-            None => {
-                self.wait_for_end();
-                Ok(())
+    pub(super) fn run(&self, mut each: impl FnMut() -> bool) -> Result<(), Error> {
+        let mut place = self.lock();
+        let turnkey = if place.lent { None } else { place.turnkey.take() };
+        drop(place);
+        let Some(mut turnkey) = turnkey else {
+            self.wait_for_end();
+            return Ok(());
+        };
+        loop {
+            let ended = turnkey.turn();
+            let called = turnkey.call_user();
+            if ended {
+                return Ok(());
+            }
+            let busy = called | each();
+            if turnkey.is_due() {
+                turnkey.sleep(None)?;
+            } else if !busy && self.has_lone_caller() {
+                turnkey = self.lend(turnkey);
+            } else if !busy && turnkey.rest() {
+                turnkey.sleep(None)?;
             }
         }
+    }
+
+    /// Whether one caller has been waiting alone for some turns.
+    fn has_lone_caller(&self) -> bool {
+        let mut place = self.lock();
+        match place.parked.len() {
+            0 => return false,
+            1 => place.alone += 1,
+            _ => place.alone = 0,
+        }
+        place.alone >= ALONE
+    }
+
+    /// Lets callers have the loop until they have gone.
+    fn lend(&self, turnkey: Box<Loop<M, S>>) -> Box<Loop<M, S>> {
+        let mut place = self.lock();
+        (place.lent, place.still, place.alone) = (true, false, 0);
+        // Who has done something to the machine since the last turn has not found the loop here.
+        place.wanted = !turnkey.rest();
+        place.turnkey = Some(turnkey);
+        if !place.wanted {
+            place.parked.iter().for_each(Waker::wake_by_ref);
+        }
+        loop {
+            place = if place.asleep {
+                let away = |place: &mut Place<M, S>| place.turnkey.is_none();
+                self.bell.wait_while(place, away).unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let theirs = |place: &mut Place<M, S>| place.turnkey.is_none() || !place.wanted;
+                self.bell.wait_timeout_while(place, NAP, theirs).unwrap_or_else(PoisonError::into_inner).0
+            };
+            let was_still = core::mem::replace(&mut place.still, true);
+            if (place.wanted || was_still)
+                && let Some(turnkey) = place.turnkey.take()
+            {
+                (place.lent, place.asleep) = (false, false);
+                return turnkey;
+            }
+            place.asleep = was_still && place.turnkey.is_none();
+        }
+    }
+
+    /// Takes the loop where it may be taken; else the caller whose `waker` is given is parked.
+    fn take(&self, waker: Option<&Waker>) -> Option<Taken<'_, M, S>> {
+        let mut place = self.lock();
+        let turnkey = if place.lent && !place.wanted { place.turnkey.take() } else { None };
+        if turnkey.is_none() {
+            place.parked.extend(waker.cloned());
+            return None;
+        }
+        place.still = false;
+        Some(Taken { seat: self, turnkey, wanted: false })
+    }
+
+    /// Has what was asked for sent, where no other thread is to do it. To be called after it was asked for.
+    pub(super) fn send(&self) {
+        let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
+        if let Some(mut taken) = self.take(None) {
+            taken.turn();
+            taken.wanted |= in_a_row >= IN_A_ROW;
+        }
+    }
+
+    /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
+    pub(super) fn wait<T>(&self, deadline: Option<Instant>, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
+        self.in_a_row.store(0, Ordering::Relaxed);
+        with_own_waker(|waker| {
+            loop {
+                if let Poll::Ready(found) = poll(waker) {
+                    return Some(found);
+                }
+                if is_past(deadline, self.hub.clock()) {
+                    return None;
+                }
+                match self.take(Some(waker)) {
+                    Some(mut taken) => {
+                        if let Poll::Ready(found) = taken.drive(deadline, || poll(waker)) {
+                            return Some(found);
+                        }
+                    }
+                    None => {
+                        park(deadline, self.hub.clock());
+                        self.lock().parked.retain(|other| !other.will_wake(waker));
+                    }
+                }
+            }
+        })
     }
 
     fn wait_for_end(&self) {
@@ -90,13 +232,71 @@ impl<M: Driven, S: Sink<M::Event>> Deref for Seat<M, S> {
     }
 }
 
+/// The loop in the hands of a caller, who puts it down again, come what may.
+struct Taken<'a, M: Driven, S: Sink<M::Event>> {
+    seat: &'a Seat<M, S>,
+    /// Until it is put down.
+    turnkey: Option<Box<Loop<M, S>>>,
+    /// The thread is to have it then.
+    wanted: bool,
+}
+
+impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
+    /// False: from here on it is for the thread.
+    fn turn(&mut self) -> bool {
+        let Some(turnkey) = &mut self.turnkey else { return false };
+        self.wanted |= turnkey.turn() || turnkey.owes_a_call();
+        !self.wanted
+    }
+
+    /// Moves the bytes until `look` is ready. Pending: the deadline has passed, or it is for the thread.
+    fn drive<T>(&mut self, deadline: Option<Instant>, mut look: impl FnMut() -> Poll<T>) -> Poll<T> {
+        let mut turn = false;
+        loop {
+            if turn && !self.turn() {
+                return Poll::Pending;
+            }
+            // Also before the first turn: something may have come just before the loop was to be had.
+            let found = look();
+            if found.is_ready() || is_past(deadline, self.seat.hub.clock()) {
+                return found;
+            }
+            let Some(turnkey) = &mut self.turnkey else { return found };
+            turn = true;
+            if (turnkey.is_due() || turnkey.rest()) && turnkey.sleep(deadline).is_err() {
+                // The thread finds the same, and says it.
+                self.wanted = true;
+                return found;
+            }
+        }
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
+    fn drop(&mut self) {
+        let due = self.turnkey.as_ref().is_some_and(|turnkey| turnkey.is_due());
+        let mut place = self.seat.lock();
+        place.turnkey = self.turnkey.take();
+        place.still = false;
+        // Who has done something to the machine since the last turn has not found the loop here.
+        place.wanted |= self.wanted || due || !place.parked.is_empty() || self.seat.hub.is_stirred();
+        if place.wanted || place.asleep {
+            self.seat.bell.notify_all();
+        }
+    }
+}
+
 struct Loop<M: Driven, S: Sink<M::Event>> {
     hub: Arc<Hub<M, S>>,
     poll: ::mio::Poll,
+    events: Events,
     driver: Driver,
     waker: Waker,
     listener: Option<Listener<M::Event>>,
+    heard: Vec<M::Event>,
     inbox: Option<Arc<Inbox<Stream>>>,
+    /// When the next turn is due, as the last one said.
+    next: Option<Instant>,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
@@ -111,40 +311,61 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         let mut driver = Driver::with_clock(poll.registry(), WAKER.0 + 1..usize::MAX, hub.clock())?;
         driver.look_up_on_threads(waker.clone());
         connector.into_iter().for_each(|connector| driver.set_connector(connector));
-        Ok(Self { hub, poll, driver, waker, listener, inbox: None })
+        let events = Events::with_capacity(EVENTS);
+        Ok(Self { hub, poll, events, driver, waker, listener, heard: Vec::new(), inbox: None, next: None })
     }
 
-    fn run(mut self, mut each: impl FnMut() -> bool) -> Result<(), Error> {
-        let mut events = Events::with_capacity(EVENTS);
-        let mut heard = Vec::new();
-        loop {
-            if let Some(inbox) = &self.inbox {
-                inbox.empty_into(self.driver.sockets());
-            }
-            let turn = self.hub.turn(self.driver.sockets(), &mut heard);
-            if let Some(listener) = &mut self.listener {
-                heard.drain(..).for_each(listener);
-            }
-            heard.clear();
-            if turn.ended {
-                return Ok(());
-            }
-            let busy = self.driver.connect_wanted() | each();
-            let timeout = match turn.next {
-                Some(at) if at == Instant::EPOCH => Some(Duration::ZERO),
-                _ if busy || !self.hub.rest(&self.waker) => continue,
-                next => next.map(|at| self.hub.clock().until(at)),
-            };
-            match self.poll.poll(&mut events, timeout) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                polled => polled.map_err(Error::io("wait for events"))?,
-            }
-            for event in &events {
-                if !self.driver.handle_event(event) {
-                    self.driver.sockets().wake_dialling();
-                }
+    /// Does all that is due, but for the [calls](Self::call_user) of the user's code. Says whether the machine has closed.
+    fn turn(&mut self) -> bool {
+        if let Some(inbox) = &self.inbox {
+            inbox.empty_into(self.driver.sockets());
+        }
+        let turn = self.hub.turn(self.driver.sockets(), &mut self.heard);
+        self.next = turn.next;
+        turn.ended
+    }
+
+    /// Tells the user what is for him, and has him make the connections that are wanted. Says whether there were any: then a
+    /// turn is due.
+    fn call_user(&mut self) -> bool {
+        if let Some(listener) = &mut self.listener {
+            self.heard.drain(..).for_each(listener);
+        }
+        self.heard.clear();
+        self.driver.connect_wanted()
+    }
+
+    fn owes_a_call(&self) -> bool {
+        self.listener.is_some() && !self.heard.is_empty() || self.driver.wants_connections()
+    }
+
+    /// Whether the next turn is due at once.
+    fn is_due(&self) -> bool {
+        self.next == Some(Instant::EPOCH)
+    }
+
+    /// Whether nothing was done to the machine since the last turn; if something is from now on, [`sleep`](Self::sleep) ends.
+    fn rest(&self) -> bool {
+        self.hub.rest(&self.waker)
+    }
+
+    /// Waits for events until the next turn is due, or until `deadline`.
+    fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+        let timeout = match earlier(self.next, deadline) {
+            Some(at) if at == Instant::EPOCH => Some(Duration::ZERO),
+            at => at.map(|at| self.hub.clock().until(at)),
+        };
+        let Self { poll, events, driver, .. } = self;
+        match poll.poll(events, timeout) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            polled => polled.map_err(Error::io("wait for events"))?,
+        }
+        for event in &*events {
+            if !driver.handle_event(event) {
+                driver.sockets().wake_dialling();
             }
         }
+        Ok(())
     }
 }
 
@@ -168,25 +389,49 @@ impl Wake for Awake {
     }
 }
 
+thread_local! {
+    static PARKED: Waker = Waker::from(Arc::new(Parked(thread::current())));
+}
+
 struct Parked(thread::Thread);
 
 impl Wake for Parked {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
     }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Lends the waker of this thread.
+fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
+    PARKED.with(look)
 }
 
 /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
 pub(super) fn wait<T>(deadline: Option<Instant>, clock: Clock, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
-    let waker = Waker::from(Arc::new(Parked(thread::current())));
-    loop {
-        if let Poll::Ready(found) = poll(&waker) {
-            return Some(found);
+    with_own_waker(|waker| {
+        loop {
+            if let Poll::Ready(found) = poll(waker) {
+                return Some(found);
+            }
+            if is_past(deadline, clock) {
+                return None;
+            }
+            park(deadline, clock);
         }
-        match deadline.map(|at| clock.until(at)) {
-            None => thread::park(),
-            Some(left) if left.is_zero() => return None,
-            Some(left) => thread::park_timeout(left),
-        }
+    })
+}
+
+fn park(deadline: Option<Instant>, clock: Clock) {
+    match deadline {
+        None => thread::park(),
+        Some(at) => thread::park_timeout(clock.until(at)),
     }
+}
+
+fn is_past(deadline: Option<Instant>, clock: Clock) -> bool {
+    deadline.is_some_and(|at| at <= clock.now())
 }

@@ -63,6 +63,12 @@ impl<N: Net> Sockets<N> {
         None
     }
 
+    /// Whether there are any, or were and have been given up.
+    #[cfg(feature = "mio")]
+    pub(crate) fn wants_any(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
     /// Whether the machine still waits for a connection that the user is making.
     pub(crate) fn wants(&self, conn: ConnId) -> bool {
         let slot = self.slots.get(conn.index()).and_then(Option::as_ref);

@@ -282,6 +282,21 @@ fn a_turn_writes_once_a_connection_and_reads_once_where_little_came() {
 }
 
 #[test]
+fn a_turn_that_puts_writes_off_leaves_them_to_the_next() {
+    let (mut sockets, mut toy, wires) = with_connections(1);
+    wires[0].borrow_mut().reads.push_back(Ok(10));
+    wake(&mut sockets, 0);
+    sockets.put_writes_off(true);
+    assert_eq!(turn(&mut sockets, &mut toy), [Told::Got(conn(0), 10)]);
+    assert_eq!((wires[0].borrow().write_calls, sockets.deadline()), (0, Some(Instant::EPOCH)));
+    toy.say(conn(0), b"more\n");
+    sockets.put_writes_off(false);
+    assert!(turn(&mut sockets, &mut toy).is_empty());
+    let wire = wires[0].borrow();
+    assert_eq!((wire.write_calls, &wire.written[..], sockets.deadline()), (1, &b"line\nmore\n"[..], None));
+}
+
+#[test]
 fn spurious_wakes_and_stale_names_do_nothing() {
     let (mut sockets, mut toy, wires) = with_connections(1);
     for place in [Place::Slot(0), Place::Slot(7), Place::Door(0), Place::Door(7), Place::Clock, Place::Job(3)] {

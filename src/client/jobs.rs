@@ -5,12 +5,13 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry, Unique};
 use crate::random::Random;
-use crate::time::{Instant, earlier};
+use crate::time::Instant;
 use crate::trace::{self, Span};
 
 /// How far a job is.
@@ -48,7 +49,7 @@ pub(super) struct Entry {
     /// Since when it waits for JOB_CREATED (since `submit`, or since it was lost after one); once it has that, when it last
     /// gave a sign of life.
     pub(super) since: Instant,
-    timer: Option<Instant>,
+    timer: Instant,
     generation: u32,
     sequence: u64,
     /// Packets dealt to it since its handle was shared; see [`Jobs::deal`].
@@ -97,24 +98,29 @@ impl Entry {
     }
 
     /// When one of its deadlines passes.
-    pub(super) fn deadline(&self, defaults: &Deadlines) -> Option<Instant> {
-        let own = self.job.extra.as_ref().map(|extra| &extra.deadlines);
-        let most = |limit: fn(&Deadlines) -> Option<Duration>| own.and_then(limit).or_else(|| limit(defaults));
-        let total = most(|deadlines| deadlines.total).map(|total| self.submitted + total);
-        let other = match self.stage {
-            Stage::Accepted { .. } => most(|deadlines| deadlines.idle),
-            _ => most(|deadlines| deadlines.accept),
+    pub(super) fn deadline(&self, defaults: &Deadlines) -> Instant {
+        let own;
+        let limits = match &self.job.extra {
+            None => defaults,
+            Some(extra) => {
+                own = extra.deadlines.or(defaults);
+                &own
+            }
         };
-        earlier(total, other.map(|other| self.since + other))
+        let other = match self.stage {
+            Stage::Accepted { .. } => limits.idle,
+            _ => limits.accept,
+        };
+        self.submitted.within(limits.total).min(self.since.within(other))
     }
 
-    fn next_timer(&self, defaults: &Deadlines) -> Option<Instant> {
+    fn next_timer(&self, defaults: &Deadlines) -> Instant {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
-            Stage::Accepted { doubt, .. } => doubt.as_ref().and_then(|doubt| doubt.ask_at),
-            Stage::Parked | Stage::Sent { .. } => None,
+            Stage::Accepted { doubt: Some(doubt), .. } => doubt.ask_at,
+            Stage::Accepted { .. } | Stage::Parked | Stage::Sent { .. } => None,
         };
-        earlier(self.deadline(defaults), other)
+        self.deadline(defaults).min(other.unwrap_or(Instant::NEVER))
     }
 }
 
@@ -136,7 +142,7 @@ pub(super) struct Jobs {
     /// By link and handle.
     ghosts: BTreeMap<(usize, Vec<u8>), Ghosts>,
     /// Most jobs have the same time to be accepted in, so that their timers come in order and stand in a queue. One that
-    /// holds no more, as its job has another, is passed over when it comes to the front.
+    /// holds no more, as its job has ended or has another, is passed over when it comes to the front.
     timers: VecDeque<(Instant, u32)>,
     /// Those that came out of order.
     other_timers: BTreeSet<(Instant, u32)>,
@@ -170,7 +176,7 @@ impl Jobs {
             attempts: 0,
             submitted: now,
             since: now,
-            timer: None,
+            timer: Instant::NEVER,
             generation,
             sequence,
             dealt: 0,
@@ -207,75 +213,101 @@ impl Jobs {
         !self.parked.is_empty()
     }
 
-    /// Moves a job to another stage and sets its timer anew.
-    pub(super) fn set_stage(&mut self, id: JobId, stage: Stage, defaults: &Deadlines) {
+    /// A job waits for a job server, or for its next attempt.
+    pub(super) fn put_off(&mut self, id: JobId, until: Option<Instant>, defaults: &Deadlines) {
         let Some(entry) = self.entry_mut(id) else { return };
         let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
-        let (parks, accepted) = (matches!(stage, Stage::Parked), matches!(stage, Stage::Accepted { .. }));
-        match core::mem::replace(&mut entry.stage, stage) {
-            Stage::Accepted { .. } => self.forget_handle(hash, id),
-            Stage::Parked if !parks => drop(self.parked.remove(&key)),
-            _ => {}
+        let stage = until.map_or(Stage::Parked, |until| Stage::Delayed { until });
+        if matches!(core::mem::replace(&mut entry.stage, stage), Stage::Accepted { .. }) {
+            self.forget_handle(hash, id);
         }
-        if parks {
+        if until.is_none() {
             self.parked.insert(key);
-        }
-        if accepted {
-            self.remember_handle(id);
         }
         self.set_timer(id, defaults);
     }
 
-    fn remember_handle(&mut self, id: JobId) {
-        let Some(entry) = self.entry(id) else { return };
-        let Stage::Accepted { handle, .. } = &entry.stage else { return };
-        let (link, hash) = (entry.link, entry.hash);
+    /// A job was given to a connection, whose stream is past it at `end`.
+    pub(super) fn sent(&mut self, id: JobId, end: u64, defaults: &Deadlines) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.stage = Stage::Sent { end };
+        let key = (entry.sequence, id.index() as u32);
+        if !self.parked.is_empty() {
+            self.parked.remove(&key);
+        }
+        self.set_timer(id, defaults);
+    }
+
+    /// A job that was sent has been given its handle. False where it may not have that: another one has it, and they are not
+    /// one job to their server.
+    pub(super) fn accept(
+        &mut self,
+        id: JobId,
+        handle: Handle,
+        doubt: Option<Box<Doubt>>,
+        random: &Random,
+        defaults: &Deadlines,
+    ) -> bool {
+        let Some(entry) = self.entry(id) else { return false };
+        let (link, joins) = (entry.link, entry.joins);
+        let hash = hash(random, link, handle.as_bytes());
         // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
-        let others = self.handles.iter_hash(hash).filter_map(|&other| self.slab.get(other as usize));
-        let mut dealt = others.filter(|other| is_at(other, link, handle.as_bytes())).map(|other| other.dealt).max();
+        let mut dealt = None;
+        for &other in self.handles.iter_hash(hash) {
+            if let Some(other) = self.slab.get(other as usize).filter(|other| is_at(other, link, handle.as_bytes())) {
+                if joins == 0 || other.joins != joins {
+                    return false;
+                }
+                dealt = dealt.max(Some(other.dealt));
+            }
+        }
         if dealt.is_none() && !self.ghosts.is_empty() {
             let ghosts = self.ghosts.get(&(link, handle.as_bytes().into()));
             dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
         }
-        if let Some(entry) = self.entry_mut(id) {
-            entry.dealt = dealt.unwrap_or(0);
-        }
         let slab = &self.slab;
         let hash_of = |&index: &u32| slab.get(index as usize).map_or(0, |entry| entry.hash);
         self.handles.insert_unique(hash, id.index() as u32, hash_of);
+        if let Some(entry) = self.entry_mut(id) {
+            (entry.hash, entry.dealt) = (hash, dealt.unwrap_or(0));
+            entry.stage = Stage::Accepted { handle, running: false, doubt };
+        }
+        self.set_timer(id, defaults);
+        true
     }
 
-    /// Sets the timer of a job to what is due for it next.
+    /// Where a job is never submitted again, what it was made of is no longer needed.
+    pub(super) fn forget_contents(&mut self, id: JobId, default: Retry) {
+        if let Some(entry) = self.entry_mut(id)
+            && !matches!(entry.retry(default), Retry::Idempotent { .. })
+        {
+            entry.job.function = Bytes::new();
+            entry.job.payload = Bytes::new();
+            entry.job.unique = Unique::None;
+        }
+    }
+
+    /// Has a job looked at when something is next due for it, or before: a timer is not put off when its job no longer needs
+    /// it so soon.
     pub(super) fn set_timer(&mut self, id: JobId, defaults: &Deadlines) {
-        let index = id.index() as u32;
         let Some(entry) = self.slab.get_mut(id.index()) else { return };
-        let next = entry.next_timer(defaults);
-        if next == entry.timer {
+        let at = entry.next_timer(defaults);
+        if at >= entry.timer {
             return;
         }
-        let old = core::mem::replace(&mut entry.timer, next);
-        if let Some(new) = next {
-            if self.timers.back().is_none_or(|&(last, _)| last <= new) {
-                self.timers.push_back((new, index));
-            } else {
-                self.other_timers.insert((new, index));
-            }
-        }
-        self.drop_timer(old, index);
-    }
-
-    /// Forgets a timer that its job no longer has.
-    fn drop_timer(&mut self, old: Option<Instant>, index: u32) {
-        let Some(old) = old else { return };
-        self.other_timers.remove(&(old, index));
-        let slab = &self.slab;
-        let holds =
-            |&(at, index): &(Instant, u32)| slab.get(index as usize).is_some_and(|entry| entry.timer == Some(at));
-        while self.timers.front().is_some_and(|first| !holds(first)) {
+        entry.timer = at;
+        while self.timers.front().is_some_and(|first| !holds(&self.slab, first)) {
             self.timers.pop_front();
         }
-        if self.timers.len() > 2 * slab.len() {
-            self.timers.retain(holds);
+        let timer = (at, id.index() as u32);
+        if self.timers.back().is_none_or(|&(last, _)| last <= at) {
+            self.timers.push_back(timer);
+        } else {
+            self.other_timers.insert(timer);
+        }
+        if self.timers.len() + self.other_timers.len() > 2 * self.slab.len() {
+            self.timers.retain(|timer| holds(&self.slab, timer));
+            self.other_timers.retain(|timer| holds(&self.slab, timer));
         }
     }
 
@@ -290,29 +322,50 @@ impl Jobs {
         self.first().map(|(at, _)| at)
     }
 
-    /// A job whose timer has come.
-    pub(super) fn timed(&self, now: Instant) -> Option<JobId> {
-        let (at, index) = self.first().filter(|(at, _)| *at <= now)?;
-        let entry = self.slab.get(index as usize).filter(|entry| entry.timer == Some(at))?;
-        Some(JobId::new(index, entry.generation))
+    /// A job whose timer has come, and which has none from now on.
+    pub(super) fn timed(&mut self, now: Instant) -> Option<JobId> {
+        loop {
+            let timer = self.first().filter(|(at, _)| *at <= now)?;
+            if !self.other_timers.remove(&timer) {
+                self.timers.pop_front();
+            }
+            if holds(&self.slab, &timer)
+                && let Some(entry) = self.slab.get_mut(timer.1 as usize)
+            {
+                entry.timer = Instant::NEVER;
+                return Some(JobId::new(timer.1, entry.generation));
+            }
+        }
     }
 
     /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
     /// submission that does, so the copies are dealt in turn.
     pub(super) fn deal(&mut self, link: usize, handle: &[u8], random: &Random) -> Option<(JobId, bool)> {
+        let hash = hash(random, link, handle);
+        if !self.ghosts.is_empty() {
+            return self.deal_in_turn(link, handle, hash);
+        }
         let slab = &self.slab;
-        let mut sharing = self
+        let is_it = |&index: &u32| slab.get(index as usize).is_some_and(|entry| is_at(entry, link, handle));
+        let &index = self.handles.find(hash, is_it)?;
+        let entry = self.slab.get(index as usize)?;
+        // Only a job that is joined with others shares its handle.
+        match entry.joins {
+            0 => Some((JobId::new(index, entry.generation), false)),
+            _ => self.deal_in_turn(link, handle, hash),
+        }
+    }
+
+    #[cold]
+    fn deal_in_turn(&mut self, link: usize, handle: &[u8], hash: u64) -> Option<(JobId, bool)> {
+        let slab = &self.slab;
+        let sharing = self
             .handles
-            .iter_hash(hash(random, link, handle))
+            .iter_hash(hash)
             .filter_map(|&index| slab.get(index as usize).map(|entry| (index, entry)))
             .filter(|(_, entry)| is_at(entry, link, handle));
-        let (one, other) = (sharing.next(), sharing.next());
-        let shared = other.is_some();
-        let first = if shared {
-            one.into_iter().chain(other).chain(sharing).min_by_key(|(_, entry)| (entry.dealt, entry.sequence))
-        } else {
-            one
-        };
+        let shared = sharing.clone().nth(1).is_some();
+        let first = sharing.min_by_key(|(_, entry)| (entry.dealt, entry.sequence));
         let first = first.map(|(index, entry)| (index, entry.dealt));
         if !self.ghosts.is_empty()
             && let Some(ghosts) = self.ghosts.get_mut(&(link, handle.into()))
@@ -337,20 +390,6 @@ impl Jobs {
             let named = random.hash_one(&entry.job.function).rotate_left(21) ^ random.hash_one(unique);
             entry.joins = (named.rotate_left(21) ^ payload) | 1;
         }
-    }
-
-    /// Whether this job may have this handle: no other has it, or all are one job to their server. Notes the handle's hash,
-    /// to be asked before the job is [`Stage::Accepted`].
-    pub(super) fn may_have(&mut self, id: JobId, link: usize, handle: &Handle, random: &Random) -> bool {
-        let hash = hash(random, link, handle.as_bytes());
-        let Some(entry) = self.entry_mut(id) else { return false };
-        entry.hash = hash;
-        let joins = entry.joins;
-        let others = self.handles.iter_hash(hash);
-        others
-            .filter_map(|&index| self.slab.get(index as usize))
-            .filter(|other| is_at(other, link, handle.as_bytes()))
-            .all(|other| joins != 0 && other.joins == joins)
     }
 
     /// A job ends here that its server goes on with: the copies for it are nobody's from now on.
@@ -412,17 +451,18 @@ impl Jobs {
     }
 
     /// Takes a job out: it has ended.
-    pub(super) fn remove(&mut self, id: JobId) -> Option<Entry> {
-        self.entry(id)?;
-        let entry = self.slab.try_remove(id.index())?;
-        let index = id.index() as u32;
+    pub(super) fn remove(&mut self, id: JobId) {
+        let Some(entry) = self.entry(id) else { return };
         match entry.stage {
             Stage::Accepted { .. } => self.forget_handle(entry.hash, id),
-            Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
+            Stage::Parked => drop(self.parked.remove(&(entry.sequence, id.index() as u32))),
             _ => {}
         }
-        self.drop_timer(entry.timer, index);
-        Some(entry)
+        self.slab.try_remove(id.index());
+        if self.slab.is_empty() {
+            self.timers.clear();
+            self.other_timers.clear();
+        }
     }
 
     fn forget_handle(&mut self, hash: u64, id: JobId) {
@@ -430,6 +470,11 @@ impl Jobs {
             found.remove();
         }
     }
+}
+
+/// Whether a timer is that of its job.
+fn holds(slab: &Slab<Entry>, &(at, index): &(Instant, u32)) -> bool {
+    slab.get(index as usize).is_some_and(|entry| entry.timer == at)
 }
 
 /// The unique by which job servers join a foreground job with others.
@@ -445,5 +490,48 @@ fn is_at(entry: &Entry, link: usize, wanted: &[u8]) -> bool {
 }
 
 fn hash(random: &Random, link: usize, handle: &[u8]) -> u64 {
-    random.hash_one(handle).wrapping_add(link as u64)
+    random.quick_hash(handle).wrapping_add(link as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEFAULTS: Deadlines = Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None };
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_epoch(Duration::from_secs(seconds))
+    }
+
+    fn send(jobs: &mut Jobs, now: Instant) -> JobId {
+        let id = jobs.insert(Job::new("f", ""), now);
+        jobs.sent(id, 0, &DEFAULTS);
+        id
+    }
+
+    #[test]
+    fn timers_of_jobs_that_have_ended_do_not_pile_up() {
+        let mut jobs = Jobs::default();
+        let long = send(&mut jobs, at(0));
+        for second in 1..10_000 {
+            let id = send(&mut jobs, at(second));
+            jobs.remove(id);
+            assert!(jobs.timers.len() <= 4, "{}", jobs.timers.len());
+        }
+        assert_eq!(jobs.first_timer(), Some(at(30)));
+        jobs.remove(long);
+        assert!(jobs.is_empty());
+    }
+
+    #[test]
+    fn a_timer_that_was_put_off_is_looked_at_once() {
+        let mut jobs = Jobs::default();
+        let random = Random::new(&[0; 32].into());
+        let (id, handle) = (send(&mut jobs, at(0)), Handle::from_wire(b"H:1"));
+        assert!(jobs.accept(id, handle, None, &random, &DEFAULTS));
+        assert_eq!(jobs.timed(at(29)), None);
+        assert_eq!(jobs.timed(at(30)), Some(id));
+        jobs.set_timer(id, &DEFAULTS);
+        assert_eq!((jobs.timed(at(1000)), jobs.first_timer()), (None, None));
+    }
 }

@@ -28,12 +28,12 @@ pub use self::unread::EVENT_COST;
 use crate::address::Address;
 use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Deadlines, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
+use crate::job::{Deadlines, Extra, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
 use crate::link::{Link, LinkState};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
 use crate::time::Instant;
-use crate::trace;
+use crate::trace::{self, Span};
 use crate::wire::PacketType;
 
 /// What a reply is for.
@@ -52,8 +52,8 @@ enum Reply {
     /// Whether the job server still knows a job in doubt.
     Doubt(JobId),
     /// One of several submissions that share this handle has ended. If no copy for the others comes before this reply,
-    /// none will.
-    Barrier(Handle, Outcome),
+    /// none will. Boxed, as it is rare and large.
+    Barrier(Box<(Handle, Outcome)>),
 }
 
 /// The client machine. See the [module](self).
@@ -161,7 +161,7 @@ impl Client {
         let id = self.jobs.insert(job, now);
         self.dial(choice.dial);
         if !choice.send.is_some_and(|place| self.place(id, place)) {
-            self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines);
+            self.jobs.put_off(id, None, &self.config.deadlines);
         }
         Ok(id)
     }
@@ -312,39 +312,42 @@ impl Client {
 
     /// Gives a job to the server at `place`; false when that one is not up.
     fn place(&mut self, id: JobId, place: usize) -> bool {
-        let (true, Some(entry)) = (self.links.is_up(place), self.jobs.entry_mut(id)) else { return false };
+        let Self { jobs, links, candidates, counters, config, .. } = self;
+        let (true, Some(entry)) = (links.is_up(place), jobs.entry_mut(id)) else { return false };
         entry.link = place;
         entry.attempts += 1;
-        self.counters.retried += u64::from(entry.attempts > 1);
+        counters.retried += u64::from(entry.attempts > 1);
+        let job = &entry.job;
         let generated;
-        let unique = match &entry.job.unique {
+        let unique = match &job.unique {
             Unique::Generated => {
-                generated = self.links.random.unique();
+                generated = links.random.unique();
                 &generated[..]
             }
-            _ => unique_of(&entry.job),
+            _ => unique_of(job),
         };
-        let (job, joins) = (&entry.job, jobs::joins(&entry.job).is_some());
-        let reply = Some(Reply::Created { job: id, joins });
+        let reply = Some(Reply::Created { job: id, joins: jobs::joins(job).is_some() });
         let (kind, payload) = (job.packet(), Some(&job.payload));
-        match (job.start(), job.reducer_name()) {
-            (Some(Start::At(time)), _) => {
+        match job.extra.as_deref() {
+            Some(Extra { start: Some(Start::At(time)), .. }) => {
                 let seconds = time.as_secs().to_string();
-                self.links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
+                links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
             }
             // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
-            (_, Some(reducer)) => self.links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply),
-            _ => self.links.send(place, kind, &[&job.function, unique], payload, reply),
+            Some(Extra { reducer: Some(reducer), .. }) => {
+                links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply);
+            }
+            _ => links.send(place, kind, &[&job.function, unique], payload, reply),
         }
-        let end = self.links.get(place).map_or(0, |link| {
+        let end = links.get(place).map_or(0, |link| {
             trace::sent(&entry.span, &link.address, entry.attempts, unique);
             link.connection.out.end()
         });
-        if let Some(candidate) = self.candidates.get_mut(place) {
+        if let Some(candidate) = candidates.get_mut(place) {
             candidate.outstanding += 1;
             candidate.counters.sent += 1;
         }
-        self.jobs.set_stage(id, Stage::Sent { end }, &self.config.deadlines);
+        jobs.sent(id, end, &config.deadlines);
         true
     }
 
@@ -375,19 +378,23 @@ impl Client {
         if matches!(outcome, Outcome::TimedOut { .. } | Outcome::Cancelled { .. } | Outcome::Overflow { .. }) {
             self.jobs.leave_ghost(id);
         }
-        let Some(entry) = self.jobs.remove(id) else { return };
+        let Some(entry) = self.jobs.entry_mut(id) else { return };
+        let (submitted, unread, holds) = (entry.submitted, entry.unread, entry.holds);
+        let (link, placed) = (entry.link, entry.is_placed());
+        let span = core::mem::replace(&mut entry.span, Span::none());
+        self.jobs.remove(id);
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
-        self.latencies.total.record_between(entry.submitted, self.links.now);
-        trace::done(&entry.span, &outcome, self.links.now.saturating_since(entry.submitted));
+        self.latencies.total.record_between(submitted, self.links.now);
+        trace::done(&span, &outcome, self.links.now.saturating_since(submitted));
         self.links.event(Event::Done { job: id, outcome });
-        self.unread -= entry.unread;
-        if entry.holds {
-            self.links.unhold(entry.link);
+        self.unread -= unread;
+        if holds {
+            self.links.unhold(link);
         }
-        if entry.is_placed() {
-            self.leave(entry.link, finished);
+        if placed {
+            self.leave(link, finished);
         }
     }
 
@@ -423,13 +430,11 @@ impl Client {
         if core::mem::take(&mut entry.holds) {
             self.links.unhold(place);
         }
-        let stage = match entry.retry(self.config.retry) {
-            Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => Stage::Parked,
+        let until = match entry.retry(self.config.retry) {
+            Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => None,
             Retry::Idempotent { attempts: most } if attempts < most => {
                 let doubled = self.links.settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(30));
-                Stage::Delayed {
-                    until: self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)),
-                }
+                Some(self.links.now + self.links.random.jitter(doubled.min(self.links.settings.retry_most)))
             }
             _ => {
                 return self
@@ -437,7 +442,7 @@ impl Client {
             }
         };
         trace::retried(&entry.span, phase, server, reason);
-        self.jobs.set_stage(id, stage, &self.config.deadlines);
+        self.jobs.put_off(id, until, &self.config.deadlines);
         self.leave(place, false);
     }
 
@@ -488,7 +493,7 @@ impl Client {
     fn job_timer(&mut self, id: JobId) {
         let Some(phase) = self.phase(id) else { return };
         let Some(entry) = self.jobs.entry_mut(id) else { return };
-        if entry.deadline(&self.config.deadlines).is_some_and(|deadline| deadline <= self.links.now) {
+        if entry.deadline(&self.config.deadlines) <= self.links.now {
             let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
             let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
             return self.finish(id, Outcome::TimedOut { phase, server, attempts });
@@ -497,7 +502,7 @@ impl Client {
         match &mut entry.stage {
             Stage::Delayed { until } if *until <= self.links.now => {
                 self.changed = true;
-                return self.jobs.set_stage(id, Stage::Parked, &self.config.deadlines);
+                return self.jobs.put_off(id, None, &self.config.deadlines);
             }
             Stage::Accepted { handle, doubt: Some(doubt), .. }
                 if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
@@ -521,14 +526,17 @@ impl Client {
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
         let place = conn.index();
         loop {
-            let result = match self.links.receive(conn, stream) {
-                Ok(Some(packet)) => self.packet(place, packet),
+            let result = match self.links.receive_frame(conn, stream) {
+                Ok(Some(frame)) => self.frame(place, frame),
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
                 stream.clear();
                 return self.break_off(place, &CloseReason::Protocol(error));
+            }
+            if stream.is_empty() {
+                break;
             }
         }
         // A server that failed may have answered, so that it gets more than the one job which tried it.

@@ -2,16 +2,14 @@
 
 use alloc::boxed::Box;
 
-use bytes::Bytes;
-
 use super::jobs::{Doubt, Stage};
 use super::{Client, Event, Reply, RequestError, Status};
 use crate::error::ProtocolError;
-use crate::job::{Handle, JobId, Outcome, Retry, ServerError, ServerId, Unique, handle_name};
+use crate::job::{Handle, JobId, Outcome, ServerError, ServerId, Unique, handle_name};
 use crate::machine::CloseReason;
 use crate::trace;
-use crate::wire::table::{StatusRes, StatusResUnique};
-use crate::wire::{Packet, PacketType};
+use crate::wire::table::{JobCreated, StatusRes, StatusResUnique, WorkComplete};
+use crate::wire::{Frame, Packet, PacketType};
 
 /// Whose end a packet is.
 enum Ending {
@@ -22,19 +20,19 @@ enum Ending {
 }
 
 impl Client {
-    pub(super) fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+    pub(super) fn frame(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
+        match frame.kind {
+            // The two that come for each job are spared the way by all the others.
+            PacketType::JOB_CREATED => self.job_created(place, &JobCreated::decode(frame.body)?),
+            PacketType::WORK_COMPLETE => Ok(self.work_complete(place, WorkComplete::decode(frame.body)?)),
+            kind => self.packet(place, Packet::decode(kind, frame.body)?),
+        }
+    }
+
+    fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
-            Packet::WorkComplete(packet) => {
-                let ending = self.ending(place, packet.handle());
-                self.ended(place, ending, Outcome::Complete(packet.into_payload()));
-            }
-            Packet::JobCreated(packet) => {
-                let reply =
-                    self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created { .. }))?;
-                if let Reply::Created { job, joins } = reply {
-                    return self.created(place, job, joins, packet.handle());
-                }
-            }
+            Packet::WorkComplete(packet) => self.work_complete(place, packet),
+            Packet::JobCreated(packet) => self.job_created(place, &packet)?,
             Packet::WorkFail(packet) => {
                 let ending = self.ending(place, packet.handle());
                 self.ended(place, ending, Outcome::Failed);
@@ -86,6 +84,18 @@ impl Client {
         Ok(())
     }
 
+    fn job_created(&mut self, place: usize, packet: &JobCreated) -> Result<(), ProtocolError> {
+        match self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created { .. }))? {
+            Reply::Created { job, joins } => self.created(place, job, joins, packet.handle()),
+            _ => Ok(()),
+        }
+    }
+
+    fn work_complete(&mut self, place: usize, packet: WorkComplete) {
+        let ending = self.ending(place, packet.handle());
+        self.ended(place, ending, Outcome::Complete(packet.into_payload()));
+    }
+
     fn status_res(&mut self, place: usize, packet: &StatusRes) -> Result<(), ProtocolError> {
         let status = Status {
             known: number(packet.known()) != 0,
@@ -98,7 +108,7 @@ impl Client {
         match self.reply(place, PacketType::STATUS_RES, wanted)? {
             Reply::Status(request) => self.answer_status(request, Ok(status)),
             Reply::Doubt(job) => self.doubt(place, job, status.known),
-            Reply::Barrier(handle, outcome) if !status.known => self.end_all(place, &handle, &outcome),
+            Reply::Barrier(end) if !status.known => self.end_all(place, &end),
             _ => {}
         }
         Ok(())
@@ -149,26 +159,20 @@ impl Client {
         if entry.job.background {
             return Ok(self.finish(id, Outcome::Queued(handle)));
         }
-        if !self.jobs.may_have(id, place, &handle, &self.links.random) {
-            return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
-        }
-        let Some(entry) = self.jobs.entry_mut(id) else { return Ok(()) };
         entry.since = self.links.now;
         let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
             let interval = self.links.settings.retry_first.saturating_mul(2);
             Box::new(Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false })
         });
-        if !matches!(entry.retry(self.config.retry), Retry::Idempotent { .. }) {
-            // It is never submitted again, so what it was made of is no longer needed.
-            entry.job.function = Bytes::new();
-            entry.job.payload = Bytes::new();
-            entry.job.unique = Unique::None;
+        let told = (!entry.muted).then(|| handle.clone());
+        if !self.jobs.accept(id, handle, doubt, &self.links.random, &self.config.deadlines) {
+            return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
         }
-        if !entry.muted {
+        self.jobs.forget_contents(id, self.config.retry);
+        if let Some(handle) = told {
             let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
-            self.links.event(Event::Created { job: id, handle: handle.clone(), server });
+            self.links.event(Event::Created { job: id, handle, server });
         }
-        self.jobs.set_stage(id, Stage::Accepted { handle, running: false, doubt }, &self.config.deadlines);
         self.hold_again(place, id);
         Ok(())
     }
@@ -193,6 +197,7 @@ impl Client {
     }
 
     /// Whose end a packet for `handle` is.
+    #[inline(always)]
     fn ending(&mut self, place: usize, handle: &[u8]) -> Ending {
         match self.jobs.deal(place, handle_name(handle), &self.links.random) {
             Some((job, false)) if !self.jobs.are_haunted() => Ending::Of(job),
@@ -200,6 +205,7 @@ impl Client {
         }
     }
 
+    #[inline(always)]
     fn ended(&mut self, place: usize, ending: Ending, outcome: Outcome) {
         let (dealt, handle) = match ending {
             Ending::Of(job) => return self.finish(job, outcome),
@@ -210,9 +216,9 @@ impl Client {
             // The copy of one that has ended before; or the only one, of a server that sends no more.
             None => self.jobs.first_of(place, &handle, &self.links.random).is_some(),
         };
-        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(other, _)) if *other == handle);
+        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(end)) if end.0 == handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
-            let reply = Some(Reply::Barrier(handle.clone(), outcome.clone()));
+            let reply = Some(Reply::Barrier(Box::new((handle.clone(), outcome.clone()))));
             self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
         }
         match dealt {
@@ -222,7 +228,7 @@ impl Client {
         self.jobs.lay_ghosts(place, &handle, &self.links.random);
     }
 
-    fn end_all(&mut self, place: usize, handle: &Handle, outcome: &Outcome) {
+    fn end_all(&mut self, place: usize, (handle, outcome): &(Handle, Outcome)) {
         while let Some(job) = self.jobs.first_of(place, handle, &self.links.random) {
             self.finish(job, outcome.clone());
         }
@@ -255,7 +261,7 @@ impl Client {
                 self.answer_status(request, Err(RequestError::Rejected(error)))
             }
             Some(Reply::Echo(request)) => self.answer_echo(request, Err(RequestError::Rejected(error))),
-            Some(Reply::Barrier(handle, outcome)) => self.end_all(place, &handle, &outcome),
+            Some(Reply::Barrier(end)) => self.end_all(place, &end),
             Some(Reply::Doubt(job)) => self.doubt(place, job, true),
             Some(Reply::Probe | Reply::Option) | None => self.links.event(Event::ServerError { server, error }),
         }

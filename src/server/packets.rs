@@ -322,21 +322,24 @@ impl Server {
         let job = &self.queue.jobs.table[job];
         let handle = self.handles.write(job.number);
         let function = &*self.queue.functions[job.function].name;
-        let (small, large) = match job.payload() {
-            Ok(small) => (small, None),
-            Err(large) => (&[][..], Some(large)),
-        };
-        let (kind, count, all): (_, _, [&[u8]; 5]) = match (form, job.reducer()) {
-            (Grab::Plain, _) => (PacketType::JOB_ASSIGN, 3, [&handle, function, small, &[], &[]]),
-            (Grab::All, Some(reducer)) => {
-                (PacketType::JOB_ASSIGN_ALL, 5, [&handle, function, job.unique(), reducer, small])
+        let (peers, unique) = (&mut self.peers, job.unique());
+        let (all, each, plain) = (PacketType::JOB_ASSIGN_ALL, PacketType::JOB_ASSIGN_UNIQ, PacketType::JOB_ASSIGN);
+        match (form, job.reducer(), job.payload()) {
+            (Grab::Plain, _, Ok(small)) => peers.send(peer, plain, &[&handle, function, small], None),
+            (Grab::Plain, _, Err(large)) => peers.send(peer, plain, &[&handle, function], Some(large)),
+            (Grab::All, Some(reducer), Ok(small)) => {
+                peers.send(peer, all, &[&handle, function, unique, reducer, small], None);
             }
-            (Grab::Unique | Grab::All, _) => {
-                (PacketType::JOB_ASSIGN_UNIQ, 4, [&handle, function, job.unique(), small, &[]])
+            (Grab::All, Some(reducer), Err(large)) => {
+                peers.send(peer, all, &[&handle, function, unique, reducer], Some(large));
             }
-        };
-        let arguments = all.get(..count - usize::from(large.is_some())).unwrap_or_default();
-        self.peers.send(peer, kind, arguments, large);
+            (Grab::Unique | Grab::All, _, Ok(small)) => {
+                peers.send(peer, each, &[&handle, function, unique, small], None);
+            }
+            (Grab::Unique | Grab::All, _, Err(large)) => {
+                peers.send(peer, each, &[&handle, function, unique], Some(large));
+            }
+        }
         if self.config.silent_worker.is_some() {
             self.arm(peer);
         }

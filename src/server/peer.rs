@@ -202,7 +202,13 @@ impl Peers {
 
     /// Queues a packet for a connection, unless it is closing.
     #[inline]
-    pub(super) fn send(&mut self, index: u32, kind: PacketType, arguments: &[&[u8]], payload: Option<&Bytes>) {
+    pub(super) fn send<const N: usize>(
+        &mut self,
+        index: u32,
+        kind: PacketType,
+        arguments: &[&[u8]; N],
+        payload: Option<&Bytes>,
+    ) {
         self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
     }
 

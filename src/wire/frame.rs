@@ -91,7 +91,7 @@ fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
 /// Splits the first packet off `stream`. `None`: it is not all there yet, and room for more of it has been made.
 ///
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
-#[inline]
+#[inline(always)]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
     let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
     let [magic, kind, size] = fields(header);
@@ -145,11 +145,12 @@ fn make_room(stream: &mut BytesMut, size: usize) {
     }
 }
 
-/// Appends the header of a packet whose body has `size` bytes.
+/// The header of a packet whose body has `size` bytes.
 #[inline]
-pub fn put_header(out: &mut BytesMut, magic: Magic, kind: PacketType, size: usize) {
+#[must_use]
+pub fn header(magic: Magic, kind: PacketType, size: usize) -> [u8; HEADER] {
     let [m0, m1, m2, m3] = magic.bytes();
     let [k0, k1, k2, k3] = kind.number().to_be_bytes();
     let [s0, s1, s2, s3] = u32::try_from(size).unwrap_or(u32::MAX).to_be_bytes();
-    out.extend_from_slice(&[m0, m1, m2, m3, k0, k1, k2, k3, s0, s1, s2, s3]);
+    [m0, m1, m2, m3, k0, k1, k2, k3, s0, s1, s2, s3]
 }

@@ -157,7 +157,7 @@ macro_rules! packets {
     ($($(#[doc = $doc:literal])+ $number:literal $NAME:ident $Type:ident [$($sender:ident)*] { $($arg:ident),* $(; $opaque:ident)? })+) => {
         use alloc::vec::Vec;
         use bytes::{Buf, Bytes, BytesMut};
-        use super::frame::{Magic, put_header};
+        use super::frame::{Magic, header};
         use super::packets::{argument, separators, DecodeError, NulInArgument, PacketInfo, Sender};
 
         /// The number of a packet type. A number that no row of the table has stays representable.
@@ -250,7 +250,7 @@ macro_rules! packets {
 
                 /// Appends the packet, header and all.
                 pub fn encode(&self, magic: Magic, out: &mut BytesMut) {
-                    put_header(out, magic, Self::KIND, self.body.len());
+                    out.extend_from_slice(&header(magic, Self::KIND, self.body.len()));
                     out.extend_from_slice(&self.body);
                 }
 

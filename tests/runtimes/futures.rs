@@ -127,6 +127,48 @@ macro_rules! futures_of {
                 server.close();
             }
 
+            /// Jobs one after another, and the client's bytes, in one task.
+            #[test]
+            fn a_task_is_polled_for_what_comes_and_for_nothing_else() {
+                let server = server();
+                let worker = Worker::builder()
+                    .server(server.local_addr())
+                    .function("echo", |task| async move { Ok(task.payload().clone()) })
+                    .build()
+                    .expect("a worker");
+                spawn(worker.run());
+                let client = client(server.local_addr());
+                let (done, polls) = mpsc::channel();
+                spawn(async move {
+                    let mut all = 0;
+                    let jobs = async {
+                        for _ in 0..20 {
+                            assert_eq!(
+                                client.submit(Job::new("echo", "x")).await.expect("taken").await,
+                                Ok("x".into())
+                            );
+                        }
+                        let mut set = client.set();
+                        for _ in 0..80 {
+                            set.submit(Job::new("echo", "x")).expect("taken");
+                            assert!(set.next().await.is_some());
+                        }
+                    };
+                    let mut task = pin!(or(jobs, client.run()));
+                    poll_fn(|cx| {
+                        all += 1;
+                        task.as_mut().poll(cx)
+                    })
+                    .await;
+                    done.send(all).expect("somebody waits");
+                });
+                // JOB_CREATED and WORK_COMPLETE, each by itself; the rest is to connect.
+                let polls = polls.recv_timeout(PATIENCE).expect("all are done");
+                assert!(polls <= 2 * 100 + 20, "{polls} polls");
+                worker.close();
+                server.close();
+            }
+
             #[test]
             fn dropping_the_clients_driver_ends_its_jobs() {
                 let server = server();

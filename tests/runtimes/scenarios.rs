@@ -236,6 +236,76 @@ pub(crate) fn who_closes_one_side_gets_the_answers_to_what_was_asked_before<K: K
     wait_until("it is gone", PATIENCE, || K::counters(&server).connections == 0);
 }
 
+/// So many jobs, one after another by one thread, that its waits have become the way in which the client's bytes move.
+fn many<K: Kind>(client: &K::Client, payload: &str) {
+    for _ in 0..100 {
+        assert_eq!(result::<K>(client, Job::new("echo", payload.to_owned())), Ok(payload.to_owned().into()));
+    }
+}
+
+pub(crate) fn who_asks_and_goes_is_served<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 1);
+    let client = client::<K>(K::address(&server));
+    for round in 0..3_u64 {
+        many::<K>(&client, "x");
+        // Nobody waits for these: one, then many in a row.
+        for jobs in [1, 50] {
+            let before = K::counters(&server).submitted;
+            let queued: Vec<_> =
+                (0..jobs).map(|_| K::submit(&client, Job::new("nobody", "").background()).expect("taken")).collect();
+            wait_until("all are queued", PATIENCE, || K::counters(&server).submitted == before + jobs);
+            drop(queued);
+        }
+        wait_until("all are waiting", PATIENCE, || K::queued(&server).len() as u64 == 51 * (round + 1));
+    }
+    drop(worker);
+}
+
+pub(crate) fn callers_who_come_and_go_leave_nobody_waiting<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 4);
+    let client = client::<K>(K::address(&server));
+    many::<K>(&client, "first");
+    thread::scope(|scope| {
+        for caller in 0..3 {
+            let client = &client;
+            scope.spawn(move || {
+                for round in 0..3 {
+                    many::<K>(client, &format!("{caller}"));
+                    // Now and then one is away, and another alone.
+                    if round == caller {
+                        let jobs = (0..20).map(|job| Job::new("echo", format!("{job}"))).collect();
+                        let outcomes = K::run_all(client, jobs, PATIENCE);
+                        assert!(outcomes.iter().all(|(_, outcome)| matches!(outcome, Outcome::Complete(_))));
+                    }
+                }
+            });
+        }
+    });
+    many::<K>(&client, "last");
+    drop(worker);
+}
+
+pub(crate) fn events_are_told_whoever_moves_the_bytes<K: Kind>() {
+    use gearwheel::client::Event;
+    let server = server::<K>();
+    let worker = K::worker(K::address(&server), 1);
+    let (tell, heard) = mpsc::channel();
+    let client = K::client_heard(K::address(&server), tell);
+    many::<K>(&client, "x");
+    assert!(matches!(heard.recv_timeout(PATIENCE), Ok(Event::Connected { .. })));
+    drop(worker);
+    let job = K::submit(&client, Job::new("nobody", "").timeout(PATIENCE)).expect("taken");
+    let waiting = thread::scope(|scope| {
+        let waiting = scope.spawn(move || K::wait(job));
+        drop(server);
+        assert!(matches!(heard.recv_timeout(PATIENCE), Ok(Event::Disconnected { .. })));
+        waiting.join().expect("it ends")
+    });
+    assert!(waiting.is_err(), "{waiting:?}");
+}
+
 pub(crate) fn an_abandoned_job_leaves_the_others_alone<K: Kind>() {
     let server = server::<K>();
     let at = K::address(&server);
