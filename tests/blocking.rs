@@ -492,6 +492,54 @@ fn a_caller_who_has_something_due_at_once_reads_on_after_it() {
 }
 
 #[test]
+fn a_time_out_is_told_while_much_comes_that_nobody_wants() {
+    // JOB_CREATED for each submission, and WORK_DATA of the first job without end in between.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut from = stream.try_clone().expect("a second name");
+        let (tell, submissions) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(1..) = from.read(&mut bytes)
+                && tell.send(()).is_ok()
+            {}
+        });
+        let packet = |kind: u8, body: &[u8]| {
+            let length = u8::try_from(body.len()).expect("a short one");
+            [b"\0RES\0\0\0", &[kind][..], b"\0\0\0", &[length], body].concat()
+        };
+        let flood = packet(28, b"H:1\0part").repeat(500);
+        submissions.recv().expect("a job");
+        let mut bytes = packet(8, b"H:1");
+        let mut job = 1;
+        loop {
+            bytes.extend(&flood);
+            if stream.write_all(&bytes).is_err() {
+                return;
+            }
+            bytes.clear();
+            for () in submissions.try_iter() {
+                job += 1;
+                bytes.extend(packet(8, format!("H:{job}").as_bytes()));
+            }
+        }
+    });
+    let client = client(address);
+    for _ in 0..20 {
+        let started = Instant::now();
+        let job = client.submit(Job::new("f", "").timeout(Duration::from_millis(20))).expect("taken");
+        let outcome = job.outcome();
+        assert!(matches!(outcome, Outcome::TimedOut { .. }), "{outcome:?}");
+        let took = started.elapsed();
+        assert!(took < PATIENCE / 4, "{took:?}");
+    }
+    drop(client);
+    server.join().expect("it has not panicked");
+}
+
+#[test]
 fn big_payloads_cross_without_deadlock() {
     let server = server();
     let worker = worker(server.address(), 2);

@@ -90,7 +90,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     self.ended.notify_all();
                 }
             }
-            core.turns += 1;
+            core.news = core.news.wrapping_add(1);
         }
     }
 
@@ -190,14 +190,14 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             let mut batch = core.batch.take().unwrap_or_default();
             core.machine.outgoing(conn).share(CHUNKS, &mut batch);
-            let result = if batch.is_empty() {
-                Ok(0)
-            } else {
-                drop(core);
-                let result = write_batch(socket, &batch);
-                core = self.lock();
-                result
-            };
+            if batch.is_empty() {
+                core.batch = Some(batch);
+                return self.all_written(core, conn);
+            }
+            drop(core);
+            let result = write_batch(socket, &batch);
+            batch.clear();
+            core = self.lock();
             core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
             let mut outgoing = machine.outgoing(conn);
@@ -208,18 +208,25 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match result {
                 Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
                 Ok(_) if machine.has_output() => self.poll(&mut core),
-                Ok(_) if all_written => {
-                    link.writing = false;
-                    if core.ending {
-                        self.ended.notify_all();
-                    }
-                    return core;
-                }
+                Ok(_) if all_written => return self.all_written(core, conn),
                 Ok(_) => {}
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => return self.write_failed(core, conn, socket, &error),
             }
         }
+    }
+
+    /// Gives the role of the writer back.
+    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
+        let Some(link) = core.link(conn) else { return core };
+        if link.ended.is_some() {
+            return self.ended_after_writing(core, conn);
+        }
+        link.writing = false;
+        if core.ending {
+            self.ended.notify_all();
+        }
+        core
     }
 
     /// A writer is blocked, or there is nothing to be written any more.
@@ -265,19 +272,20 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         deadline: Option<Instant>,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, Turn) {
-        let (mut role, turns) = (None, core.turns);
+        let (mut role, news) = (None, core.news);
         let turn = loop {
             let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
             let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
-            let timed_out;
-            (core, timed_out) = self.read(core, reader, Some(patience), time);
-            if timed_out {
+            let awake;
+            (core, awake) = self.read(core, reader, Some(patience), time);
+            if !awake {
                 break Turn::Leave;
             }
-            if core.turns == turns && core.due == [conn] {
+            if core.news == news && core.due == [conn] {
                 core = self.follow_up(core);
             }
-            if core.turns != turns || !core.due.is_empty() {
+            // What he waits for may have come by another thread while he read.
+            if core.news != news || !core.due.is_empty() {
                 break Turn::Look;
             }
         };
@@ -307,7 +315,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Reads once by the role of the reader, and does what the machine wants done, but for what
-    /// [`follow_up`](Self::follow_up) does. `time` is that of the end of the read. Says whether no byte came in time.
+    /// [`follow_up`](Self::follow_up) does. False: no byte came within the patience. `time` is that of the end of the read.
     #[inline(always)]
     fn read<'a>(
         self: &'a Arc<Self>,
@@ -322,15 +330,18 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         time.pass();
         let (conn, now) = (role.conn, time.now());
         let Core { machine, links, .. } = &mut *core;
-        let Some(link) = find(links, conn) else { return (core, false) };
-        let mut timed_out = false;
+        let Some(link) = find(links, conn) else {
+            core.news = core.news.wrapping_add(1);
+            return (core, true);
+        };
+        let mut awake = true;
         match result {
             Ok(1..) => {
                 machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);
                 link.incoming.settle();
             }
             Ok(0) => core.end(conn, CloseReason::Ended, now),
-            Err(error) if is_timeout(&error) => timed_out = true,
+            Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
         if core.wait.is_some_and(|at| at <= now) {
@@ -338,7 +349,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             core.machine.handle(Input::Tick, now);
         }
         self.poll(&mut core);
-        (core, timed_out)
+        (core, awake)
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.

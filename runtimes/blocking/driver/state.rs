@@ -24,13 +24,12 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
     pub(super) sink: S,
     pub(super) links: Vec<Option<Link>>,
-    /// How often the machine has said something but to write: as long as this stays the same, whoever found nothing finds
-    /// nothing.
-    pub(super) turns: u64,
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
+    /// How often the machine has had something to be done but writing, or a reader has found his connection gone.
+    pub(super) news: u64,
     /// Spare room for readers, at most [`SPARE`] times.
     pub(super) scratches: Vec<Box<[u8]>>,
     /// Spare room for a writer.
