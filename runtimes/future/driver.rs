@@ -51,6 +51,10 @@ pub(crate) trait Reactor:
     const PATIENCE: Duration;
 
     fn new(wakes: Arc<Wakes>) -> Self;
+    /// Whether whoever polls now may have it do all that it does.
+    fn is_here(&self) -> bool {
+        true
+    }
     /// Wakes the waker of [`Place::Clock`] at `at`, instead of when it was told before.
     fn set_alarm(&mut self, at: time::Instant);
     /// Whether the alarm has gone off; else its waker is waiting for it.
@@ -224,7 +228,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
 
 impl<R: Runtime, M: Driven, S: Sink<M::Event>> Hand for Driver<R, M, S> {
     fn is_woken(&self) -> bool {
-        self.wakes.any()
+        self.wakes.any() && self.sockets.net.is_here()
     }
 
     fn read(&mut self) {

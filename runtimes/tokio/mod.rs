@@ -131,6 +131,11 @@ impl Reactor for Tokio {
         Self { wakes, resolver: Resolver::default(), alarm: None }
     }
 
+    /// Who waits for a job need not be inside a runtime, beside a `run` that is.
+    fn is_here(&self) -> bool {
+        inside().is_ok()
+    }
+
     fn set_alarm(&mut self, at: time::Instant) {
         match &mut self.alarm {
             Some(alarm) => alarm.as_mut().reset(at.into()),

@@ -385,3 +385,44 @@ fn outside_of_tokio_nothing_panics() {
     assert!(matches!(block_on(Server::bind("127.0.0.1:0")), Err(Error::Io { .. })));
     drop(Client::builder().server("127.0.0.1:1").build().expect("a client"));
 }
+
+/// An executor of another kind, and `run` alone inside a runtime.
+#[cfg(feature = "tokio")]
+#[test]
+fn who_waits_outside_of_tokio_is_served_by_a_run_inside() {
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use futures_lite::future::{block_on, or};
+    use gearwheel::Job;
+    use gearwheel::tokio::{Client, Server};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let (told, server) = mpsc::channel();
+    drop(crate::kinds::tokio::THREADS.spawn(async move {
+        // The first connection is lost: the next is made when its time has come.
+        drop(listener.accept());
+        let server = Server::builder().listen_on(listener).build().await.expect("a server");
+        told.send(server.clone()).expect("somebody waits");
+        server.run().await;
+    }));
+    let client = Client::builder().server(at).timeout(Duration::from_secs(10)).build().expect("a client");
+    let mut run = pin!(client.run());
+    let run = poll_fn(|cx| {
+        let _inside = crate::kinds::tokio::THREADS.enter();
+        run.as_mut().poll(cx)
+    });
+    let queued = async {
+        drop(client.submit(Job::new("f", "").background()).await.expect("taken").await);
+        client.submit(Job::new("f", "").background()).await.expect("taken").await
+    };
+    let queued = block_on(or(async { Some(queued.await) }, async {
+        run.await;
+        None
+    }));
+    assert_eq!(queued, Some(Ok("".into())));
+    server.recv().expect("built").close();
+}
