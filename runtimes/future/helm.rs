@@ -15,9 +15,13 @@ use crate::runtimes::handles::{ClientMachine, Post};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Reads between two polls of `run`, which writes and lets others in its task have their turns.
+const READS: usize = 16;
+
 /// A driver, whatever its runtime is.
 pub(crate) trait Hand: Future<Output = ()> + Send + Unpin {
-    /// Whether a socket or a timer has been woken since the last turn: then its task has been, too.
+    /// Whether a socket or a timer has been woken since the last turn, and may be seen to here: then its task has been
+    /// woken, too.
     fn is_woken(&self) -> bool;
 
     /// Reads what has come. The rest of a turn is left to the next poll, which must be due.
@@ -36,6 +40,8 @@ struct Place {
     task: Option<Waker>,
     /// `run` was polled while another had it.
     wanted: bool,
+    /// Reads since `run` was polled last.
+    reads: usize,
     /// `run` has ended or was dropped.
     over: bool,
 }
@@ -49,10 +55,11 @@ impl Helm {
     /// Says whether it has.
     pub(crate) fn read(&self, task: &Waker, before: impl FnOnce()) -> bool {
         let mut place = self.lock();
-        if !place.task.as_ref().is_some_and(|own| own.will_wake(task)) {
+        if place.reads >= READS || !place.task.as_ref().is_some_and(|own| own.will_wake(task)) {
             return false;
         }
         let Some(hand) = place.hand.take_if(|hand| hand.is_woken()) else { return false };
+        place.reads += 1;
         drop(place);
         let mut taken = Taken { helm: self, hand: Some(hand) };
         before();
@@ -108,7 +115,7 @@ impl Helmsman {
 
     fn put(&self, hand: Box<dyn Hand>, task: &Waker) {
         let mut place = self.hub.helm().lock();
-        place.hand = Some(hand);
+        (place.hand, place.reads) = (Some(hand), 0);
         super::note(&mut place.task, task);
     }
 }
@@ -130,9 +137,9 @@ impl Drop for Helmsman {
     fn drop(&mut self) {
         let mut place = self.hub.helm().lock();
         place.over = true;
-        let hand = place.hand.take();
+        let left = (place.hand.take(), place.task.take());
         drop(place);
-        drop(hand);
+        drop(left);
     }
 }
 
@@ -227,14 +234,25 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_does_not_outlive_run() {
+    fn however_much_comes_run_has_its_turn() {
+        let (mut run, hub, counts, task) = helmsman();
+        counts.woken.store(1, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(poll(&mut run, &task).is_pending());
+            let reads = (0..1000).take_while(|_| hub.helm().read(&task, || ())).count();
+            assert_eq!(reads, READS);
+        }
+    }
+
+    #[test]
+    fn neither_driver_nor_task_is_kept_when_run_is_dropped() {
         let (mut run, hub, counts, task) = helmsman();
         assert!(poll(&mut run, &task).is_pending());
         counts.woken.store(1, Ordering::Relaxed);
         let held = Arc::strong_count(&counts);
         let mut run = Some(run);
         assert!(hub.helm().read(&task, || run = None));
-        assert_eq!(Arc::strong_count(&counts), held - 1);
+        assert_eq!(Arc::strong_count(&counts), held - 2);
         assert!(!hub.helm().read(&task, || ()));
     }
 }
