@@ -321,6 +321,9 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
             inbox.empty_into(self.driver.sockets());
         }
         let turn = self.hub.turn(self.driver.sockets(), &mut self.heard);
+        if self.listener.is_none() {
+            self.heard.clear();
+        }
         self.next = turn.next;
         turn.ended
     }
@@ -331,12 +334,11 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
         }
-        self.heard.clear();
         self.driver.connect_wanted()
     }
 
     fn owes_a_call(&self) -> bool {
-        self.listener.is_some() && !self.heard.is_empty() || self.driver.wants_connections()
+        !self.heard.is_empty() || self.driver.wants_connections()
     }
 
     /// Whether the next turn is due at once.
@@ -390,10 +392,16 @@ impl Wake for Awake {
 }
 
 thread_local! {
-    static PARKED: Waker = Waker::from(Arc::new(Parked(thread::current())));
+    static PARKED: Waker = Parked::waker();
 }
 
 struct Parked(thread::Thread);
+
+impl Parked {
+    fn waker() -> Waker {
+        Waker::from(Arc::new(Self(thread::current())))
+    }
+}
 
 impl Wake for Parked {
     fn wake(self: Arc<Self>) {
@@ -407,7 +415,8 @@ impl Wake for Parked {
 
 /// Lends the waker of this thread.
 fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
-    PARKED.with(look)
+    // A thread that ends may have none any more, and still wait in what it drops.
+    look(&PARKED.try_with(Waker::clone).unwrap_or_else(|_| Parked::waker()))
 }
 
 /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
@@ -434,4 +443,49 @@ fn park(deadline: Option<Instant>, clock: Clock) {
 
 fn is_past(deadline: Option<Instant>, clock: Clock) -> bool {
     deadline.is_some_and(|at| at <= clock.now())
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::RefCell;
+
+    use super::*;
+    use crate::runtimes::handles::{ClientBuilder, Post};
+    use crate::runtimes::std::sync::mpsc;
+
+    #[test]
+    fn what_nobody_hears_is_not_kept() {
+        let (machine, _, _) =
+            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
+        let hub = Hub::new(machine, Post::default(), Clock::start());
+        let mut turnkey = Loop::new(hub.clone(), None, None).expect("a loop");
+        for _ in 0..3 {
+            let server = hub.call(|client, _, now| client.add_server("b".parse().expect("an address"), now));
+            let removed = hub.call(|client, _, now| client.remove_server(server.expect("new"), false, now));
+            assert_eq!((removed.is_ok(), turnkey.turn()), (true, false));
+            assert!(turnkey.heard.is_empty() && !turnkey.owes_a_call());
+        }
+    }
+
+    #[test]
+    fn a_thread_may_wait_in_what_it_drops_at_its_end() {
+        struct Last(mpsc::Sender<Option<u32>>);
+
+        impl Drop for Last {
+            fn drop(&mut self) {
+                let _ = self.0.send(wait(None, Clock::start(), |_| Poll::Ready(1)));
+            }
+        }
+
+        thread_local! {
+            static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+        }
+
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            LAST.set(Some(Last(tell)));
+            wait(None, Clock::start(), |_| Poll::Ready(0))
+        });
+        assert_eq!((thread.join().ok(), told.recv()), (Some(Some(0)), Ok(Some(1))));
+    }
 }
