@@ -26,9 +26,10 @@ use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, 
 ///
 /// Its sockets are moved by [`run`](Self::run) or [`spawn`](Self::spawn); until then, jobs wait. Once it runs, a caller who
 /// waits alone is lent the loop and moves them himself, so that no thread has to wake another; where several wait, or none
-/// does, the loop's own thread has it. What was given to `connect_with` and `on_event` is called by that thread alone. When
-/// the last clone and the last job are dropped, it closes: what is to be written is written for at most a second, and the
-/// loop ends.
+/// does, the loop's own thread has it. It sees within some 20 ms that a caller has gone: what comes meanwhile, and what is
+/// asked for without a wait and without being a job, is seen to then. What was given to `connect_with` and `on_event` is
+/// called by that thread alone. When the last clone and the last job are dropped, it closes: what is to be written is
+/// written for at most a second, and the loop ends.
 #[derive(Clone)]
 pub struct Client {
     client: future::Client<()>,

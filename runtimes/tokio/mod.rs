@@ -22,7 +22,8 @@
 //! ```
 //!
 //! The runtime must have its I/O and its time enabled (`enable_all`). Without time, and outside of a runtime, the futures of
-//! `run` panic, as all that waits in tokio does, and the machine closes.
+//! `run` panic, as all that waits in tokio does, and the machine closes. The other futures of a client may be
+//! awaited anywhere.
 //!
 //! # What blocks
 //!
