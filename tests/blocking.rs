@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gearwheel::blocking::{Client, Error, Fail, JobError, JobEvent, Running, Server, Throw, Worker};
-use gearwheel::{ConfigError, Job, Outcome, Phase, Reason, Retry, client, worker};
+use gearwheel::blocking::{Client, Duplex, Error, Fail, JobError, JobEvent, Running, Server, Stream, Throw, Worker};
+use gearwheel::{Balance, CloseReason, ConfigError, Job, LinkState, Outcome, Phase, Reason, Retry, client, worker};
 use peers::{PATIENCE, wait_until};
 
 /// A job server that can go and come back.
@@ -799,4 +799,171 @@ fn attempts_to_connect_that_hang_are_bounded() {
     attempts.recv_timeout(PATIENCE).expect("there is room for attempts again");
     client.close();
     assert!(job.wait().is_err());
+}
+
+#[test]
+fn the_listener_of_a_worker_hears_at_once_what_comes_of_a_result() {
+    let (servers, (told, heard)) = ([server(), server()], mpsc::channel());
+    let (begun, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let goes_on = Mutex::new(goes_on);
+    let worker = Worker::builder()
+        .servers(servers.iter().map(House::address))
+        .function("f", move |_| {
+            begun.send(()).expect("somebody waits");
+            goes_on.lock().expect("no panic").recv().expect("it is told");
+            Ok("")
+        })
+        .on_event(move |event| {
+            if let worker::Event::Unregistered { function } = event {
+                let _ = told.send(function);
+            }
+        })
+        .spawn()
+        .expect("a worker");
+    let is_up = |server: worker::JobServer| server.state == LinkState::Up;
+    wait_until("both are connected", PATIENCE, || worker.worker().servers().into_iter().all(is_up));
+    let job = client(servers[0].address()).submit(Job::new("f", "")).expect("taken");
+    begins.recv_timeout(PATIENCE).expect("the job has begun");
+    worker.worker().unregister(b"f").expect("it is offered");
+    go_on.send(()).expect("it waits");
+    assert_eq!(job.wait(), Ok("".into()));
+    // Not only when something else is next due.
+    assert_eq!(heard.recv_timeout(PATIENCE / 4).as_deref(), Ok(&b"f"[..]));
+}
+
+#[test]
+fn who_waits_for_one_job_server_is_not_forgotten_when_another_is_added() {
+    for _ in 0..3 {
+        let (first, second) = (server(), server());
+        let worker = worker(first.address(), 2);
+        let client = client(first.address());
+        let echo = || client.submit(Job::new("echo", "x")).expect("taken").wait();
+        // One thread of the worker reads now, and the other waits for its turn.
+        assert_eq!(echo(), Ok("x".into()));
+        worker.worker().add_server(second.address()).expect("another");
+        let asked = Instant::now();
+        assert_eq!(echo(), Ok("x".into()));
+        assert!(asked.elapsed() < PATIENCE / 4, "only when something else was due: {:?}", asked.elapsed());
+    }
+}
+
+/// TCP that stops writers, as long as it is told to, or breaks when it is read.
+struct Valve {
+    stream: TcpStream,
+    state: Arc<ValveState>,
+}
+
+#[derive(Default)]
+struct ValveState {
+    /// The next write waits.
+    closes: AtomicBool,
+    /// A write waits until this is false.
+    closed: AtomicBool,
+    /// Reads fail from now on, first for a reason and then as at an end.
+    breaks: AtomicBool,
+    broken_reads: AtomicUsize,
+}
+
+impl Duplex for Valve {
+    fn read(&self, into: &mut [u8]) -> std::io::Result<usize> {
+        let came = (&self.stream).read(into);
+        match self.state.breaks.load(Ordering::SeqCst) {
+            false => came,
+            true if self.state.broken_reads.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Err(std::io::ErrorKind::ConnectionReset.into())
+            }
+            true => Ok(0),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.state.closes.swap(false, Ordering::SeqCst) {
+            self.state.closed.store(true, Ordering::SeqCst);
+            wait_until("the valve is open", PATIENCE, || !self.state.closed.load(Ordering::SeqCst));
+        }
+        (&self.stream).write(bytes)
+    }
+
+    fn set_read_timeout(&self, within: Option<Duration>) -> std::io::Result<()> {
+        self.stream.set_read_timeout(within)
+    }
+
+    fn set_write_timeout(&self, within: Option<Duration>) -> std::io::Result<()> {
+        self.stream.set_write_timeout(within)
+    }
+
+    fn shutdown(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl ValveState {
+    fn client(self: &Arc<Self>, servers: &[House]) -> Client {
+        let state = self.clone();
+        Client::builder()
+            .servers(servers.iter().map(House::address))
+            .balance(Balance::RoundRobin)
+            .timeout(PATIENCE)
+            .connect_with(move |at| {
+                let stream = TcpStream::connect(at.to_string())?;
+                Ok(Stream::object(Valve { stream, state: state.clone() }))
+            })
+            .build()
+            .expect("a client")
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn why_a_connection_broke_is_told_though_somebody_was_writing() {
+    let (servers, state) = ([server()], Arc::new(ValveState::default()));
+    let client = state.client(&servers);
+    // There is no worker: it waits.
+    let mut first = client.submit(Job::new("f", "").retry(Retry::Never)).expect("taken");
+    first.accepted().expect("the server has it");
+    state.closes.store(true, Ordering::SeqCst);
+    let other = client.clone();
+    let writer = thread::spawn(move || other.submit(Job::new("f", "").retry(Retry::Never)).map(|job| job.outcome()));
+    wait_until("somebody writes", PATIENCE, || state.is_closed());
+    state.breaks.store(true, Ordering::SeqCst);
+    drop(servers);
+    wait_until("it is read", PATIENCE, || state.broken_reads.load(Ordering::SeqCst) > 0);
+    // Nobody shall read again, so that there is nothing to wait for but time.
+    thread::park_timeout(Duration::from_millis(50));
+    state.closed.store(false, Ordering::SeqCst);
+    let lost = |outcome: &Outcome| matches!(outcome, Outcome::Lost { reason: CloseReason::Reset, .. });
+    let outcomes = [first.outcome(), writer.join().expect("no panic").expect("taken")];
+    assert!(outcomes.iter().all(lost), "{outcomes:?}");
+    assert_eq!(state.broken_reads.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_was_put_off_and_then_written_by_another_stops_nobody() {
+    let (servers, state) = ([server(), server()], Arc::new(ValveState::default()));
+    let _workers = servers.each_ref().map(|server| worker(server.address(), 1));
+    let client = state.client(&servers);
+    let mut set = client.set();
+    for round in 0..5 {
+        // While outcomes wait to be taken, what the set submits is put off.
+        set.submit(Job::new("echo", "")).expect("taken");
+        wait_until("an outcome waits", PATIENCE, || set.outstanding() == 0);
+        state.closes.store(true, Ordering::SeqCst);
+        let other = client.clone();
+        let writer = thread::spawn(move || other.submit(Job::new("echo", "")).map(|job| job.wait()));
+        wait_until("somebody writes", PATIENCE, || state.is_closed());
+        for _ in 0..4 {
+            set.submit(Job::new("echo", "")).expect("taken");
+        }
+        state.closed.store(false, Ordering::SeqCst);
+        let freed = Instant::now();
+        assert_eq!(writer.join().expect("no panic").expect("taken"), Ok("".into()));
+        // What was put off would be due for the clock's thread before the next look.
+        wait_until("all have ended", PATIENCE, || set.outstanding() == 0);
+        assert!(freed.elapsed() < PATIENCE / 4, "round {round}: {:?}", freed.elapsed());
+        while set.next_timeout(Duration::ZERO).is_some() {}
+    }
 }

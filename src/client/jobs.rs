@@ -143,9 +143,9 @@ pub(super) struct Jobs {
     ghosts: BTreeMap<(usize, Vec<u8>), Ghosts>,
     /// Most jobs have the same time to be accepted in, so that their timers come in order and stand in a queue. One that
     /// holds no more, as its job has ended or has another, is passed over when it comes to the front.
-    timers: VecDeque<(Instant, u32)>,
+    timers: VecDeque<(Instant, JobId)>,
     /// Those that came out of order.
-    other_timers: BTreeSet<(Instant, u32)>,
+    other_timers: BTreeSet<(Instant, JobId)>,
     /// In the order of submission.
     parked: BTreeSet<(u64, u32)>,
     next: u64,
@@ -290,7 +290,7 @@ impl Jobs {
     /// Has a job looked at when something is next due for it, or before: a timer is not put off when its job no longer needs
     /// it so soon.
     pub(super) fn set_timer(&mut self, id: JobId, defaults: &Deadlines) {
-        let Some(entry) = self.slab.get_mut(id.index()) else { return };
+        let Some(entry) = self.entry_mut(id) else { return };
         let at = entry.next_timer(defaults);
         if at >= entry.timer {
             return;
@@ -299,7 +299,7 @@ impl Jobs {
         while self.timers.front().is_some_and(|first| !holds(&self.slab, first)) {
             self.timers.pop_front();
         }
-        let timer = (at, id.index() as u32);
+        let timer = (at, id);
         if self.timers.back().is_none_or(|&(last, _)| last <= at) {
             self.timers.push_back(timer);
         } else {
@@ -311,7 +311,7 @@ impl Jobs {
         }
     }
 
-    fn first(&self) -> Option<(Instant, u32)> {
+    fn first(&self) -> Option<(Instant, JobId)> {
         match (self.timers.front(), self.other_timers.first()) {
             (Some(&queued), Some(&other)) => Some(queued.min(other)),
             (queued, other) => queued.or(other).copied(),
@@ -330,10 +330,10 @@ impl Jobs {
                 self.timers.pop_front();
             }
             if holds(&self.slab, &timer)
-                && let Some(entry) = self.slab.get_mut(timer.1 as usize)
+                && let Some(entry) = self.entry_mut(timer.1)
             {
                 entry.timer = Instant::NEVER;
-                return Some(JobId::new(timer.1, entry.generation));
+                return Some(timer.1);
             }
         }
     }
@@ -472,9 +472,10 @@ impl Jobs {
     }
 }
 
-/// Whether a timer is that of its job.
-fn holds(slab: &Slab<Entry>, &(at, index): &(Instant, u32)) -> bool {
-    slab.get(index as usize).is_some_and(|entry| entry.timer == at)
+/// Whether a timer is that of its job: not that of one which has ended, whose place another job has that is due at the same
+/// time.
+fn holds(slab: &Slab<Entry>, &(at, id): &(Instant, JobId)) -> bool {
+    slab.get(id.index()).is_some_and(|entry| entry.timer == at && entry.generation == id.generation())
 }
 
 /// The unique by which job servers join a foreground job with others.
@@ -521,6 +522,18 @@ mod tests {
         assert_eq!(jobs.first_timer(), Some(at(30)));
         jobs.remove(long);
         assert!(jobs.is_empty());
+    }
+
+    #[test]
+    fn timers_of_jobs_with_one_deadline_do_not_pile_up() {
+        let mut jobs = Jobs::default();
+        let mut last = send(&mut jobs, at(0));
+        for _ in 1..10_000 {
+            let id = send(&mut jobs, at(0));
+            jobs.remove(core::mem::replace(&mut last, id));
+            assert!(jobs.timers.len() <= 4, "{}", jobs.timers.len());
+        }
+        assert_eq!((jobs.timed(at(30)), jobs.timed(at(30))), (Some(last), None));
     }
 
     #[test]

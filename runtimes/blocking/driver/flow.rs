@@ -282,7 +282,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 break Turn::Leave;
             }
             if core.news == news && core.due == [conn] {
-                core = self.follow_up(core);
+                // Not the listener, who may wait for this very connection: whoever has a notice calls him.
+                core = self.flush(self.wake(core));
             }
             // What he waits for may have come by another thread while he read.
             if core.news != news || !core.due.is_empty() {

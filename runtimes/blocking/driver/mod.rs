@@ -183,7 +183,12 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let mut time = self.0.clock.moment();
-        let (core, ()) = self.act(act, lazy, &mut time);
+        let (mut core, ()) = self.act(act, lazy, &mut time);
+        if !core.notices.is_empty() {
+            // He may wait for long.
+            core = self.0.notify(core);
+            time.pass();
+        }
         self.wait_on(core, time, None, look)
     }
 
@@ -239,6 +244,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let (mut from, mut may_read, mut parks) = (None, true, None::<Waker>);
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
+            let before = from;
             from = match look(machine, sink, parks.as_ref(), &mut time) {
                 Look::Found(found) => break Some(found),
                 Look::Missing(Source::Conn(conn)) => conn,
@@ -246,10 +252,17 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 Look::Missing(Source::Any) => None,
             };
             let parking = parks.take();
+            if let Some(conn) = before.filter(|_| before != from) {
+                // Another may wait for his turn to read what this one reads no more.
+                core.pass_on(conn, false);
+                core = shared.wake(core);
+                time.pass();
+                continue;
+            }
             if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
-                core = shared.flush(core);
+                core = shared.notify(shared.flush(core));
                 time.pass();
                 continue;
             }

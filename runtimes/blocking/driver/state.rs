@@ -28,7 +28,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
     pub(super) flush_at: Option<Instant>,
-    /// How often the machine has had something to be done but writing, or a reader has found his connection gone.
+    /// How often the machine has had something to be done but writing, or a reader has found his connection gone or at its
+    /// end.
     pub(super) news: u64,
     /// Spare room for readers, at most [`SPARE`] times.
     pub(super) scratches: Vec<Box<[u8]>>,
@@ -122,11 +123,11 @@ impl<M: Machine, S> Core<M, S> {
         Some(role)
     }
 
-    /// Gives the role of the reader back.
+    /// Gives the role of the reader back, unless the connection has ended: then there is nothing more to be read.
     #[inline]
     pub(super) fn give_back(&mut self, role: Role) {
         if let Some(link) = self.link(role.conn) {
-            (link.reading, link.patience) = (false, role.patience);
+            (link.reading, link.patience) = (link.ended.is_some(), role.patience);
         }
         if self.scratches.len() < SPARE {
             self.scratches.push(role.scratch);
@@ -206,6 +207,7 @@ impl<M: Machine, S> Core<M, S> {
             // What is being written must be known as taken before the machine hears of the end.
             link.ended = Some(reason);
             link.socket.iter().for_each(|socket| socket.shutdown());
+            self.news = self.news.wrapping_add(1);
             return;
         }
         self.remove(conn);

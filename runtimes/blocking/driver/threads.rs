@@ -50,6 +50,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 continue;
             }
             if core.flush_at.is_some_and(|at| at <= now) {
+                // Another may have written it, in the middle of a round of his that had begun before.
+                core.flush_at = None;
                 core = self.notify(self.flush(core));
                 continue;
             }
