@@ -353,6 +353,19 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         (core, awake)
     }
 
+    /// Ends the wait of a caller for what comes `from` a connection.
+    #[inline]
+    pub(super) fn leave<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, from: Option<ConnId>) {
+        if let Some(conn) = from {
+            core.pass_on(conn, false);
+        }
+        if core.machine.has_output() {
+            self.poll(&mut core);
+            core = self.flush(core);
+        }
+        drop(self.notify(self.wake(core)));
+    }
+
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
     /// Whoever sleeps because the machine's next tick is too near to read before it reads on after it: nobody else does.
     pub(super) fn park<'a>(

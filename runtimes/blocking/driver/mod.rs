@@ -293,14 +293,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             // Another look, which leaves the waker, and then to sleep.
             parks = Some(with_own_waker(Waker::clone));
         };
-        if let Some(conn) = from {
-            core.pass_on(conn, false);
-        }
-        if core.machine.has_output() {
-            shared.poll(&mut core);
-            core = shared.flush(core);
-        }
-        drop(shared.notify(shared.wake(core)));
+        shared.leave(core, from);
         found
     }
 

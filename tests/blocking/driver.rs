@@ -1,0 +1,399 @@
+//! Who reads, who writes and who waits: callers and threads of the blocking driver in each other's way.
+
+use super::*;
+
+#[test]
+fn a_time_out_is_told_in_time_while_the_caller_reads() {
+    let server = server();
+    let client = client(server.address());
+    // Long enough to read by itself, several times.
+    for _ in 0..2 {
+        let started = Instant::now();
+        let mut job =
+            client.submit(Job::new("nobody does this", "").timeout(Duration::from_millis(300))).expect("taken");
+        job.accepted().expect("taken by the server");
+        assert!(matches!(job.wait(), Err(JobError::TimedOut { phase: Phase::Accepted, .. })));
+        let took = started.elapsed();
+        assert!((300..600).contains(&took.as_millis()), "{took:?}");
+    }
+}
+
+#[test]
+fn a_caller_who_has_something_due_at_once_reads_on_after_it() {
+    let server = server();
+    let _worker = worker(server.address(), 1);
+    let probes = |config: &mut client::Config| config.connecting.probe_after = Some(Duration::from_millis(20));
+    let client =
+        Client::builder().server(server.address()).timeout(PATIENCE).configure(probes).build().expect("a client");
+    // One after another, so that some jobs are waited for in the last millisecond before each probe.
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(300) {
+        let submitted = Instant::now();
+        assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait().expect("an answer"), "x");
+        let took = submitted.elapsed();
+        assert!(took < PATIENCE / 2, "{took:?}");
+    }
+}
+
+#[test]
+fn a_time_out_is_told_while_much_comes_that_nobody_wants() {
+    // JOB_CREATED for each submission, and WORK_DATA of the first job without end in between.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut from = stream.try_clone().expect("a second name");
+        let (tell, submissions) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(1..) = from.read(&mut bytes)
+                && tell.send(()).is_ok()
+            {}
+        });
+        let packet = |kind: u8, body: &[u8]| {
+            let length = u8::try_from(body.len()).expect("a short one");
+            [b"\0RES\0\0\0", &[kind][..], b"\0\0\0", &[length], body].concat()
+        };
+        let flood = packet(28, b"H:1\0part").repeat(500);
+        submissions.recv().expect("a job");
+        let mut bytes = packet(8, b"H:1");
+        let mut job = 1;
+        loop {
+            bytes.extend(&flood);
+            if stream.write_all(&bytes).is_err() {
+                return;
+            }
+            bytes.clear();
+            for () in submissions.try_iter() {
+                job += 1;
+                bytes.extend(packet(8, format!("H:{job}").as_bytes()));
+            }
+        }
+    });
+    let client = client(address);
+    for _ in 0..20 {
+        let started = Instant::now();
+        let job = client.submit(Job::new("f", "").timeout(Duration::from_millis(20))).expect("taken");
+        let outcome = job.outcome();
+        assert!(matches!(outcome, Outcome::TimedOut { .. }), "{outcome:?}");
+        let took = started.elapsed();
+        assert!(took < PATIENCE / 4, "{took:?}");
+    }
+    drop(client);
+    server.join().expect("it has not panicked");
+}
+
+#[test]
+fn big_payloads_cross_without_deadlock() {
+    let server = server();
+    let worker = worker(server.address(), 2);
+    let client = client(server.address());
+    let payload: Vec<u8> = (0..8_u32 << 20).map(|at| at.to_le_bytes()[1]).collect();
+    let mut set = client.set();
+    for _ in 0..6 {
+        set.submit(Job::new("echo", payload.clone())).expect("taken");
+    }
+    for (_, outcome) in &mut set {
+        let Outcome::Complete(result) = outcome else { panic!("{outcome:?}") };
+        assert!(result == payload);
+    }
+    drop(worker);
+}
+
+/// A peer that writes 8 MiB before it reads a byte of the 8 MiB that are written to it.
+#[test]
+fn full_sockets_both_ways_do_not_deadlock() {
+    const SIZE: usize = 8 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let client = client(listener.local_addr().expect("bound"));
+    let job = client.submit(Job::new("echo", vec![1; SIZE]).timeout(PATIENCE)).expect("taken");
+    let (mut socket, _) = listener.accept().expect("the client");
+    let peer = thread::spawn(move || {
+        // OPTION_RES, then JOB_CREATED, then WORK_DATA: nothing of what the client writes is read before all is written.
+        let handle = b"H:t:1";
+        let packet = |kind: u8, body: &[&[u8]]| {
+            let body = body.join(&0);
+            let size = u32::try_from(body.len()).expect("small").to_be_bytes();
+            [&b"\0RES\0\0\0"[..], &[kind], &size, &body].concat()
+        };
+        let data = packet(28, &[handle, &vec![2; SIZE]]);
+        let all = [packet(27, &[b"exceptions"]), packet(8, &[handle]), data, packet(13, &[handle, b"ok"])].concat();
+        socket.write_all(&all).expect("the client reads though it cannot write");
+        let mut taken = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while taken < SIZE {
+            match socket.read(&mut buffer).expect("the rest") {
+                0 => break,
+                count => taken += count,
+            }
+        }
+        (socket, taken)
+    });
+    let mut job = job;
+    let mut came = 0;
+    let result = loop {
+        match job.next_event().expect("not ended") {
+            JobEvent::Data(data) => came += data.len(),
+            JobEvent::Done(outcome) => break outcome,
+            _ => {}
+        }
+    };
+    let (_socket, taken) = peer.join().expect("no panic");
+    assert_eq!((came, result), (SIZE, Outcome::Complete("ok".into())));
+    assert!(taken >= SIZE, "{taken}");
+}
+
+/// A client that does not read the 20 MiB it is sent: its worker's connection, on which they came, must still be served.
+#[test]
+fn a_slow_reader_holds_up_nobody_else() {
+    const SIZE: usize = 20 << 20;
+    let server = server();
+    let worker = Worker::builder()
+        .server(server.address())
+        .function("big", |_| Ok(vec![7; SIZE]))
+        .function("echo", |task| Ok(task.payload().clone()))
+        .spawn()
+        .expect("a worker");
+    let mut slow = TcpStream::connect(server.address()).expect("it listens");
+    slow.write_all(b"\0REQ\0\0\0\x07\0\0\0\x05big\0\0").expect("room for a small job");
+    let client = client(server.address());
+    wait_until("the big job is done", PATIENCE, || server.server.as_ref().is_some_and(|s| s.counters().completed == 1));
+    for _ in 0..20 {
+        let started = Instant::now();
+        assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait(), Ok("x".into()));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+    // In the end it gets all of it.
+    let mut header = [0; 12];
+    for kind in [8, 13] {
+        slow.read_exact(&mut header).expect("a packet");
+        assert_eq!(header[..8], [0, b'R', b'E', b'S', 0, 0, 0, kind]);
+        let size = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
+        let mut body = vec![0; size.try_into().expect("32 bits")];
+        slow.read_exact(&mut body).expect("its body");
+        assert!(kind == 8 || body.ends_with(&[7; 1000]) && body.len() > SIZE);
+    }
+    drop(worker);
+}
+
+/// A thread in the user's function cannot be ended: it is waited for, or each attempt would leave another.
+#[test]
+fn a_set_that_drops_what_fills_it_reads_on_at_once() {
+    let server = server();
+    let client = Client::builder()
+        .server(server.address())
+        .timeout(PATIENCE)
+        .configure(|config| {
+            // A part is too much, and the connection stands still until it has been taken.
+            (config.limits.max_unread, config.unread) = (1, client::Unread::Pause);
+        })
+        .build()
+        .expect("a client");
+    let _worker = worker(server.address(), 1);
+    let mut set = client.set_with_events();
+    set.submit(Job::new("chatty", "x")).expect("taken");
+    let begun = Instant::now();
+    let (_, outcome) = set.next().expect("it ends");
+    assert_eq!(outcome, Outcome::Complete("done".into()));
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn attempts_to_connect_that_hang_are_bounded() {
+    let (asked, attempts) = mpsc::channel();
+    let hangs = Arc::new(Barrier::new(9));
+    let barrier = hangs.clone();
+    let (told, reasons) = mpsc::channel();
+    let client = Client::builder()
+        .server("there")
+        .connect_timeout(Duration::from_millis(10))
+        .configure(|config| config.connecting.retry_most = Duration::from_millis(10))
+        .connect_with(move |address| -> std::io::Result<TcpStream> {
+            asked.send(address).expect("somebody counts");
+            barrier.wait();
+            Err(std::io::Error::other("too late"))
+        })
+        .on_event(move |event| {
+            if let client::Event::Disconnected { reason, .. } = event {
+                let _ = told.send(reason.to_string());
+            }
+        })
+        .build()
+        .expect("a client");
+    let job = client.submit(Job::new("f", "")).expect("taken");
+    let refusal = "earlier attempts to connect have not come to an end";
+    let failed = std::iter::from_fn(|| reasons.recv_timeout(PATIENCE).ok()).take_while(|reason| reason != refusal);
+    assert_eq!(failed.count(), 8, "each by its deadline");
+    assert_eq!(attempts.try_iter().count(), 8);
+    hangs.wait();
+    attempts.recv_timeout(PATIENCE).expect("there is room for attempts again");
+    client.close();
+    assert!(job.wait().is_err());
+}
+
+#[test]
+fn the_listener_of_a_worker_hears_at_once_what_comes_of_a_result() {
+    let (servers, (told, heard)) = ([server(), server()], mpsc::channel());
+    let (begun, begins) = mpsc::channel();
+    let (go_on, goes_on) = mpsc::channel::<()>();
+    let goes_on = Mutex::new(goes_on);
+    let worker = Worker::builder()
+        .servers(servers.iter().map(House::address))
+        .function("f", move |_| {
+            begun.send(()).expect("somebody waits");
+            goes_on.lock().expect("no panic").recv().expect("it is told");
+            Ok("")
+        })
+        .on_event(move |event| {
+            if let worker::Event::Unregistered { function } = event {
+                let _ = told.send(function);
+            }
+        })
+        .spawn()
+        .expect("a worker");
+    let is_up = |server: worker::JobServer| server.state == LinkState::Up;
+    wait_until("both are connected", PATIENCE, || worker.worker().servers().into_iter().all(is_up));
+    let job = client(servers[0].address()).submit(Job::new("f", "")).expect("taken");
+    begins.recv_timeout(PATIENCE).expect("the job has begun");
+    worker.worker().unregister(b"f").expect("it is offered");
+    go_on.send(()).expect("it waits");
+    assert_eq!(job.wait(), Ok("".into()));
+    // Not only when something else is next due.
+    assert_eq!(heard.recv_timeout(PATIENCE / 4).as_deref(), Ok(&b"f"[..]));
+}
+
+#[test]
+fn who_waits_for_one_job_server_is_not_forgotten_when_another_is_added() {
+    for _ in 0..3 {
+        let (first, second) = (server(), server());
+        let worker = worker(first.address(), 2);
+        let client = client(first.address());
+        let echo = || client.submit(Job::new("echo", "x")).expect("taken").wait();
+        // One thread of the worker reads now, and the other waits for its turn.
+        assert_eq!(echo(), Ok("x".into()));
+        worker.worker().add_server(second.address()).expect("another");
+        let asked = Instant::now();
+        assert_eq!(echo(), Ok("x".into()));
+        assert!(asked.elapsed() < PATIENCE / 4, "only when something else was due: {:?}", asked.elapsed());
+    }
+}
+
+/// TCP that stops writers, as long as it is told to, or breaks when it is read.
+struct Valve {
+    stream: TcpStream,
+    state: Arc<ValveState>,
+}
+
+#[derive(Default)]
+struct ValveState {
+    /// The next write waits.
+    closes: AtomicBool,
+    /// A write waits until this is false.
+    closed: AtomicBool,
+    /// Reads fail from now on, first for a reason and then as at an end.
+    breaks: AtomicBool,
+    broken_reads: AtomicUsize,
+}
+
+impl Duplex for Valve {
+    fn read(&self, into: &mut [u8]) -> std::io::Result<usize> {
+        let came = (&self.stream).read(into);
+        match self.state.breaks.load(Ordering::SeqCst) {
+            false => came,
+            true if self.state.broken_reads.fetch_add(1, Ordering::SeqCst) == 0 => {
+                Err(std::io::ErrorKind::ConnectionReset.into())
+            }
+            true => Ok(0),
+        }
+    }
+
+    fn write(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.state.closes.swap(false, Ordering::SeqCst) {
+            self.state.closed.store(true, Ordering::SeqCst);
+            wait_until("the valve is open", PATIENCE, || !self.state.closed.load(Ordering::SeqCst));
+        }
+        (&self.stream).write(bytes)
+    }
+
+    fn set_read_timeout(&self, within: Option<Duration>) -> std::io::Result<()> {
+        self.stream.set_read_timeout(within)
+    }
+
+    fn set_write_timeout(&self, within: Option<Duration>) -> std::io::Result<()> {
+        self.stream.set_write_timeout(within)
+    }
+
+    fn shutdown(&self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl ValveState {
+    fn client(self: &Arc<Self>, servers: &[House]) -> Client {
+        let state = self.clone();
+        Client::builder()
+            .servers(servers.iter().map(House::address))
+            .balance(Balance::RoundRobin)
+            .timeout(PATIENCE)
+            .connect_with(move |at| {
+                let stream = TcpStream::connect(at.to_string())?;
+                Ok(Stream::object(Valve { stream, state: state.clone() }))
+            })
+            .build()
+            .expect("a client")
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn why_a_connection_broke_is_told_though_somebody_was_writing() {
+    let (servers, state) = ([server()], Arc::new(ValveState::default()));
+    let client = state.client(&servers);
+    // There is no worker: it waits.
+    let mut first = client.submit(Job::new("f", "").retry(Retry::Never)).expect("taken");
+    first.accepted().expect("the server has it");
+    state.closes.store(true, Ordering::SeqCst);
+    let other = client.clone();
+    let writer = thread::spawn(move || other.submit(Job::new("f", "").retry(Retry::Never)).map(|job| job.outcome()));
+    wait_until("somebody writes", PATIENCE, || state.is_closed());
+    state.breaks.store(true, Ordering::SeqCst);
+    drop(servers);
+    wait_until("it is read", PATIENCE, || state.broken_reads.load(Ordering::SeqCst) > 0);
+    // Nobody shall read again, so that there is nothing to wait for but time.
+    thread::park_timeout(Duration::from_millis(50));
+    state.closed.store(false, Ordering::SeqCst);
+    let lost = |outcome: &Outcome| matches!(outcome, Outcome::Lost { reason: CloseReason::Reset, .. });
+    let outcomes = [first.outcome(), writer.join().expect("no panic").expect("taken")];
+    assert!(outcomes.iter().all(lost), "{outcomes:?}");
+    assert_eq!(state.broken_reads.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_was_put_off_and_then_written_by_another_stops_nobody() {
+    let (servers, state) = ([server(), server()], Arc::new(ValveState::default()));
+    let _workers = servers.each_ref().map(|server| worker(server.address(), 1));
+    let client = state.client(&servers);
+    let mut set = client.set();
+    for round in 0..5 {
+        // While outcomes wait to be taken, what the set submits is put off.
+        set.submit(Job::new("echo", "")).expect("taken");
+        wait_until("an outcome waits", PATIENCE, || set.outstanding() == 0);
+        state.closes.store(true, Ordering::SeqCst);
+        let other = client.clone();
+        let writer = thread::spawn(move || other.submit(Job::new("echo", "")).map(|job| job.wait()));
+        wait_until("somebody writes", PATIENCE, || state.is_closed());
+        for _ in 0..4 {
+            set.submit(Job::new("echo", "")).expect("taken");
+        }
+        state.closed.store(false, Ordering::SeqCst);
+        let freed = Instant::now();
+        assert_eq!(writer.join().expect("no panic").expect("taken"), Ok("".into()));
+        // What was put off would be due for the clock's thread before the next look.
+        wait_until("all have ended", PATIENCE, || set.outstanding() == 0);
+        assert!(freed.elapsed() < PATIENCE / 4, "round {round}: {:?}", freed.elapsed());
+        while set.next_timeout(Duration::ZERO).is_some() {}
+    }
+}
