@@ -27,6 +27,8 @@ mod listening;
 pub mod mio;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod next;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+mod parked;
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 mod resolver;
 #[cfg(feature = "smol")]

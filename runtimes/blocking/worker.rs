@@ -12,10 +12,11 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::Stream;
-use super::driver::{Connector, Driver, Look, Source, with_own_waker};
+use super::driver::{Connector, Driver, Look, Source};
 use crate::runtimes::handles::{
     Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
 };
+use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
@@ -166,7 +167,8 @@ impl Worker {
         if let Some(waker) = waker {
             desk.wakers.push(waker.clone());
         } else if !desk.wakers.is_empty() {
-            with_own_waker(|own| desk.wakers.retain(|waker| !waker.will_wake(own)));
+            let own = own_waker();
+            desk.wakers.retain(|waker| !waker.will_wake(&own));
         }
         if let Some(assignment) = desk.take_one() {
             hand.cancelled = desk.is_gone(assignment.task);

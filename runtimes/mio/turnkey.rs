@@ -24,9 +24,10 @@ use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
+use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::io::ErrorKind;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::runtimes::std::{thread, thread_local};
+use crate::runtimes::std::thread;
 use crate::runtimes::{Clock, Error};
 use crate::time::earlier;
 
@@ -189,27 +190,26 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
     pub(super) fn wait<T>(&self, deadline: Option<Instant>, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
         self.in_a_row.store(0, Ordering::Relaxed);
-        with_own_waker(|waker| {
-            loop {
-                if let Poll::Ready(found) = poll(waker) {
-                    return Some(found);
-                }
-                if is_past(deadline, self.hub.clock()) {
-                    return None;
-                }
-                match self.take(Some(waker)) {
-                    Some(mut taken) => {
-                        if let Poll::Ready(found) = taken.drive(deadline, || poll(waker)) {
-                            return Some(found);
-                        }
+        let waker = own_waker();
+        loop {
+            if let Poll::Ready(found) = poll(&waker) {
+                return Some(found);
+            }
+            if is_past(deadline, self.hub.clock()) {
+                return None;
+            }
+            match self.take(Some(&waker)) {
+                Some(mut taken) => {
+                    if let Poll::Ready(found) = taken.drive(deadline, || poll(&waker)) {
+                        return Some(found);
                     }
-                    None => {
-                        park(deadline, self.hub.clock());
-                        self.lock().parked.retain(|other| !other.will_wake(waker));
-                    }
+                }
+                None => {
+                    park(deadline, self.hub.clock());
+                    self.lock().parked.retain(|other| !other.will_wake(&waker));
                 }
             }
-        })
+        }
     }
 
     fn wait_for_end(&self) {
@@ -391,47 +391,18 @@ impl Wake for Awake {
     }
 }
 
-thread_local! {
-    static PARKED: Waker = Parked::waker();
-}
-
-struct Parked(thread::Thread);
-
-impl Parked {
-    fn waker() -> Waker {
-        Waker::from(Arc::new(Self(thread::current())))
-    }
-}
-
-impl Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// Lends the waker of this thread.
-fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
-    // A thread that ends may have none any more, and still wait in what it drops.
-    look(&PARKED.try_with(Waker::clone).unwrap_or_else(|_| Parked::waker()))
-}
-
 /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.
 pub(super) fn wait<T>(deadline: Option<Instant>, clock: Clock, mut poll: impl FnMut(&Waker) -> Poll<T>) -> Option<T> {
-    with_own_waker(|waker| {
-        loop {
-            if let Poll::Ready(found) = poll(waker) {
-                return Some(found);
-            }
-            if is_past(deadline, clock) {
-                return None;
-            }
-            park(deadline, clock);
+    let waker = own_waker();
+    loop {
+        if let Poll::Ready(found) = poll(&waker) {
+            return Some(found);
         }
-    })
+        if is_past(deadline, clock) {
+            return None;
+        }
+        park(deadline, clock);
+    }
 }
 
 fn park(deadline: Option<Instant>, clock: Clock) {
@@ -452,6 +423,7 @@ mod tests {
     use super::*;
     use crate::runtimes::handles::{ClientBuilder, Post};
     use crate::runtimes::std::sync::mpsc;
+    use crate::runtimes::std::thread_local;
 
     #[test]
     fn what_nobody_hears_is_not_kept() {

@@ -31,8 +31,9 @@ use self::state::Core;
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
+use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::runtimes::std::{io, thread, thread_local};
+use crate::runtimes::std::{io, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
 use crate::{Address, ConnId, Input, Instant, Machine};
 
@@ -91,19 +92,6 @@ type Guard<'a, M, S> = MutexGuard<'a, Core<M, S>>;
 
 thread_local! {
     static OURS: Cell<bool> = const { Cell::new(false) };
-    static PARKED: Waker = Waker::from(Arc::new(Parked(thread::current())));
-}
-
-struct Parked(thread::Thread);
-
-impl alloc::task::Wake for Parked {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.unpark();
-    }
 }
 
 impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
@@ -291,7 +279,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 }
             }
             // Another look, which leaves the waker, and then to sleep.
-            parks = Some(with_own_waker(Waker::clone));
+            parks = Some(own_waker());
         };
         shared.leave(core, from);
         found
@@ -362,9 +350,4 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         core = self.0.wake(core);
         drop(self.last_words(core, |core| core.threads == 0));
     }
-}
-
-/// Lends the waker that [`Driver::wait`] gives to this thread.
-pub(crate) fn with_own_waker<T>(look: impl FnOnce(&Waker) -> T) -> T {
-    PARKED.with(look)
 }
