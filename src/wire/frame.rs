@@ -105,13 +105,8 @@ pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, Frame
         make_room(stream, size);
         return Ok(None);
     }
-    let mut body = Bytes::new();
-    if size == 0 {
-        stream.advance(HEADER);
-    } else {
-        body = stream.split_to(HEADER + size).freeze();
-        body.advance(HEADER);
-    }
+    let mut body = stream.split_to(HEADER + size).freeze();
+    body.advance(HEADER);
     if size > LARGE {
         detach(stream, size);
     }
