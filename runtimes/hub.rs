@@ -22,7 +22,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 pub(crate) struct Hub<M: Machine, S> {
     clock: Clock,
     state: Mutex<State<M, S>>,
-    helm: Helm,
+    helm: Arc<Helm>,
 }
 
 struct State<M, S> {
@@ -73,14 +73,14 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             unfinished: 0,
             ended: false,
         };
-        Arc::new(Self { clock, state: Mutex::new(state), helm: Helm::default() })
+        Arc::new(Self { clock, state: Mutex::new(state), helm: Arc::default() })
     }
 
     pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
-    pub(crate) fn helm(&self) -> &Helm {
+    pub(crate) fn helm(&self) -> &Arc<Helm> {
         &self.helm
     }
 

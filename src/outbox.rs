@@ -51,7 +51,6 @@ impl Outbox {
         let separators = (arguments.len() + usize::from(payload.is_some())).saturating_sub(1);
         let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
         let size = joined + payload.map_or(0, Bytes::len);
-        let apart = payload.filter(|payload| payload.len() > COPIED);
         let start = self.tail.len();
         self.tail.resize(start + HEADER + joined, 0);
         let room = self.tail.get_mut(start..).unwrap_or_default();
@@ -64,12 +63,13 @@ impl Outbox {
                 rest = behind.get_mut(1..).unwrap_or_default();
             }
         }
-        if let Some(payload) = payload.filter(|_| apart.is_none()) {
-            self.tail.extend_from_slice(payload);
-        }
-        if let Some(apart) = apart {
-            self.freeze_tail();
-            self.chunks.push_back(apart.clone());
+        match payload {
+            Some(large) if large.len() > COPIED => {
+                self.freeze_tail();
+                self.chunks.push_back(large.clone());
+            }
+            Some(small) => self.tail.extend_from_slice(small),
+            None => {}
         }
         self.waiting += HEADER + size;
         self.bulky |= self.waiting > BULKY;

@@ -36,6 +36,11 @@ impl Instant {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
+    /// So long after this; never, where there is no limit.
+    pub(crate) fn within(self, limit: Option<Duration>) -> Self {
+        limit.map_or(Self::NEVER, |limit| self + limit)
+    }
+
     pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -53,13 +58,6 @@ impl Add<Duration> for Instant {
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.since_epoch())
-    }
-}
-
-impl Instant {
-    /// So long after this; never, where there is no limit.
-    pub(crate) fn within(self, limit: Option<Duration>) -> Self {
-        limit.map_or(Self::NEVER, |limit| self + limit)
     }
 }
 

@@ -86,7 +86,7 @@ impl<R: Runtime> ClientBuilder<Client<R>> {
         let (machine, listener, connector) = self.machine()?;
         let hub = Hub::new(machine, Post::default(), Clock::start());
         let driver = Driver::<R, _, _>::new(hub.clone(), listener, connector);
-        let run = Helmsman::new(hub.clone(), Box::new(driver));
+        let run = Helmsman::new(hub.helm().clone(), Box::new(driver));
         Ok(Client::new(hub, Some(Box::pin(run))))
     }
 }

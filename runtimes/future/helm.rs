@@ -11,8 +11,6 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
-use crate::runtimes::handles::{ClientMachine, Post};
-use crate::runtimes::hub::Hub;
 use crate::runtimes::std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Reads between two polls of `run`, which writes and lets others in its task have their turns.
@@ -90,21 +88,21 @@ impl Drop for Taken<'_> {
 
 /// The future of a client's `run`.
 pub(crate) struct Helmsman {
-    hub: Arc<Hub<ClientMachine, Post>>,
+    helm: Arc<Helm>,
     /// Until the first poll.
     hand: Option<Box<dyn Hand>>,
 }
 
 impl Helmsman {
-    pub(crate) fn new(hub: Arc<Hub<ClientMachine, Post>>, hand: Box<dyn Hand>) -> Self {
-        Self { hub, hand: Some(hand) }
+    pub(crate) fn new(helm: Arc<Helm>, hand: Box<dyn Hand>) -> Self {
+        Self { helm, hand: Some(hand) }
     }
 
     fn take(&mut self, task: &Waker) -> Option<Box<dyn Hand>> {
         if self.hand.is_some() {
             return self.hand.take();
         }
-        let mut place = self.hub.helm().lock();
+        let mut place = self.helm.lock();
         let hand = place.hand.take();
         if hand.is_none() {
             super::note(&mut place.task, task);
@@ -114,7 +112,7 @@ impl Helmsman {
     }
 
     fn put(&self, hand: Box<dyn Hand>, task: &Waker) {
-        let mut place = self.hub.helm().lock();
+        let mut place = self.helm.lock();
         (place.hand, place.reads) = (Some(hand), 0);
         super::note(&mut place.task, task);
     }
@@ -135,7 +133,7 @@ impl Future for Helmsman {
 
 impl Drop for Helmsman {
     fn drop(&mut self) {
-        let mut place = self.hub.helm().lock();
+        let mut place = self.helm.lock();
         place.over = true;
         let left = (place.hand.take(), place.task.take());
         drop(place);
@@ -143,13 +141,11 @@ impl Drop for Helmsman {
     }
 }
 
-#[cfg(all(test, feature = "smol"))]
+#[cfg(all(test, any(feature = "smol", feature = "tokio")))]
 mod tests {
     use core::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::runtimes::Clock;
-    use crate::runtimes::handles::ClientBuilder;
 
     /// Counts its reads; it has been woken while `woken` is not zero.
     #[derive(Default)]
@@ -194,13 +190,10 @@ mod tests {
         }
     }
 
-    fn helmsman() -> (Helmsman, Arc<Hub<ClientMachine, Post>>, Arc<Counts>, Waker) {
-        let builder = ClientBuilder::<crate::runtimes::smol::Client>::new().server("127.0.0.1:1");
-        let (machine, _, _) = builder.machine().expect("a machine");
-        let hub = Hub::new(machine, Post::default(), Clock::start());
-        let counts = Arc::<Counts>::default();
-        let run = Helmsman::new(hub.clone(), Box::new(Fake(counts.clone())));
-        (run, hub, counts.clone(), counts.into())
+    fn helmsman() -> (Helmsman, Arc<Helm>, Arc<Counts>, Waker) {
+        let (helm, counts) = (Arc::<Helm>::default(), Arc::<Counts>::default());
+        let run = Helmsman::new(helm.clone(), Box::new(Fake(counts.clone())));
+        (run, helm, counts.clone(), counts.into())
     }
 
     fn poll(run: &mut Helmsman, task: &Waker) -> Poll<()> {
@@ -209,25 +202,25 @@ mod tests {
 
     #[test]
     fn only_a_task_that_has_been_woken_reads_for_itself() {
-        let (mut run, hub, counts, task) = helmsman();
+        let (mut run, helm, counts, task) = helmsman();
         counts.woken.store(1, Ordering::Relaxed);
-        assert!(!hub.helm().read(&task, || ()), "it does not run yet");
+        assert!(!helm.read(&task, || ()), "it does not run yet");
         assert!(poll(&mut run, &task).is_pending());
-        assert!(!hub.helm().read(Waker::noop(), || ()), "another task");
+        assert!(!helm.read(Waker::noop(), || ()), "another task");
         counts.woken.store(0, Ordering::Relaxed);
-        assert!(!hub.helm().read(&task, || panic!("there is nothing to read")));
+        assert!(!helm.read(&task, || panic!("there is nothing to read")));
         counts.woken.store(1, Ordering::Relaxed);
-        assert!(hub.helm().read(&task, || ()));
-        assert!(hub.helm().read(&task, || ()), "it is back");
+        assert!(helm.read(&task, || ()));
+        assert!(helm.read(&task, || ()), "it is back");
         assert_eq!(counts.all(), [2, 1, 0]);
     }
 
     #[test]
     fn run_is_woken_when_it_was_polled_without_its_driver() {
-        let (mut run, hub, counts, task) = helmsman();
+        let (mut run, helm, counts, task) = helmsman();
         assert!(poll(&mut run, &task).is_pending());
         counts.woken.store(1, Ordering::Relaxed);
-        assert!(hub.helm().read(&task, || assert!(poll(&mut run, &task).is_pending())));
+        assert!(helm.read(&task, || assert!(poll(&mut run, &task).is_pending())));
         assert_eq!(counts.all(), [1, 1, 1]);
         assert!(poll(&mut run, &task).is_pending());
         assert_eq!(counts.all(), [1, 2, 1]);
@@ -235,24 +228,24 @@ mod tests {
 
     #[test]
     fn however_much_comes_run_has_its_turn() {
-        let (mut run, hub, counts, task) = helmsman();
+        let (mut run, helm, counts, task) = helmsman();
         counts.woken.store(1, Ordering::Relaxed);
         for _ in 0..3 {
             assert!(poll(&mut run, &task).is_pending());
-            let reads = (0..1000).take_while(|_| hub.helm().read(&task, || ())).count();
+            let reads = (0..1000).take_while(|_| helm.read(&task, || ())).count();
             assert_eq!(reads, READS);
         }
     }
 
     #[test]
     fn neither_driver_nor_task_is_kept_when_run_is_dropped() {
-        let (mut run, hub, counts, task) = helmsman();
+        let (mut run, helm, counts, task) = helmsman();
         assert!(poll(&mut run, &task).is_pending());
         counts.woken.store(1, Ordering::Relaxed);
         let held = Arc::strong_count(&counts);
         let mut run = Some(run);
-        assert!(hub.helm().read(&task, || run = None));
+        assert!(helm.read(&task, || run = None));
         assert_eq!(Arc::strong_count(&counts), held - 2);
-        assert!(!hub.helm().read(&task, || ()));
+        assert!(!helm.read(&task, || ()));
     }
 }
