@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::task::{Poll, Waker};
 
-use super::handles::{Desk, Port, Task, WorkerMachine};
+use super::handles::{Desk, Port, Task, Ticket, WorkerMachine};
 use super::hub::Hub;
 use super::std::sync::{Mutex, PoisonError};
 use crate::Instant;
@@ -20,7 +20,7 @@ impl Port for Hub<WorkerMachine, Desk> {
 }
 
 /// One who waits for a job. When he goes without one that he was woken for, the next is woken.
-pub(crate) struct Waiting<'a>(&'a Arc<Hub<WorkerMachine, Desk>>, Mutex<Option<Waker>>);
+pub(crate) struct Waiting<'a>(&'a Arc<Hub<WorkerMachine, Desk>>, Mutex<Option<Ticket>>);
 
 impl<'a> Waiting<'a> {
     pub(crate) fn new(hub: &'a Arc<Hub<WorkerMachine, Desk>>) -> Self {
@@ -31,14 +31,13 @@ impl<'a> Waiting<'a> {
         let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.0.look(|_, desk| {
             if let Some(own) = own.take() {
-                forget(desk, &own);
+                desk.came(own);
             }
             match desk.take() {
-                Some(taken) => Poll::Ready(Some(taken)),
+                Some(taken) => Poll::Ready(Some((taken, desk.call()))),
                 None if desk.closed => Poll::Ready(None),
                 None => {
-                    desk.wakers.push(waker.clone());
-                    *own = Some(waker.clone());
+                    *own = Some(desk.wait(waker.clone()));
                     Poll::Pending
                 }
             }
@@ -57,15 +56,9 @@ impl Drop for Waiting<'_> {
         let own = self.1.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(own) = own else { return };
         let next = self.0.look(|_, desk| {
-            let was_woken = !forget(desk, &own);
-            if was_woken && desk.has_tasks() { desk.wakers.pop() } else { None }
+            desk.came(own);
+            desk.call()
         });
         next.into_iter().for_each(Waker::wake);
     }
-}
-
-/// Takes one waker off the list that wakes the same as `own`.
-fn forget(desk: &mut Desk, own: &Waker) -> bool {
-    let at = desk.wakers.iter().position(|waker| waker.will_wake(own));
-    at.map(|at| desk.wakers.swap_remove(at)).is_some()
 }

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
 use crate::runtimes::handles::{
-    Desk, Dials, HandlerError, Port, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+    Desk, Dials, HandlerError, Port, Sealed, Task, Ticket, ToAddress, WorkerBuilder, WorkerMachine as Machine,
+    panic_text,
 };
-use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
@@ -157,28 +157,24 @@ impl Worker {
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
         let mut hand = Hand::default();
         self.0.driver.wait(deadline, |worker, desk, waker, _| self.look(&mut hand, worker, desk, waker))?;
-        hand.wake_other();
         Some(hand.task)
     }
 
     /// Looks for a job on the desk, for an empty hand.
     #[inline(always)]
     fn look(&self, hand: &mut Hand, worker: &Machine, desk: &mut Desk, waker: Option<&Waker>) -> Look<()> {
-        if let Some(waker) = waker {
-            desk.wakers.push(waker.clone());
-        } else if !desk.wakers.is_empty() {
-            let own = own_waker();
-            desk.wakers.retain(|waker| !waker.will_wake(&own));
+        if let Some(ticket) = hand.ticket.take() {
+            desk.came(ticket);
         }
-        if let Some(assignment) = desk.take_one() {
+        if let Some(assignment) = desk.take() {
             hand.cancelled = desk.is_gone(assignment.task);
-            hand.other = desk.waker_for_next();
             hand.task = Some(Task::new(assignment, self.0.driver.clone(), worker.now()));
             return Look::Found(());
         }
         if desk.closed {
             return Look::Found(());
         }
+        hand.ticket = waker.map(|waker| desk.wait(waker.clone()));
         Look::Missing(if worker.has_several_servers() { Source::Any } else { Source::Sole })
     }
 
@@ -211,7 +207,6 @@ impl Worker {
 
     fn take_next(&self, hand: &mut Hand) {
         self.0.driver.wait(None, |worker, desk, waker, _| self.look(hand, worker, desk, waker));
-        hand.wake_other();
     }
 
     /// Sends the result of the job in hand, and waits for another: both with the worker locked once.
@@ -230,7 +225,6 @@ impl Worker {
             |desk| may_wait.get() && desk.has_tasks(),
             |worker, desk, waker, _| self.look(hand, worker, desk, waker),
         );
-        hand.wake_other();
     }
 
     /// A job that was taken away before anybody began it, or that nobody here can run.
@@ -375,14 +369,8 @@ struct Hand {
     task: Option<Task>,
     /// It was no longer this worker's when it was taken.
     cancelled: bool,
-    /// Who is to be woken for the job behind it.
-    other: Option<Waker>,
-}
-
-impl Hand {
-    fn wake_other(&mut self) {
-        self.other.take().into_iter().for_each(Waker::wake);
-    }
+    /// What the thread waits by, as there was no job.
+    ticket: Option<Ticket>,
 }
 
 /// A worker that runs on threads of its own. Dropping it closes the worker at once, as [`stop`](Self::stop) does, and waits

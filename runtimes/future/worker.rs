@@ -319,8 +319,7 @@ impl<R: Runtime> Run<R> {
             return false;
         }
         let mut any = false;
-        while let Some((assignment, next)) = self.driver.hub().look(|_, desk| desk.take()) {
-            next.into_iter().for_each(Waker::wake);
+        while let Some(assignment) = self.driver.hub().look(|_, desk| desk.take()) {
             any = true;
             self.begin_one(assignment);
         }

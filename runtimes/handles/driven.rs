@@ -141,6 +141,22 @@ impl Driven for admin::Admin {
 pub(crate) trait Sink<E>: Send + 'static {
     /// Notes an event and whom to wake for it, or gives it back for the listener. Called with all locked.
     fn take(&mut self, event: E, wake: &mut Vec<Waker>) -> Option<E>;
+
+    /// Who is to be woken of those who wait for anything that comes. They are woken one by one: whoever comes has the next
+    /// one woken, and sees to it that somebody reads.
+    fn call(&mut self) -> Option<Waker> {
+        None
+    }
+
+    /// Whether one of them was woken and has not come yet.
+    #[cfg(feature = "blocking")]
+    fn awaits_one(&self) -> bool {
+        false
+    }
+
+    /// Whether there can be such.
+    #[cfg(feature = "blocking")]
+    const RELAYS: bool = false;
 }
 
 impl Sink<client::Event> for Post {
@@ -153,6 +169,19 @@ impl Sink<worker::Event> for Desk {
     fn take(&mut self, event: worker::Event, wake: &mut Vec<Waker>) -> Option<worker::Event> {
         self.deliver(event, wake)
     }
+
+    #[inline]
+    fn call(&mut self) -> Option<Waker> {
+        Self::call(self)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn awaits_one(&self) -> bool {
+        self.called.is_some()
+    }
+
+    #[cfg(feature = "blocking")]
+    const RELAYS: bool = true;
 }
 
 impl Sink<admin::Event> for Replies {

@@ -25,7 +25,7 @@ pub use self::post::{JobError, JobEvent};
 pub(crate) use self::server::PATIENCE;
 pub use self::server::ServerBuilder;
 pub(crate) use self::server::{Addresses, Gate, Plan};
-pub(crate) use self::task::{Desk, Port, panic_text};
+pub(crate) use self::task::{Desk, Port, Ticket, panic_text};
 pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
 use super::std::path::{Path, PathBuf};

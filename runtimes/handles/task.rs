@@ -50,12 +50,19 @@ pub(crate) trait Port: Send + Sync {
     fn look(&self, look: &mut dyn FnMut(&Desk));
 }
 
-/// Where jobs wait for somebody to run them.
+/// One who waits at a [`Desk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+/// Where jobs wait for somebody to run them, and somebody for jobs.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
     tasks: VecDeque<Assignment>,
-    /// Whom to wake for jobs.
-    pub(crate) wakers: Vec<Waker>,
+    waiting: Vec<(Ticket, Waker)>,
+    /// Who was woken for a job and has not come yet. One at a time: whoever comes has the next one woken, and of quick jobs
+    /// most are done by then.
+    pub(super) called: Option<Ticket>,
+    tickets: u64,
     /// Jobs in hand that are no longer this worker's.
     gone: Vec<(TaskId, Gone)>,
     pub(crate) closed: bool,
@@ -70,22 +77,39 @@ impl Desk {
         !self.tasks.is_empty()
     }
 
-    /// The next job to run, and whom to wake for the one after it.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    pub(crate) fn take(&mut self) -> Option<(Assignment, Option<Waker>)> {
-        let assignment = self.tasks.pop_front()?;
-        Some((assignment, self.waker_for_next()))
-    }
-
-    /// The next job to run.
-    #[cfg(feature = "blocking")]
-    pub(crate) fn take_one(&mut self) -> Option<Assignment> {
+    /// The next job to run. Then [`call`](Self::call) says whom to wake for the one behind it.
+    pub(crate) fn take(&mut self) -> Option<Assignment> {
         self.tasks.pop_front()
     }
 
-    /// Whom to wake for the job that waits behind one that was taken.
-    pub(crate) fn waker_for_next(&mut self) -> Option<Waker> {
-        if self.tasks.is_empty() { None } else { self.wakers.pop() }
+    /// Has somebody wait for a job, to be woken by `waker`.
+    pub(crate) fn wait(&mut self, waker: Waker) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.waiting.push((ticket, waker));
+        ticket
+    }
+
+    /// Who has waited is here again, or gives up; then [`call`](Self::call) says who is to come instead.
+    pub(crate) fn came(&mut self, ticket: Ticket) {
+        self.called.take_if(|called| *called == ticket);
+        self.waiting.retain(|(other, _)| *other != ticket);
+    }
+
+    /// Whom to wake for a job that waits.
+    #[inline]
+    pub(crate) fn call(&mut self) -> Option<Waker> {
+        if self.tasks.is_empty() || self.called.is_some() {
+            return None;
+        }
+        self.call_one()
+    }
+
+    #[cold]
+    fn call_one(&mut self) -> Option<Waker> {
+        let (ticket, waker) = self.waiting.pop()?;
+        self.called = Some(ticket);
+        Some(waker)
     }
 
     /// Whether a job in hand is no longer this worker's.
@@ -102,20 +126,15 @@ impl Desk {
         now.saturating_since(since) < QUICK
     }
 
-    /// Puts an event of the worker where it belongs, and tells whom to wake. One that belongs to no one job comes back.
+    /// Puts an event of the worker where it belongs, and tells whom to wake; for jobs [`call`](Self::call) does. One that
+    /// belongs to no one job comes back.
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
         match event {
-            Event::Assigned(assignment) => {
-                // Where others wait already, whoever takes the first wakes the next: quick jobs wake few.
-                if self.tasks.is_empty() {
-                    wake.extend(self.wakers.pop());
-                }
-                self.tasks.push_back(assignment);
-            }
+            Event::Assigned(assignment) => self.tasks.push_back(assignment),
             Event::Gone { task, reason } => self.gone.push((task, reason)),
             Event::Closed => {
                 self.closed = true;
-                wake.append(&mut self.wakers);
+                wake.extend(self.waiting.drain(..).map(|(_, waker)| waker));
                 wake.extend(self.drainer.take());
                 return Some(Event::Closed);
             }

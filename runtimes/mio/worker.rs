@@ -246,7 +246,7 @@ impl Inside {
             return false;
         }
         let mut any = false;
-        while let Some((assignment, _)) = self.seat.look(|_, desk| desk.take()) {
+        while let Some(assignment) = self.seat.look(|_, desk| desk.take()) {
             any = true;
             let hub = Arc::clone(&self.seat);
             let now = hub.clock().now();

@@ -397,3 +397,50 @@ fn what_was_put_off_and_then_written_by_another_stops_nobody() {
         while set.next_timeout(Duration::ZERO).is_some() {}
     }
 }
+
+#[test]
+fn whoever_runs_a_job_leaves_another_to_read() {
+    let server = server();
+    let (began, begun) = mpsc::channel();
+    let together = Arc::new(Barrier::new(4));
+    let meet = move |_: &mut gearwheel::blocking::Task| {
+        began.send(())?;
+        together.wait();
+        Ok("met")
+    };
+    let worker = Worker::builder().server(server.address()).concurrency(4).function("meet", meet);
+    let worker = worker.function("echo", |task| Ok(task.payload().clone())).spawn().expect("a worker");
+    let client = client(server.address());
+    for _ in 0..50 {
+        let mut set = client.set();
+        for _ in 0..4 {
+            // Whoever took the quick one is back, or not yet, when the next comes.
+            set.submit(Job::new("echo", "")).expect("taken");
+            set.submit(Job::new("meet", "")).expect("taken");
+            begun.recv_timeout(PATIENCE).expect("begun while the others run");
+        }
+        assert_eq!(set.filter(|(_, outcome)| matches!(outcome, Outcome::Complete(_))).count(), 8);
+    }
+    drop(worker);
+}
+
+#[test]
+fn whoever_waits_no_longer_is_not_woken_in_place_of_another() {
+    let server = server();
+    let client = client(server.address());
+    let worker = Worker::builder().server(server.address()).function("f", |_| Ok("")).build().expect("a worker");
+    for round in 0..20 {
+        thread::scope(|scope| {
+            let brief = scope.spawn(|| worker.next_timeout(Duration::from_micros(64_050 + 50 * round)).is_none());
+            let waits = || worker.next_timeout(PATIENCE).is_some_and(|task| task.complete("").is_ok());
+            let lasting = [(); 2].map(|()| scope.spawn(waits));
+            assert!(brief.join().expect("it has not panicked"), "nothing has been submitted");
+            for _ in &lasting {
+                let job = client.submit(Job::new("f", "")).expect("taken");
+                let Ok(result) = job.wait_timeout(PATIENCE / 4) else { panic!("nobody took it") };
+                assert_eq!(result.expect("done"), "");
+            }
+            assert!(lasting.into_iter().all(|waits| waits.join().expect("it has not panicked")));
+        });
+    }
+}

@@ -121,12 +121,20 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Does what is to be done outside the lock once the machine has been polled.
     #[inline]
     pub(super) fn follow_up<'a>(self: &'a Arc<Self>, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        self.notify(self.flush(self.wake(core)))
+        let core = self.flush(self.wake(core));
+        self.notify(self.wake(core))
     }
 
-    /// Wakes those for whom something has come.
+    /// Wakes those for whom something has come, and one of those who wait for the same.
     #[inline]
-    pub(super) fn wake<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+    pub(super) fn wake<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
+        core.call();
+        self.wake_noted(core)
+    }
+
+    /// The same for whoever will look himself at what there is for any.
+    #[inline]
+    pub(super) fn wake_noted<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         if core.wakers.is_empty() { core } else { self.wake_all(core) }
     }
 
@@ -175,7 +183,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 core = self.write(core, conn, &socket, false);
             }
         }
-        self.wake(core)
+        self.wake_noted(core)
     }
 
     /// Writes a connection until nothing is left, then gives the role of its writer back, unless a thread takes it over.
@@ -297,7 +305,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             return (self.follow_up(core), turn);
         }
         // Time has passed: whoever is to sleep has to look first.
-        (self.follow_up(core), Turn::Look)
+        (self.notify(self.flush(self.wake_noted(core))), Turn::Look)
     }
 
     /// Reads a connection once for its thread.
@@ -311,6 +319,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         core.link(conn).into_iter().for_each(|link| link.quiet = true);
         core = self.read(core, reader, None, &mut self.clock.moment()).0;
         role.into_iter().for_each(|role| core.give_back(role));
+        // It looks again itself.
+        core.link(conn).into_iter().for_each(|link| link.roused = true);
         core.pass_on(conn, false);
         (self.follow_up(core), true)
     }
@@ -356,7 +366,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Ends the wait of a caller for what comes `from` a connection.
     #[inline]
     pub(super) fn leave<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, from: Option<ConnId>) {
-        if let Some(conn) = from {
+        core.call();
+        // Where they come one by one, who found something at once may be the last that is awake.
+        let conn = if S::RELAYS { from.or_else(|| core.sole()) } else { from };
+        if let Some(conn) = conn.filter(|_| !core.sink.awaits_one()) {
             core.pass_on(conn, false);
         }
         if core.machine.has_output() {

@@ -158,7 +158,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     ) -> T {
         let mut time = self.0.clock.moment();
         let (core, result) = self.act(act, lazy, &mut time);
-        drop(self.0.notify(core));
+        drop(self.0.notify(self.0.wake(core)));
         result
     }
 
@@ -193,7 +193,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let now = time.now();
         let result = act(machine, sink, now);
         shared.poll(&mut core);
-        core = shared.wake(core);
+        core = shared.wake_noted(core);
         if core.due.is_empty() || !lazy(&core.sink) {
             core = shared.flush(core);
         } else if core.flush_at.is_none() {
@@ -261,13 +261,14 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 time.pass();
                 continue;
             }
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                break None;
-            }
             if let Some(waker) = parking {
+                // Also when time is up: another look takes the waker back.
                 core = shared.park(&waker, core, from, may_read, deadline);
                 time.pass();
                 continue;
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                break None;
             }
             if let (true, Some(conn)) = (may_read, from) {
                 let turn;

@@ -11,7 +11,7 @@ use core::time::Duration;
 
 use super::super::stream::Stream;
 use super::doors::Bell;
-use crate::runtimes::handles::Listener;
+use crate::runtimes::handles::{Listener, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
@@ -77,6 +77,8 @@ pub(super) struct Link {
     /// No caller has read or waited since the thread looked last.
     pub(super) quiet: bool,
     pub(super) rouse: Arc<Condvar>,
+    /// Its thread was roused and has not looked yet.
+    pub(super) roused: bool,
 }
 
 /// The role of the reader of a connection. Whoever has it keeps it from read to read, and gives it back.
@@ -87,6 +89,16 @@ pub(super) struct Role {
     scratch: Box<[u8]>,
     /// What the next read goes into instead, where the machine has made room there.
     straight: Option<Incoming>,
+}
+
+impl<M: Machine, S: Sink<M::Event>> Core<M, S> {
+    /// Has one of those woken who wait for whatever comes.
+    #[inline]
+    pub(super) fn call(&mut self) {
+        if let Some(waker) = self.sink.call() {
+            self.wakers.push(waker);
+        }
+    }
 }
 
 impl<M: Machine, S> Core<M, S> {
@@ -144,7 +156,9 @@ impl<M: Machine, S> Core<M, S> {
             [only] => self.wakers.push(only.clone()),
             _ => {
                 link.quiet = true;
-                link.rouse.notify_one();
+                if !core::mem::replace(&mut link.roused, true) {
+                    link.rouse.notify_one();
+                }
             }
         }
     }
@@ -167,6 +181,7 @@ impl<M: Machine, S> Core<M, S> {
                 callers: Vec::new(),
                 quiet: true,
                 rouse: Arc::default(),
+                roused: false,
             });
         }
     }

@@ -126,6 +126,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
+            link.roused = false;
             let rouse = Arc::clone(&link.rouse);
             if !wants_read && !link.reading {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
