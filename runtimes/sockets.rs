@@ -72,8 +72,8 @@ struct Slot<N: Net> {
     ending: bool,
     /// A write was refused, and no wake has come since.
     blocked: bool,
-    /// All has been written to an object of the user's that has not sent all.
-    held: bool,
+    /// Not all of what was to be written has been, or an object of the user's has not sent all.
+    unsent: bool,
     /// Nothing can be written any more. What the peer had sent before is still read.
     broken: Option<CloseReason>,
 }
@@ -282,7 +282,7 @@ impl<N: Net> Sockets<N> {
             State::Entrusted(_) => self.take_made(index, machine),
             State::Dialling(_) => self.dial(index, machine),
             State::Up(_) => {
-                if !slot.blocked && !slot.dirty && (slot.held || !machine.outgoing(slot.conn).is_empty()) {
+                if slot.unsent && !slot.blocked && !slot.dirty {
                     slot.dirty = true;
                     self.dirty.push(index);
                 }
@@ -344,6 +344,7 @@ impl<N: Net> Sockets<N> {
         if slot.blocked || slot.broken.is_some() {
             return;
         }
+        slot.unsent = true;
         let mut cx = Context::from_waker(&slot.waker);
         for _ in 0..WRITES_A_TURN {
             let written = write_out(machine.outgoing(slot.conn), |chunks| net.write(stream, &mut cx, chunks));
@@ -351,9 +352,8 @@ impl<N: Net> Sockets<N> {
                 if !machine.outgoing(slot.conn).is_empty() {
                     return Ok(false);
                 }
-                slot.held = true;
                 net.flush(stream, &mut cx)?;
-                slot.held = false;
+                slot.unsent = false;
                 Ok(true)
             });
             match all {
@@ -382,7 +382,7 @@ impl<N: Net> Sockets<N> {
         let Self { net, slots, .. } = self;
         let slot = slots.get_mut(conn.index()).and_then(Option::as_mut);
         let Some(slot) = slot.filter(|slot| slot.conn == conn) else { return };
-        if let (State::Up(stream), true) = (&mut slot.state, slot.held) {
+        if let (State::Up(stream), true) = (&mut slot.state, slot.unsent) {
             // The last chance of an object: what it still holds then is lost.
             let _ = net.flush(stream, &mut Context::from_waker(&slot.waker));
         }
@@ -463,9 +463,10 @@ impl<N: Net> Sockets<N> {
             self.slots.resize_with(index + 1, || None);
         }
         let incoming = Incoming::default();
-        let (queued, dirty, readable, ending, blocked, held, broken) = (false, false, false, false, false, false, None);
+        let (queued, dirty, readable, ending, blocked, unsent, broken) =
+            (false, false, false, false, false, false, None);
         self.slots[index] =
-            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, held, broken });
+            Some(Slot { conn, state, waker, incoming, queued, dirty, readable, ending, blocked, unsent, broken });
     }
 
     fn slot(&mut self, conn: ConnId) -> Option<&mut Slot<N>> {

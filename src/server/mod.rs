@@ -625,7 +625,7 @@ impl Machine for Server {
             Input::Tick => {
                 self.tick();
                 if has_passed {
-                    self.peers.end_gathering();
+                    self.peers.end_gathering(self.now);
                 }
             }
             Input::Connected(_) => {}
@@ -655,8 +655,11 @@ impl Machine for Server {
                 }
                 // A delayed job that is kept for the next server is due in that one.
                 None if self.life == Life::Closed => return Output::Wait(None),
-                None if self.peers.is_gathering() => return Output::Wait(Some(self.now + AT_ONCE)),
-                None => return Output::Wait(earlier(self.queue.timers.next(), self.queue.next_tired())),
+                None => {
+                    let own = earlier(self.queue.timers.next(), self.queue.next_tired());
+                    let gathered = self.peers.gathering_until().map(|until| until.max(self.now + AT_ONCE));
+                    return Output::Wait(earlier(own, gathered));
+                }
             }
         }
     }

@@ -233,7 +233,8 @@ impl Server {
         }
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
-        self.peers.created(peer, &handle, self.gathers(peer));
+        let waits = if background || known.is_some() { None } else { self.waits_for_result(peer) };
+        self.peers.created(peer, &handle, waits.or_else(|| self.gathers(peer)));
         Ok(())
     }
 
@@ -366,7 +367,7 @@ impl Server {
         for waiter in self.queue.waiting_for(job) {
             let takes = kind != PacketType::WORK_EXCEPTION || self.peers.get(waiter).is_some_and(|w| w.exceptions);
             if kind == PacketType::WORK_COMPLETE {
-                self.peers.result(waiter, &handle, &payload, self.gathers(waiter));
+                self.peers.result(waiter, &handle, &payload, self.gathers(waiter), self.now);
             } else if takes {
                 self.peers.send(waiter, kind, &[&handle], Some(&payload));
             } else {
@@ -410,10 +411,12 @@ impl Server {
 
     /// The worker of a job has ended it.
     fn end(&mut self, peer: u32, job: u32) {
-        if self.queue.jobs.table[job].waiting > 0
+        let job_ref = &self.queue.jobs.table[job];
+        if job_ref.waiting > 0
             && let Some(this) = self.peers.get_mut(peer)
         {
             this.told = true;
+            this.quick = !job_ref.timed && self.now < job_ref.when + self.config.patience;
         }
         self.queue.count_run(job);
         self.queue.finish(job);

@@ -2,17 +2,19 @@
 //! [`Config::gather_results`](super::Config::gather_results).
 //!
 //! A client that submits one job after another submits the next as soon as it has the result. Its worker's grab is there
-//! before: NO_JOB, PRE_SLEEP, NOOP and another grab would follow, four packets that a moment's patience saves. And the
-//! results of a client that has many jobs outstanding are worth one write together.
+//! before: NO_JOB, PRE_SLEEP, NOOP and another grab would follow, four packets that a moment's patience saves. Its handle
+//! may come with its result: a write less, and the client wakes once. And the results of a client that has many jobs
+//! outstanding are worth one write together.
 
 use super::Server;
 use super::packets::Grab;
+use super::peer::Gather;
 use crate::wire::PacketType;
 
 /// Results that leave together at most.
 const MOST_RESULTS: u32 = 16;
 /// Fewer than this are not worth waiting for.
-const FEWEST_RESULTS: u32 = 8;
+const FEWEST_RESULTS: u32 = 3;
 /// One result may wait in so many jobs that its client waits for.
 const SHARE: u32 = 4;
 /// A worker that has waited in vain is answered at once for a while: after so many times in vain, 2^this grabs.
@@ -64,9 +66,24 @@ impl Server {
         }
     }
 
-    /// How many results for this connection leave together, if they wait for each other.
-    pub(super) fn gathers(&self, waiter: u32) -> Option<u32> {
-        let most = (self.queue.party(waiter).waiting / SHARE).min(MOST_RESULTS);
-        (self.config.gather_results && most >= FEWEST_RESULTS).then_some(most)
+    /// How results and handles for this connection wait for each other, if they do: for `patience` where one result has
+    /// followed the other within that.
+    pub(super) fn gathers(&self, client: u32) -> Option<Gather> {
+        let most = (self.queue.party(client).waiting / SHARE).min(MOST_RESULTS);
+        if !self.config.gather_results || most < FEWEST_RESULTS {
+            return None;
+        }
+        let patience = self.config.patience;
+        let follow = self.peers.get(client).is_some_and(|this| self.now < this.answered + patience);
+        Some(Gather { most, until: follow.then(|| self.now + patience) })
+    }
+
+    /// How the handle of a job that was put in just now waits for its result, if it does: where its client waits for nothing
+    /// else, and a worker for this job who was quick with his last.
+    pub(super) fn waits_for_result(&self, client: u32) -> Option<Gather> {
+        let taker = *self.queue.woken.last()?;
+        let quick = self.queue.party(taker).promised.is_some() && self.peers.get(taker).is_some_and(|this| this.quick);
+        let alone = self.queue.party(client).waiting == 1;
+        (quick && alone).then(|| Gather { most: 1, until: Some(self.now + self.config.patience) })
     }
 }

@@ -53,29 +53,35 @@ pub(super) struct Peer {
     pub(super) grab: Option<Grab>,
     /// Whether somebody waited for the job that it has ended since its last grab.
     pub(super) told: bool,
+    /// Whether it took no longer for its last job than an answer may wait.
+    pub(super) quick: bool,
     /// How often its grab has waited in vain, and how many grabs do not wait therefore.
     pub(super) doubt: u8,
     pub(super) in_doubt: u8,
     /// Set while what is in its outbox waits for more, without the driver's being told: how many results that are.
     gathered: Option<u32>,
+    /// Until when that may wait though there is nothing to be read.
+    gathers_until: Option<Instant>,
     /// Whether it is among those that gather, and whether something was gathered since the last tick.
     gathers: bool,
     gathered_anew: bool,
+    /// When it got its last result.
+    pub(super) answered: Instant,
 }
 
 /// How a packet waits for others.
 #[derive(Clone, Copy, Debug)]
-struct Gather {
+pub(super) struct Gather {
     /// So many results leave together.
-    most: u32,
-    /// Those in this packet.
-    results: u32,
+    pub(super) most: u32,
+    /// Until when the first of them waits for more to come. `None`: only for what is there to be read.
+    pub(super) until: Option<Instant>,
 }
 
 impl Gather {
-    /// How many results wait with those that did before. `None`: there are enough.
-    fn after(self, before: u32) -> Option<u32> {
-        Some(before + self.results).filter(|results| *results < self.most)
+    /// How many results wait when so many are added to those that did before. `None`: there are enough.
+    fn after(self, before: u32, results: u32) -> Option<u32> {
+        Some(before + results).filter(|results| *results < self.most)
     }
 }
 
@@ -102,6 +108,9 @@ pub(super) struct Peers {
     pub(super) hit: Option<u32>,
     /// Those whose results wait for others. The driver may have been told since.
     gathering: Vec<ConnId>,
+    /// Of how many it has not been told, and none of them is due before.
+    gathered: usize,
+    gathering_until: Instant,
 }
 
 impl Peers {
@@ -117,6 +126,8 @@ impl Peers {
             overfull: Vec::new(),
             hit: None,
             gathering: Vec::new(),
+            gathered: 0,
+            gathering_until: Instant::NEVER,
         }
     }
 
@@ -158,11 +169,14 @@ impl Peers {
             noticed: false,
             grab: None,
             told: false,
+            quick: false,
             doubt: 0,
             in_doubt: 0,
             gathered: None,
+            gathers_until: None,
             gathers: false,
             gathered_anew: false,
+            answered: Instant::EPOCH,
         }));
         conn
     }
@@ -188,7 +202,12 @@ impl Peers {
 
     /// Takes a connection out. Its place is taken until it is [`free`](Self::free)d: the driver may still have its socket.
     pub(super) fn take(&mut self, index: u32) -> Option<Box<Peer>> {
-        self.slots.get_mut(index as usize)?.peer.take()
+        let peer = self.slots.get_mut(index as usize)?.peer.take()?;
+        self.gathered -= usize::from(peer.gathered.is_some());
+        if peer.gathers {
+            self.gathering.retain(|conn| *conn != peer.conn);
+        }
+        Some(peer)
     }
 
     /// The driver has done with this connection: its place may be used again.
@@ -209,39 +228,45 @@ impl Peers {
         arguments: &[&[u8]; N],
         payload: Option<&Bytes>,
     ) {
-        self.write(index, None, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+        self.write(index, None, 0, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
     }
 
-    /// Queues a JOB_CREATED. With `most`, it waits for results as these do for each other.
-    pub(super) fn created(&mut self, index: u32, handle: &[u8], most: Option<u32>) {
+    /// Queues a JOB_CREATED, which may wait for results as these do for each other.
+    pub(super) fn created(&mut self, index: u32, handle: &[u8], gather: Option<Gather>) {
         let kind = PacketType::JOB_CREATED;
-        let gather = most.map(|most| Gather { most, results: 0 });
-        self.write(index, gather, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
+        self.write(index, gather, 0, |outbox| outbox.packet(Magic::Response, kind, &[handle], None));
     }
 
-    /// Queues a WORK_COMPLETE. With `most`, it waits for others until there are so many or nothing more comes.
-    pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, most: Option<u32>) {
+    /// Queues a WORK_COMPLETE, which may wait for others until there are enough or nothing more comes.
+    pub(super) fn result(&mut self, index: u32, handle: &[u8], payload: &Bytes, gather: Option<Gather>, now: Instant) {
         let kind = PacketType::WORK_COMPLETE;
-        let gather = most.map(|most| Gather { most, results: 1 });
-        self.write(index, gather, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
+        self.write(index, gather, 1, |outbox| outbox.packet(Magic::Response, kind, &[handle], Some(payload)));
+        self.get_mut(index).into_iter().for_each(|peer| peer.answered = now);
     }
 
     /// Queues a text for a connection, unless it is closing.
     pub(super) fn text(&mut self, index: u32, bytes: &[u8]) {
-        self.write(index, None, |outbox| outbox.text(bytes));
+        self.write(index, None, 0, |outbox| outbox.text(bytes));
     }
 
+    /// Queues a packet with so many results.
     #[inline]
-    fn write(&mut self, index: u32, gather: Option<Gather>, write: impl FnOnce(&mut Outbox) -> bool) {
+    fn write(&mut self, index: u32, gather: Option<Gather>, results: u32, write: impl FnOnce(&mut Outbox) -> bool) {
         let Some(peer) = self.slots.get_mut(index as usize).and_then(|slot| slot.peer.as_deref_mut()) else { return };
         if peer.closing.is_some() {
             return;
         }
         let was_empty = write(&mut peer.outbox);
         if was_empty || peer.gathered.is_some() {
-            let before = peer.gathered.filter(|_| !was_empty).unwrap_or(0);
-            let gathered =
-                gather.filter(|_| peer.outbox.waiting() < MOST_GATHERED).and_then(|gather| gather.after(before));
+            let before = peer.gathered.filter(|_| !was_empty);
+            let gather = gather.filter(|_| peer.outbox.waiting() < MOST_GATHERED);
+            let gathered = gather.and_then(|gather| gather.after(before.unwrap_or(0), results));
+            if let (None, Some(gather)) = (before, gather) {
+                peer.gathers_until = gather.until;
+                self.gathering_until = self.gathering_until.min(gather.until.unwrap_or(Instant::EPOCH));
+            }
+            self.gathered += usize::from(gathered.is_some());
+            self.gathered -= usize::from(peer.gathered.is_some());
             (peer.gathered, peer.gathered_anew) = (gathered, gathered.is_some());
             if gathered.is_none() {
                 self.outputs.push_back(Output::Transmit(peer.conn));
@@ -261,17 +286,24 @@ impl Peers {
             && peer.gathered.take().is_some()
         {
             let conn = peer.conn;
+            self.gathered -= 1;
             self.outputs.push_back(Output::Transmit(conn));
         }
     }
 
-    /// A tick: the driver is told of what was gathered where nothing came to it since the last.
-    pub(super) fn end_gathering(&mut self) {
+    /// A tick: the driver is told of what has waited long enough, and of what may not wait where nothing came to it since the
+    /// last.
+    pub(super) fn end_gathering(&mut self, now: Instant) {
         let mut gathering = core::mem::take(&mut self.gathering);
+        let mut until = Instant::NEVER;
         gathering.retain(|&conn| {
             let Some(index) = self.find(conn) else { return false };
             let goes_on = self.get_mut(index).is_some_and(|peer| {
-                peer.gathers = core::mem::take(&mut peer.gathered_anew);
+                let anew = core::mem::take(&mut peer.gathered_anew);
+                peer.gathers = peer.gathered.is_some() && peer.gathers_until.map_or(anew, |until| now < until);
+                if peer.gathers {
+                    until = until.min(peer.gathers_until.unwrap_or(Instant::EPOCH));
+                }
                 peer.gathers
             });
             if !goes_on {
@@ -279,12 +311,12 @@ impl Peers {
             }
             goes_on
         });
-        self.gathering = gathering;
+        (self.gathering, self.gathering_until) = (gathering, until);
     }
 
-    /// Whether there is to be a tick at once, for the driver to be told of what was gathered.
-    pub(super) fn is_gathering(&self) -> bool {
-        !self.gathering.is_empty()
+    /// When there is to be a tick for the driver to be told of what was gathered, if anything was.
+    pub(super) fn gathering_until(&self) -> Option<Instant> {
+        if self.gathered == 0 { None } else { Some(self.gathering_until) }
     }
 
     /// The driver looks at the outgoing bytes of a connection.

@@ -78,7 +78,7 @@ pub(super) struct Party {
     /// Whether it was woken and has not grabbed since.
     woken: bool,
     /// For which queue nobody else was woken, as its grab waited.
-    promised: Option<(u32, Priority)>,
+    pub(super) promised: Option<(u32, Priority)>,
 }
 
 impl Party {

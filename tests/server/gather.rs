@@ -48,7 +48,6 @@ fn sixteen_results_leave_together_at_most() {
     let came = (1..=48).map(|number| complete(&mut net, (client, worker), number, "r")).collect::<Vec<_>>();
     let sixteen = [&[0; 15][..], &[16]].concat();
     assert_eq!(came, [sixteen.clone(), sixteen.clone(), sixteen].concat());
-    assert_eq!(net.pass(SOON), 1, "nothing waits");
     assert!(net.take(client).is_empty() && net.wait.is_none());
 }
 
@@ -61,8 +60,8 @@ fn a_quarter_of_those_waited_for_leave_together() {
 }
 
 #[test]
-fn results_wait_where_32_are_waited_for_and_no_fewer() {
-    for (jobs, came) in [(33, [0, 0]), (32, [0, 2]), (31, [1, 1])] {
+fn results_wait_where_12_are_waited_for_and_no_fewer() {
+    for (jobs, came) in [(13, [0, 0]), (12, [0, 2]), (11, [1, 1])] {
         let (mut net, client, worker) = party(jobs);
         assert_eq!([1, 2].map(|number| complete(&mut net, (client, worker), number, "r")), came, "{jobs} jobs");
     }
@@ -173,6 +172,53 @@ fn who_gets_no_more_does_not_wait_for_others_who_do() {
     }
     assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:1|r"]);
     assert!(net.take(busy).is_empty());
+}
+
+#[test]
+fn results_wait_for_those_that_have_followed_each_other_lately() {
+    let mut config = config();
+    (config.patience, config.gather_results) = (millis(1), true);
+    let mut net = Net::with(config);
+    let client = net.peer(&["SUBMIT_JOB f||x"; 64]);
+    let worker = net.peer(&["CAN_DO f"]);
+    net.pass(SOON);
+    net.take(client);
+    let mut number = 0;
+    let mut complete = |net: &mut Net| {
+        number += 1;
+        complete(net, (client, worker), number, "r")
+    };
+    // Nobody knows yet whether more will come.
+    assert_eq!(complete(&mut net), 0);
+    net.pass(SOON);
+    assert_eq!((net.take(client).len(), net.wait), (1, None));
+    // One follows the other: they wait a millisecond, counted from the first.
+    for _ in 0..3 {
+        assert_eq!(complete(&mut net), 0);
+        net.now = net.now + millis(1) / 4;
+    }
+    net.pass(SOON);
+    assert!(net.take(client).is_empty());
+    net.pass(millis(1) / 4);
+    assert_eq!((net.take(client).len(), net.wait), (3, None));
+    // And so do handles.
+    assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
+    net.pass(millis(1) / 2);
+    assert!(net.take(client).is_empty());
+    net.pass(millis(1) / 2);
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:65"]);
+    // The last result is too long ago.
+    assert_eq!(complete(&mut net), 0);
+    net.pass(SOON);
+    assert_eq!((net.take(client).len(), net.wait), (1, None));
+}
+
+#[test]
+fn who_leaves_with_results_that_wait_leaves_none_behind() {
+    let (mut net, client, worker) = party(64);
+    assert_eq!(complete(&mut net, (client, worker), 1, "r"), 0);
+    net.close(client);
+    assert_eq!(net.wait, None);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Answers that wait a moment, where `Config::patience` says so.
 
+use core::time::Duration;
+
 use gearwheel::ConnId;
 
 use crate::net::{Net, config, millis};
+
+const NANO: Duration = Duration::from_nanos(1);
 
 fn patient() -> Net {
     let mut config = config();
@@ -24,7 +28,7 @@ fn the_grab_behind_a_result_gets_the_job_that_follows_and_nobody_is_woken_for_it
     let mut net = patient();
     let (client, worker) = after_a_job(&mut net);
     let sleeper = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
-    assert_eq!(net.ask(client, &["SUBMIT_JOB f|u|2"]), ["JOB_CREATED H:lap:2"]);
+    net.send(client, &["SUBMIT_JOB f|u|2"]);
     assert_eq!(net.take(worker), ["JOB_ASSIGN_UNIQ H:lap:2|f|u|2"]);
     assert!(net.take(sleeper).is_empty());
     // The one after it is for everybody.
@@ -204,7 +208,81 @@ fn all_grabs_that_have_waited_long_enough_are_answered_at_one_tick() {
     // Who is asked first gets the job, and only he.
     net.send(client, &["SUBMIT_JOB f||4"]);
     assert_eq!(net.take(workers[2]), ["JOB_ASSIGN H:lap:4|f|4"]);
+    net.pass(millis(1));
     assert_eq!(net.wait, None);
+}
+
+/// What the client has got by when its second job has been begun, for a worker who took so long for its first.
+fn handle_of_next(net: &mut Net, took: Duration) -> (ConnId, ConnId, Vec<String>) {
+    let (client, worker) = (net.connect(), net.peer(&["CAN_DO f"]));
+    net.send(client, &["SUBMIT_JOB f||1"]);
+    net.send(worker, &["GRAB_JOB"]);
+    net.now = net.now + took;
+    net.send(worker, &["WORK_COMPLETE H:lap:1|r", "GRAB_JOB"]);
+    net.take(client);
+    let handle = net.ask(client, &["SUBMIT_JOB f||2"]);
+    (client, worker, handle)
+}
+
+#[test]
+fn the_handle_of_a_job_for_a_quick_worker_comes_with_its_result() {
+    let mut net = patient();
+    let (client, worker, handle) = handle_of_next(&mut net, millis(1) - NANO);
+    assert!(handle.is_empty());
+    assert_eq!(net.wait, Some(net.now + millis(1)));
+    net.send(worker, &["WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:2", "WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(net.transmits.iter().filter(|conn| **conn == client).count(), 3, "one for both");
+    assert_eq!(net.wait, None);
+    for (mut net, took) in [(patient(), millis(1)), (Net::new(), millis(0))] {
+        let (_, _, handle) = handle_of_next(&mut net, took);
+        assert_eq!(handle, ["JOB_CREATED H:lap:2"], "its worker is slow, or nobody may wait");
+    }
+}
+
+#[test]
+fn a_handle_waits_for_its_result_no_longer_than_a_millisecond() {
+    let mut net = patient();
+    let (client, worker, _) = handle_of_next(&mut net, millis(0));
+    net.pass(millis(1) - NANO);
+    assert!(net.take(client).is_empty());
+    net.pass(NANO * 2);
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:2"]);
+    net.send(worker, &["WORK_COMPLETE H:lap:2|r"]);
+    assert_eq!(net.take(client), ["WORK_COMPLETE H:lap:2|r"]);
+}
+
+#[test]
+fn anything_else_for_the_client_takes_the_handle_along() {
+    for (line, reply) in [("ECHO_REQ x", "ECHO_RES x"), ("SUBMIT_JOB f||3", "JOB_CREATED H:lap:3")] {
+        let mut net = patient();
+        let (client, _, _) = handle_of_next(&mut net, millis(0));
+        assert_eq!(net.ask(client, &[line]), ["JOB_CREATED H:lap:2", reply]);
+    }
+    for what in ["WORK_DATA H:lap:2|part", "WORK_STATUS H:lap:2|1|2", "WORK_FAIL H:lap:2"] {
+        let mut net = patient();
+        let (client, worker, _) = handle_of_next(&mut net, millis(0));
+        net.send(worker, &[what]);
+        assert_eq!(net.take(client), ["JOB_CREATED H:lap:2", what]);
+    }
+    // It is lost with nobody who could have said more.
+    let mut net = patient();
+    let (client, worker, _) = handle_of_next(&mut net, millis(0));
+    net.close(worker);
+    net.pass(millis(1));
+    assert_eq!(net.take(client), ["JOB_CREATED H:lap:2"]);
+}
+
+#[test]
+fn only_a_client_that_waits_for_nothing_else_waits_for_a_handle() {
+    let mut net = patient();
+    let (client, worker) = after_a_job(&mut net);
+    net.send(client, &["SUBMIT_JOB g||x"]);
+    net.take(client);
+    assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]), ["JOB_CREATED H:lap:3"]);
+    net.send(worker, &["WORK_COMPLETE H:lap:3|r", "GRAB_JOB"]);
+    net.take(client);
+    assert_eq!(net.ask(client, &["SUBMIT_JOB_BG f||x"]), ["JOB_CREATED H:lap:4"], "nobody waits for its result");
 }
 
 #[test]
