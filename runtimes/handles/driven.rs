@@ -82,6 +82,11 @@ impl Driven for worker::Worker {
         Self::has_output(self)
     }
 
+    #[cfg(feature = "blocking")]
+    fn rests_until(&mut self) -> Option<Option<Instant>> {
+        Some(Self::rests_until(self))
+    }
+
     fn is_last(event: &worker::Event) -> bool {
         matches!(event, worker::Event::Closed)
     }

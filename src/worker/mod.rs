@@ -333,6 +333,15 @@ impl Worker {
         self.links.has_output()
     }
 
+    /// What [`poll`](Machine::poll) has where that is a `Wait`.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn rests_until(&mut self) -> Option<Instant> {
+        if self.links.is_unsettled() {
+            self.settle();
+        }
+        self.links.waits()
+    }
+
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {
