@@ -129,16 +129,23 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn advance(&mut self, taken: usize) {
-        let mut left = taken.min(self.waiting);
+        let left = taken.min(self.waiting);
         self.waiting -= left;
         self.taken += left as u64;
         self.offered = self.taken;
         if self.chunks.is_empty() && left == self.tail.len() {
             self.peak = self.peak.max(left);
             self.tail.clear();
-            return self.tidy();
+            self.tidy();
+        } else {
+            self.advance_chunks(left);
         }
+    }
+
+    #[inline(never)]
+    fn advance_chunks(&mut self, mut left: usize) {
         while let Some(first) = self.chunks.front_mut() {
             if first.len() > left {
                 first.advance(left);
@@ -154,7 +161,18 @@ impl Outbox {
         }
     }
 
+    fn share_chunks(&mut self, most: usize, batch: &mut Batch) {
+        if self.tail.len() > COPIED_TAIL {
+            self.freeze_tail();
+        }
+        batch.chunks.extend(self.chunks.iter().take(most).cloned());
+        if batch.chunks.len() < most {
+            batch.tail.extend_from_slice(&self.tail);
+        }
+    }
+
     /// A busy connection writes again into the same room; one that has become quiet gives it back.
+    #[inline]
     fn tidy(&mut self) {
         self.room = self.room.max(self.peak);
         let kept = if self.peak > KEPT { KEPT_BUSY } else { KEPT };
@@ -200,28 +218,21 @@ impl<'a> Outgoing<'a> {
 
     /// Puts the first chunks into `batch`, at most `most`, for a writer that must not hold the machine. Large payloads are not
     /// copied.
+    #[inline]
     pub fn share(&mut self, most: usize, batch: &mut Batch) {
         batch.clear();
         let Some(outbox) = &mut self.0 else { return };
-        outbox.offered = outbox.taken;
         if outbox.chunks.is_empty() && outbox.tail.len() <= COPIED_TAIL {
             batch.tail.extend_from_slice(&outbox.tail);
-            outbox.offered += outbox.tail.len() as u64;
-            return;
+        } else {
+            outbox.share_chunks(most, batch);
         }
-        if outbox.tail.len() > COPIED_TAIL {
-            outbox.freeze_tail();
-        }
-        batch.chunks.extend(outbox.chunks.iter().take(most).cloned());
-        if batch.chunks.len() < most {
-            batch.tail.extend_from_slice(&outbox.tail);
-        }
-        let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
-        outbox.offered += shared as u64;
+        outbox.offered = outbox.taken + batch.len() as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
     /// [`share`](Self::share)d say 0: until it is said, the machine must think that all of it may have left.
+    #[inline]
     pub fn advance(&mut self, taken: usize) {
         if let Some(outbox) = &mut self.0 {
             outbox.advance(taken);
@@ -249,6 +260,10 @@ impl Batch {
     /// The bytes in order, in chunks none of which is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.iter().map(|chunk| &chunk[..]).chain(Some(&self.tail[..])).filter(|chunk| !chunk.is_empty())
+    }
+
+    fn len(&self) -> usize {
+        self.chunks.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
     }
 
     /// Whether there are none.

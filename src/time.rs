@@ -21,7 +21,8 @@ impl Instant {
     /// The instant `since` after the epoch, or the last one there is.
     #[must_use]
     pub const fn from_epoch(since: Duration) -> Self {
-        Self(since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos() as u64))
+        let nanos = since.as_nanos();
+        Self(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
     }
 
     /// How long after the epoch this is.

@@ -78,12 +78,13 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        let (job, mailbox) = self.0.call(|client, post, now| {
+        let submit = |client: &mut Machine, post: &mut Post, now| {
             let job = client.submit(job, now)?;
             let mailbox = post.open(false);
             post.expect(job, mailbox, client, now);
             Ok::<_, Rejected<Job>>((job, mailbox))
-        })?;
+        };
+        let (job, mailbox) = self.0.try_lazily(submit, |_| false)?;
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
     }
 
@@ -308,6 +309,7 @@ impl Pending {
             None => missing(client, post, waker, job, mailbox),
         })?;
         if matches!(event, JobEvent::Done(_)) {
+            self.ended = true;
             self.leave(false);
         }
         Some(event)
@@ -319,29 +321,29 @@ impl Pending {
             return None;
         }
         let mut told = false;
-        let outcome = self.shared.wait(deadline, |client, post, waker, time| {
+        let mut end = None;
+        self.shared.wait(deadline, |client, post, waker, time| {
             if !core::mem::replace(&mut told, true) {
                 post.want_end(mailbox, job, client, time);
             }
-            if let Some((_, outcome)) = post.next_end(mailbox, client, time) {
-                post.close(mailbox);
-                return Look::Found(outcome);
-            }
-            missing(client, post, waker, job, mailbox)
+            let Some((_, outcome)) = post.next_end(mailbox, client, time) else {
+                return missing(client, post, waker, job, mailbox);
+            };
+            end = Some(outcome);
+            post.close(mailbox);
+            Look::Found(())
         })?;
         self.ended = true;
-        Some(outcome)
+        end
     }
 
-    fn leave(&mut self, abandon: bool) {
-        if !core::mem::replace(&mut self.ended, true) {
-            self.shared.call(|client, post, now| {
-                if abandon {
-                    client.abandon(self.job, now);
-                }
-                post.close(self.mailbox);
-            });
-        }
+    fn leave(&self, abandon: bool) {
+        self.shared.call(|client, post, now| {
+            if abandon {
+                client.abandon(self.job, now);
+            }
+            post.close(self.mailbox);
+        });
     }
 }
 
@@ -353,7 +355,9 @@ fn missing<T>(client: &Machine, post: &mut Post, waker: Option<&Waker>, job: Job
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.leave(true);
+        if !self.ended {
+            self.leave(true);
+        }
     }
 }
 
@@ -412,7 +416,7 @@ impl JobSet {
             post.expect(job, mailbox, client, now);
             Ok(job)
         };
-        self.shared.call_lazily(submit, |post| post.waiting(mailbox) > 0)
+        self.shared.try_lazily(submit, |post| post.waiting(mailbox) > 0)
     }
 
     /// Waits for the next job that ends. `None`: all have.
@@ -450,14 +454,19 @@ impl JobSet {
 
     fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
+        let mut found = None;
         self.shared.wait(deadline, |client, post, waker, time| {
-            let found = next(post, mailbox, client, time);
-            if found.is_some() || post.outstanding(mailbox) == 0 {
-                return Look::Found(found);
+            if let Some(next) = next(post, mailbox, client, time) {
+                found = Some(next);
+                return Look::Found(());
+            }
+            if post.outstanding(mailbox) == 0 {
+                return Look::Found(());
             }
             waker.into_iter().for_each(|waker| post.register(mailbox, waker));
             Look::Missing(any_of(client))
-        })?
+        })?;
+        found
     }
 }
 

@@ -6,7 +6,7 @@ use core::task::Waker;
 use core::time::Duration;
 
 use super::super::stream::Stream;
-use super::state::{Core, Role, find, is_timeout};
+use super::state::{Core, MILLISECOND, Reader, find, is_timeout};
 use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, READ_PATIENCE, Shared, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
@@ -52,51 +52,71 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Does what the machine wants done but for writing.
     #[inline(always)]
     pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
-        if !core.machine.has_output()
-            && let Some(at) = core.machine.rests_until()
-        {
-            core.wait = at;
-            return self.set_alarm(core, at);
+        if !self.rests(core) {
+            self.poll_all(core);
         }
-        self.poll_all(core);
+    }
+
+    /// Whether the machine wants nothing but to wait, as far as it can tell without a poll.
+    #[inline(always)]
+    fn rests(&self, core: &mut Core<M, S>) -> bool {
+        if core.machine.has_output() {
+            return false;
+        }
+        let Some(at) = core.machine.rests_until() else { return false };
+        core.wait = at;
+        self.set_alarm(core, at);
+        true
     }
 
     #[inline(never)]
     fn poll_all(self: &Arc<Self>, core: &mut Core<M, S>) {
         loop {
             match core.machine.poll() {
-                Output::Transmit(conn) => {
-                    core.due.push(conn);
-                    continue;
-                }
-                Output::Event(event) => {
-                    // The next who knocks wakes the listener's thread.
-                    core.shut |= M::shuts_doors(&event);
-                    if let Some(event) = core.sink.take(event, &mut core.wakers)
-                        && core.hears
-                        && core.notices.len() < MAX_NOTICES
-                    {
-                        core.notices.push_back(event);
-                    }
-                }
+                Output::Transmit(conn) => core.due.push(conn),
                 Output::Wait(at) => {
                     core.wait = at;
                     return self.set_alarm(core, at);
                 }
-                Output::Connect { conn, server, within } => self.begin_to_dial(core, conn, server, within),
-                Output::Resume(conn) => core.resume(conn, self.clock.now()),
-                Output::Disconnect(conn) => {
-                    core.disconnect(conn);
-                    self.ended.notify_all();
-                }
+                Output::Event(event) => self.note(core, event),
+                other => self.change(core, other),
             }
-            core.news = core.news.wrapping_add(1);
+            if self.rests(core) {
+                return;
+            }
         }
     }
 
+    #[inline(always)]
+    fn note(&self, core: &mut Core<M, S>, event: M::Event) {
+        // The next who knocks wakes the listener's thread.
+        core.shut |= M::shuts_doors(&event);
+        if let Some(event) = core.sink.take(event, &mut core.wakers)
+            && core.hears
+            && core.notices.len() < MAX_NOTICES
+        {
+            core.notices.push_back(event);
+        }
+        core.news = core.news.wrapping_add(1);
+    }
+
+    /// Something is to be done about a connection.
     #[cold]
+    fn change(self: &Arc<Self>, core: &mut Core<M, S>, output: Output<M::Event>) {
+        match output {
+            Output::Connect { conn, server, within } => self.begin_to_dial(core, conn, server, within),
+            Output::Resume(conn) => core.resume(conn, self.clock.now()),
+            Output::Disconnect(conn) => {
+                core.disconnect(conn);
+                self.ended.notify_all();
+            }
+            Output::Transmit(_) | Output::Event(_) | Output::Wait(_) => {}
+        }
+        core.news = core.news.wrapping_add(1);
+    }
+
     fn begin_to_dial(self: &Arc<Self>, core: &mut Core<M, S>, conn: ConnId, server: Address, within: Duration) {
-        core.admit(conn, None);
+        core.admit(conn);
         let dial = move |shared: &Arc<Self>| shared.dial(conn, &server, within);
         if let Err(error) = self.spawn("gearwheel-conn", dial) {
             core.end(conn, close_reason(&error), self.clock.now());
@@ -195,8 +215,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 return self.all_written(core, conn);
             }
             drop(core);
-            let result = write_batch(socket, &batch);
-            batch.clear();
+            let result = write_batch(socket, &mut batch);
             core = self.lock();
             core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
@@ -275,9 +294,15 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         let (mut role, news) = (None, core.news);
         let turn = loop {
             let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
-            let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
+            let Some(link) = core.readable(conn) else { break Turn::Sleep };
+            if role.is_none() {
+                role = link.reader.take();
+                link.quiet = false;
+            }
+            let Some(reader) = &mut role else { break Turn::Sleep };
+            link.prepare(reader);
             let awake;
-            (core, awake) = self.read(core, reader, Some(patience), time);
+            (core, awake) = self.read(core, conn, reader, Some(patience), time);
             if !awake {
                 break Turn::Leave;
             }
@@ -290,8 +315,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 break Turn::Look;
             }
         };
-        let Some(role) = role else { return (core, turn) };
-        core.give_back(role);
+        let Some(reader) = role else { return (core, turn) };
+        core.give_back(conn, reader);
         if matches!(turn, Turn::Leave) {
             core.pass_on(conn, true);
             return (self.follow_up(core), turn);
@@ -306,35 +331,39 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         mut core: Guard<'a, M, S>,
         conn: ConnId,
     ) -> (Guard<'a, M, S>, bool) {
-        let mut role = None;
-        let Some(reader) = core.take_role(conn, &mut role) else { return (core, false) };
-        core.link(conn).into_iter().for_each(|link| link.quiet = true);
-        core = self.read(core, reader, None, &mut self.clock.moment()).0;
-        role.into_iter().for_each(|role| core.give_back(role));
+        let Some(link) = core.readable(conn) else { return (core, false) };
+        let Some(mut reader) = link.reader.take() else { return (core, false) };
+        link.quiet = true;
+        link.prepare(&mut reader);
+        core = self.read(core, conn, &mut reader, None, &mut self.clock.moment()).0;
+        core.give_back(conn, reader);
         core.pass_on(conn, false);
         (self.follow_up(core), true)
     }
 
-    /// Reads once by the role of the reader, and does what the machine wants done, but for what
+    /// Reads once by the role of the reader, with nothing locked, and does what the machine wants done, but for what
     /// [`follow_up`](Self::follow_up) does. False: no byte came within the patience. `time` is that of the end of the read.
     #[inline(always)]
     fn read<'a>(
         self: &'a Arc<Self>,
         core: Guard<'a, M, S>,
-        role: &mut Role,
+        conn: ConnId,
+        reader: &mut Reader,
         patience: Option<u64>,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, bool) {
         drop(core);
         self.give_way();
-        let (mut core, result) = role.read(patience, || self.lock());
+        let result = reader.read(patience);
+        let mut core = self.lock();
         time.pass();
-        let (conn, now) = (role.conn, time.now());
+        let now = time.now();
         let Core { machine, links, .. } = &mut *core;
         let Some(link) = find(links, conn) else {
             core.news = core.news.wrapping_add(1);
             return (core, true);
         };
+        link.take_in(reader, *result.as_ref().unwrap_or(&0));
         let mut awake = true;
         match result {
             Ok(1..) => {
@@ -354,7 +383,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Ends the wait of a caller for what comes `from` a connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, from: Option<ConnId>) {
         if let Some(conn) = from {
             core.pass_on(conn, false);
@@ -383,7 +412,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             Some(Some(link)) if may_read => {
                 link.quiet = false;
                 link.callers.push(waker.clone());
-                if !link.reading {
+                if link.reader.is_some() {
                     until = earlier(deadline, *wait);
                 }
             }
@@ -404,19 +433,27 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 }
 
-#[inline]
-fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
+/// Writes what can be written at once, and forgets it.
+#[inline(always)]
+fn write_batch(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
     match batch.as_slice() {
-        Some(bytes) => match uninterrupted(|| socket.write(bytes))? {
-            0 => Err(ErrorKind::WriteZero.into()),
-            taken => Ok(taken),
+        Some(bytes) => match uninterrupted(|| socket.write(bytes)) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            result => result,
         },
-        None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
+        None => write_many(socket, batch),
     }
 }
 
-/// The powers of two are few, so that the socket is seldom told a new one.
+#[inline(never)]
+fn write_many(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
+    let result = write_chunks(batch.chunks(), |slices| socket.write_vectored(slices));
+    batch.clear();
+    result
+}
+
+/// How many nanoseconds a caller may read; `None` where that is too short.
 fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now) / 1_000_000);
-    left.min(READ_PATIENCE).checked_ilog2().map(|bits| 1 << bits)
+    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now));
+    if left < MILLISECOND { None } else { Some(left.min(READ_PATIENCE)) }
 }

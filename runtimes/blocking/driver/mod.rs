@@ -21,13 +21,14 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
+use core::convert::Infallible;
 use core::sync::atomic::AtomicUsize;
 use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
 use self::flow::Turn;
-use self::state::Core;
+use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
@@ -39,8 +40,8 @@ use crate::{Address, ConnId, Input, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
-/// How long a caller reads a quiet connection before its thread takes over, in milliseconds. A power of two.
-const READ_PATIENCE: u64 = 1024;
+/// How long a caller reads a quiet connection before its thread takes over, in nanoseconds.
+const READ_PATIENCE: u64 = 1024 * MILLISECOND;
 /// How often a connection's thread looks in while callers read by themselves; the most that a deferred write waits.
 const NAP: Duration = Duration::from_millis(10);
 /// How long a reader keeps back for those who wait for the lock.
@@ -156,10 +157,24 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
         lazy: impl FnOnce(&S) -> bool,
     ) -> T {
-        let mut time = self.0.clock.moment();
-        let (core, result) = self.act(act, lazy, &mut time);
-        drop(self.0.notify(core));
+        let Ok(result) = self.try_lazily(|machine, sink, now| Ok::<T, Infallible>(act(machine, sink, now)), lazy);
         result
+    }
+
+    /// Like [`call_lazily`](Self::call_lazily), for what is refused without having changed anything.
+    #[inline]
+    pub(crate) fn try_lazily<T, E>(
+        &self,
+        act: impl FnOnce(&mut M, &mut S, Instant) -> Result<T, E>,
+        lazy: impl FnOnce(&S) -> bool,
+    ) -> Result<T, E> {
+        let mut core = self.0.lock();
+        let now = self.0.clock.now();
+        let Core { machine, sink, .. } = &mut *core;
+        let result = act(machine, sink, now)?;
+        core = self.settle_lazily(core, now, lazy);
+        drop(self.0.notify(core));
+        Ok(result)
     }
 
     /// [`call_lazily`](Self::call_lazily) and [`wait`](Self::wait) in one, for a caller who does one after the other all the
@@ -170,8 +185,12 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         lazy: impl FnOnce(&S) -> bool,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
+        let mut core = self.0.lock();
         let mut time = self.0.clock.moment();
-        let (mut core, ()) = self.act(act, lazy, &mut time);
+        let now = time.now();
+        let Core { machine, sink, .. } = &mut *core;
+        act(machine, sink, now);
+        core = self.settle_lazily(core, now, lazy);
         if !core.notices.is_empty() {
             // He may wait for long.
             core = self.0.notify(core);
@@ -180,28 +199,26 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         self.wait_on(core, time, None, look)
     }
 
+    /// Does all that the machine wants done but for what may wait for the next to write.
     #[inline]
-    fn act<T>(
-        &self,
-        act: impl FnOnce(&mut M, &mut S, Instant) -> T,
+    fn settle_lazily<'a>(
+        &'a self,
+        mut core: Guard<'a, M, S>,
+        now: Instant,
         lazy: impl FnOnce(&S) -> bool,
-        time: &mut Moment,
-    ) -> (Guard<'_, M, S>, T) {
+    ) -> Guard<'a, M, S> {
         let shared = &self.0;
-        let mut core = shared.lock();
-        let Core { machine, sink, .. } = &mut *core;
-        let now = time.now();
-        let result = act(machine, sink, now);
         shared.poll(&mut core);
         core = shared.wake(core);
         if core.due.is_empty() || !lazy(&core.sink) {
-            core = shared.flush(core);
-        } else if core.flush_at.is_none() {
+            return shared.flush(core);
+        }
+        if core.flush_at.is_none() {
             let at = Some(now + NAP);
             core.flush_at = at;
             shared.set_alarm(&mut core, at);
         }
-        (core, result)
+        core
     }
 
     /// Looks at what there is.

@@ -74,8 +74,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         match (core.link(conn), result) {
             (None, _) => return,
             (Some(_), Err(reason)) => core.end(conn, reason, now),
-            (Some(link), Ok(socket)) => {
-                link.socket = Some(Arc::new(socket));
+            (Some(_), Ok(socket)) => {
+                core.open(conn, socket);
                 // Who waited for it may want to read it.
                 let strays = core::mem::take(&mut core.strays);
                 if let Some(link) = core.link(conn) {
@@ -127,7 +127,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let wants_read = core.machine.wants_read(conn);
             let Some(link) = core.link(conn) else { return };
             let rouse = Arc::clone(&link.rouse);
-            if !wants_read && !link.reading {
+            if !wants_read && link.reader.is_some() {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
