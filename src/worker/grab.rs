@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::{Link, Removal};
+use crate::links::Links;
 use crate::time::{Instant, earlier};
 use crate::wire::PacketType;
 
@@ -167,12 +168,17 @@ impl Worker {
         true
     }
 
-    /// Asks for jobs, server by server in turn, as far as there are places for them.
+    /// Asks for jobs as far as there are places for them.
+    #[inline]
     pub(super) fn grab_more(&mut self) {
-        if self.stop != Stop::No || self.functions.is_empty() {
-            return;
+        let credits = self.credits();
+        if credits > 0 && self.stop == Stop::No && !self.functions.is_empty() {
+            self.grab(credits);
         }
-        let mut credits = self.credits();
+    }
+
+    /// Asks for so many jobs, server by server in turn.
+    fn grab(&mut self, mut credits: usize) {
         let places = self.sides.len();
         if places == 1 {
             while credits > 0 && self.grab_from(0) {
@@ -193,11 +199,6 @@ impl Worker {
         }
     }
 
-    /// Whether too much waits to be written to a server to ask it for more.
-    fn is_choked(&self, link: &Link<Reply>) -> bool {
-        link.connection.out.waiting() >= self.links.limits.max_outgoing
-    }
-
     #[inline]
     fn grab_from(&mut self, place: usize) -> bool {
         let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs < side.window) else {
@@ -208,11 +209,10 @@ impl Worker {
         if side.slow && side.grabs > 0 {
             return false;
         }
-        if self.is_choked(link) {
+        if is_choked(&self.links, link) {
             self.remind(self.links.now + self.links.settings.patience);
             return false;
         }
-        let Some(side) = self.sides.get_mut(place) else { return false };
         side.grabs += 1;
         let grab = side.grab.packet();
         if side.grabs == 1 {
@@ -339,7 +339,7 @@ impl Worker {
         let several = self.sides.len() > 1;
         for (link, side) in self.links.iter().zip(&self.sides).filter(|(link, _)| link.is_up()) {
             let moody = match side.mood {
-                Mood::Awake if self.is_choked(link) => Some(self.links.now + patience),
+                Mood::Awake if is_choked(&self.links, link) => Some(self.links.now + patience),
                 Mood::Dozing { until } => Some(until),
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
@@ -351,6 +351,11 @@ impl Worker {
         }
         first
     }
+}
+
+/// Whether too much waits to be written to a server to ask it for more.
+fn is_choked(links: &Links<Reply, Event>, link: &Link<Reply>) -> bool {
+    link.connection.out.waiting() >= links.limits.max_outgoing
 }
 
 /// Whether jobs may be asked for on a connection.
