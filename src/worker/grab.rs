@@ -317,13 +317,6 @@ impl Worker {
         }
     }
 
-    /// Finds until when to wait.
-    #[inline]
-    pub(super) fn settle(&mut self) {
-        let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.settle(self.own, |_| wanted);
-    }
-
     /// Something of the worker's own may be due then.
     pub(super) fn remind(&mut self, at: Instant) {
         self.own = earlier(self.own, Some(at));

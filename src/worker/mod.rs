@@ -670,10 +670,8 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.output()
+        let wanted = self.stop == Stop::No && !self.functions.is_empty();
+        self.links.output(|| self.own.unwrap_or(Instant::NEVER), |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
