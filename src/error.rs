@@ -116,7 +116,8 @@ pub enum ConfigError {
 impl ConfigError {
     /// Checks a name that stands before another argument on the wire.
     pub(crate) fn check_name(what: &'static str, value: &[u8], limit: usize) -> Result<(), Self> {
-        if value.contains(&0) {
+        // Names are short.
+        if value.iter().any(|&byte| byte == 0) {
             return Err(Self::Nul { what, value: lossy(value) });
         }
         if value.len() > limit {

@@ -51,16 +51,11 @@ impl Outbox {
         let separators = (arguments.len() + usize::from(payload.is_some())).saturating_sub(1);
         let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
         let size = joined + payload.map_or(0, Bytes::len);
-        let start = self.tail.len();
-        self.tail.resize(start + HEADER + joined, 0);
-        let room = self.tail.get_mut(start..).unwrap_or_default();
-        if let Some((head, mut rest)) = room.split_first_chunk_mut() {
-            *head = header(magic, kind, size);
-            for argument in arguments {
-                let Some((place, behind)) = rest.split_at_mut_checked(argument.len()) else { break };
-                place.copy_from_slice(argument);
-                // A zero is left between them.
-                rest = behind.get_mut(1..).unwrap_or_default();
+        self.tail.extend_from_slice(&header(magic, kind, size));
+        for (index, argument) in arguments.iter().enumerate() {
+            self.tail.extend_from_slice(argument);
+            if index < separators {
+                self.tail.extend_from_slice(&[0]);
             }
         }
         match payload {

@@ -81,7 +81,7 @@ const fn hint(magic: &[u8; 4]) -> &'static str {
 
 /// A peer that speaks otherwise may say no more than some bytes.
 #[cold]
-fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
+fn begins_well(stream: &[u8]) -> Result<Option<Head>, FrameError> {
     match stream.first_chunk() {
         Some(magic) if Magic::from_bytes(*magic).is_none() => Err(FrameError::BadMagic(*magic)),
         _ => Ok(None),
@@ -93,24 +93,68 @@ fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
 #[inline(always)]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
-    let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
-    let [magic, kind, size] = fields(header);
-    let magic = Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
-    let kind = PacketType::new(u32::from_be_bytes(kind));
-    let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
-    if size > limit {
-        return Err(FrameError::TooLarge { kind, size, limit });
+    Ok(Head::read(stream, limit)?.map(|head| head.frame(stream)))
+}
+
+/// The header of the first packet of a stream, which is all there. What is not kept of a packet need not be split off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    magic: Magic,
+    pub(crate) kind: PacketType,
+    size: usize,
+}
+
+impl Head {
+    /// As [`split`] does it.
+    #[inline(always)]
+    pub(crate) fn read(stream: &mut BytesMut, limit: usize) -> Result<Option<Self>, FrameError> {
+        let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
+        let [magic, kind, size] = fields(header);
+        let magic = Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
+        let kind = PacketType::new(u32::from_be_bytes(kind));
+        let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
+        if size > limit {
+            return Err(FrameError::TooLarge { kind, size, limit });
+        }
+        if rest.len() < size {
+            make_room(stream, size);
+            return Ok(None);
+        }
+        Ok(Some(Self { magic, kind, size }))
     }
-    if rest.len() < size {
-        make_room(stream, size);
-        return Ok(None);
+
+    /// The arguments in their place.
+    #[inline]
+    pub(crate) fn body(self, stream: &[u8]) -> &[u8] {
+        stream.get(HEADER..).and_then(|behind| behind.get(..self.size)).unwrap_or_else(nothing)
     }
-    let mut body = stream.split_to(HEADER + size).freeze();
-    body.advance(HEADER);
-    if size > LARGE {
-        detach(stream, size);
+
+    /// Takes the packet off its stream, all of it.
+    #[inline(always)]
+    pub(crate) fn frame(self, stream: &mut BytesMut) -> Frame {
+        Frame { magic: self.magic, kind: self.kind, body: self.split(stream, self.size) }
     }
-    Ok(Some(Frame { magic, kind, body }))
+
+    /// Takes the packet off its stream, and gives its last bytes, so many.
+    #[inline(always)]
+    pub(crate) fn split(self, stream: &mut BytesMut, last: usize) -> Bytes {
+        let mut kept = stream.split_to(HEADER + self.size).freeze();
+        kept.advance(HEADER + self.size.saturating_sub(last));
+        if self.size > LARGE {
+            detach(stream, self.size);
+        }
+        kept
+    }
+
+    /// Takes the packet off its stream.
+    #[inline]
+    pub(crate) fn skip(self, stream: &mut BytesMut) {
+        match HEADER + self.size {
+            // The room before what comes next need not be found again.
+            all if all == stream.len() => stream.clear(),
+            taken => stream.advance(taken),
+        }
+    }
 }
 
 /// The type that a packet at the start of `stream` announces, once its header is there.
@@ -126,6 +170,12 @@ fn detach(stream: &mut BytesMut, size: usize) {
     if (1..=size).contains(&stream.len()) {
         *stream = BytesMut::from(&stream[..]);
     }
+}
+
+/// Apart, so that the way which is never taken costs a branch and no more.
+#[cold]
+pub(super) const fn nothing<'a>() -> &'a [u8] {
+    &[]
 }
 
 #[inline]

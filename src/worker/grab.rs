@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::{Link, Removal};
 use crate::links::Links;
-use crate::time::{Instant, earlier};
+use crate::time::Instant;
 use crate::wire::PacketType;
 
 /// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
@@ -150,7 +150,7 @@ impl Worker {
     /// sleep at once saves asking. A server that has one after all says so, as it must where a job comes between NO_JOB and
     /// PRE_SLEEP; that costs a round trip more, so that now and then the worker asks all the same. Says whether it sleeps.
     pub(super) fn nap(&mut self, place: usize) -> bool {
-        if !self.tasks.is_empty() || self.stop != Stop::No || self.functions.is_empty() {
+        if !self.tasks.is_empty() || !self.wants_servers() {
             return false;
         }
         let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs == 0) else {
@@ -172,7 +172,7 @@ impl Worker {
     #[inline]
     pub(super) fn grab_more(&mut self) {
         let credits = self.credits();
-        if credits > 0 && self.stop == Stop::No && !self.functions.is_empty() {
+        if credits > 0 && self.wants_servers() {
             self.grab(credits);
         }
     }
@@ -317,21 +317,14 @@ impl Worker {
         }
     }
 
-    /// Finds until when to wait.
-    #[inline]
-    pub(super) fn settle(&mut self) {
-        let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.settle(self.own, |_| wanted);
-    }
-
     /// Something of the worker's own may be due then.
     pub(super) fn remind(&mut self, at: Instant) {
-        self.own = earlier(self.own, Some(at));
+        self.own = self.own.min(at);
     }
 
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
-        let mut first = self.limits.first().map(|&(at, _)| at);
+    pub(super) fn own_deadline(&self) -> Instant {
+        let mut first = self.limits.first().map_or(Instant::NEVER, |&(at, _)| at);
         if self.stop != Stop::No {
             return first;
         }
@@ -344,10 +337,9 @@ impl Worker {
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
             };
-            first = earlier(first, moody);
-            if several && side.grabs > 0 && !side.slow {
-                first = earlier(first, Some(side.grabbed + patience));
-            }
+            let patient = several && side.grabs > 0 && !side.slow;
+            let impatient = patient.then(|| side.grabbed + patience);
+            first = moody.into_iter().chain(impatient).fold(first, Instant::min);
         }
         first
     }

@@ -89,7 +89,7 @@ pub struct Worker {
     /// When each task that has been handed out and has a limit must be over, and its place.
     limits: BTreeSet<(Instant, usize)>,
     /// Nothing of the worker's own is due before this. What puts a thing off leaves it: a tick then finds it anew.
-    own: Option<Instant>,
+    own: Instant,
     /// Jobs that wait for one of the `concurrency` places.
     waiting: VecDeque<Assignment>,
     running: usize,
@@ -137,7 +137,7 @@ impl Worker {
             next_function: 0,
             tasks: Slab::new(),
             limits: BTreeSet::new(),
-            own: None,
+            own: Instant::NEVER,
             waiting: VecDeque::new(),
             running: 0,
             turn: 0,
@@ -351,10 +351,8 @@ impl Worker {
     /// What [`poll`](Machine::poll) has where that is a `Wait`.
     #[cfg(feature = "blocking")]
     pub(crate) fn rests_until(&mut self) -> Option<Instant> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.waits()
+        let wanted = self.wants_servers();
+        self.links.waits(self.own, |_| wanted)
     }
 
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
@@ -420,6 +418,11 @@ impl Worker {
     fn plain(&self, mut function: Bytes) -> Bytes {
         self.strip(&mut function);
         function
+    }
+
+    /// Whether there is something to ask job servers for.
+    fn wants_servers(&self) -> bool {
+        self.stop == Stop::No && !self.functions.is_empty()
     }
 
     fn task(&self, id: TaskId) -> Option<&Task> {
@@ -618,7 +621,7 @@ impl Worker {
             {
                 self.break_off(place, reason);
             }
-            if self.stop == Stop::No && !self.functions.is_empty() {
+            if self.wants_servers() {
                 self.links.dial(place);
             }
             let patience = self.links.settings.patience;
@@ -690,10 +693,8 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.output()
+        let wanted = self.wants_servers();
+        self.links.output(|| self.own, |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {
