@@ -417,14 +417,6 @@ impl Handle {
     }
 }
 
-impl Handle {
-    /// The handle in the argument of a packet that makes it known.
-    #[inline(always)]
-    pub(crate) fn given(kind: PacketType, argument: &[u8]) -> Result<Self, ProtocolError> {
-        given_name(kind, argument).map(Self::of)
-    }
-}
-
 /// Without a name of its own, nobody could tell whose the results are.
 #[inline]
 pub(crate) fn given_name(kind: PacketType, argument: &[u8]) -> Result<&[u8], ProtocolError> {

@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Frame, Head, PacketType};
+use crate::wire::{Head, PacketType};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -230,23 +230,9 @@ impl<R, E: Told> Links<R, E> {
         }
     }
 
-    /// The next packet that came on `conn`, for its machine to look into. `None`: no whole one, or the machine must be polled
+    /// The next packet that came on `conn`, for its machine to look into and take off the stream, and to say so by
+    /// [`received`](Self::received) when it has taken all that it can. `None`: no whole one, or the machine must be polled
     /// first. Its magic is not compared: rustygeard sends pushed packets with the request's.
-    #[inline]
-    pub(crate) fn receive_frame(
-        &mut self,
-        conn: ConnId,
-        stream: &mut BytesMut,
-    ) -> Result<Option<Frame>, ProtocolError> {
-        let came = stream.len();
-        let head = self.receive_head(conn, stream)?;
-        let frame = head.map(|head| head.frame(stream));
-        self.received(conn, came, stream.len());
-        Ok(frame)
-    }
-
-    /// The same for a machine that takes the packet off the stream by itself, and says so by [`received`](Self::received)
-    /// when it has taken all that it can.
     #[inline]
     pub(crate) fn receive_head(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Head>, ProtocolError> {
         let most = self.limits.max_packet;

@@ -1,23 +1,23 @@
 //! What a worker does with each packet of a job server.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use super::grab::local_limit;
 use super::{Assignment, Event, Function, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::ProtocolError;
-use crate::job::{Handle, ServerError, ServerId};
+use crate::job::{Handle, ServerError, ServerId, given_name};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace::{self, Span};
 use crate::wire::table::JobAssignUniq;
-use crate::wire::{Frame, Packet, PacketType};
+use crate::wire::{Frame, Head, Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        let place = conn.index();
+        let (place, came) = (conn.index(), stream.len());
         loop {
-            let result = match self.links.receive_frame(conn, stream) {
-                Ok(Some(frame)) => self.packet(place, frame),
-                Ok(None) => return,
+            let result = match self.links.receive_head(conn, stream) {
+                Ok(Some(head)) => self.packet(place, head, stream),
+                Ok(None) => break,
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
@@ -25,28 +25,38 @@ impl Worker {
                 return self.break_off(place, CloseReason::Protocol(error));
             }
             if stream.is_empty() {
-                return;
+                break;
             }
         }
+        self.links.received(conn, came, stream.len());
     }
 
-    fn packet(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
-        // The two that come for each job are known without a look at all types.
-        match frame.kind {
-            PacketType::JOB_ASSIGN_UNIQ => self.job_assign_uniq(place, frame.body),
-            PacketType::NOOP => Ok(self.woken(place)),
-            _ => self.other_packet(place, frame),
+    /// Takes the packet with which `stream` begins.
+    #[inline]
+    fn packet(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
+        match head.kind {
+            // The two that come for each job are looked at where they lie, and spared the way by all the others.
+            PacketType::JOB_ASSIGN_UNIQ => self.job_assign_uniq(place, head, stream),
+            PacketType::NOOP => {
+                head.skip(stream);
+                Ok(self.woken(place))
+            }
+            _ => self.other_packet(place, head.frame(stream)),
         }
     }
 
     #[inline(never)]
-    fn job_assign_uniq(&mut self, place: usize, body: Bytes) -> Result<(), ProtocolError> {
-        let packet = JobAssignUniq::decode(body)?;
-        let (name, function) = self.known(JobAssignUniq::KIND, packet.function())?;
-        let handle = Handle::given(JobAssignUniq::KIND, packet.handle())?;
-        let unique = packet.share(packet.unique());
-        let job = draft(handle, name, unique, None, packet.into_payload());
-        self.assigned(place, JobAssignUniq::KIND, function, job)
+    fn job_assign_uniq(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
+        const KIND: PacketType = JobAssignUniq::KIND;
+        let [handle, function, unique, payload] = JobAssignUniq::arguments(head.body(stream))?;
+        let (name, function) = self.known(KIND, function)?;
+        let handle = Handle::of(given_name(KIND, handle)?);
+        let size = unique.len();
+        let kept = size + 1 + payload.len();
+        let mut payload = head.split(stream, kept);
+        let unique = payload.split_to(size);
+        payload.advance(1);
+        self.assigned(place, KIND, function, draft(handle, name, unique, None, payload))
     }
 
     #[inline(never)]
@@ -55,13 +65,13 @@ impl Worker {
         match Packet::decode(kind, frame.body)? {
             Packet::JobAssign(packet) => {
                 let (name, function) = self.known(kind, packet.function())?;
-                let handle = Handle::given(kind, packet.handle())?;
+                let handle = Handle::of(given_name(kind, packet.handle())?);
                 let job = draft(handle, name, Bytes::new(), None, packet.into_payload());
                 self.assigned(place, kind, function, job)
             }
             Packet::JobAssignAll(packet) => {
                 let (name, function) = self.known(kind, packet.function())?;
-                let handle = Handle::given(kind, packet.handle())?;
+                let handle = Handle::of(given_name(kind, packet.handle())?);
                 let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
                 let reducer = Some(reducer).filter(|reducer| !reducer.is_empty());
                 let job = draft(handle, name, unique, reducer, packet.into_payload());
