@@ -325,6 +325,12 @@ impl<R, E: Told> Links<R, E> {
         Output::Wait(self.waits())
     }
 
+    /// A connection with something to write that the driver has not been told of.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn next_due(&mut self) -> Option<ConnId> {
+        self.due.pop_front()
+    }
+
     /// Until when the machine waits, once [`settle`](Self::settle) has been called where it must be.
     pub(crate) fn waits(&self) -> Option<Instant> {
         self.waits.flatten()

@@ -245,6 +245,12 @@ impl Client {
         self.links.has_output()
     }
 
+    /// What [`poll`](Machine::poll) has where that is a `Transmit`, ahead of its turn.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn next_due(&mut self) -> Option<ConnId> {
+        self.links.next_due()
+    }
+
     /// What [`poll`](Machine::poll) has where that is a `Wait`.
     #[cfg(feature = "blocking")]
     pub(crate) fn rests_until(&mut self) -> Option<Instant> {

@@ -104,10 +104,11 @@ impl Worker {
             if side.to_forget.is_empty() || side.grabs > 0 {
                 continue;
             }
-            let (links, tasks) = (&mut self.links, &self.tasks);
+            let (links, tasks, functions) = (&mut self.links, &self.tasks, &self.functions);
             side.to_forget.retain(|function| {
+                let number = functions.get(function).map(|known| known.number);
                 let in_hand =
-                    tasks.iter().any(|(_, task)| task.place == place && !task.gone && task.function == *function);
+                    tasks.iter().any(|(_, task)| task.place == place && !task.gone && Some(task.function) == number);
                 if !in_hand {
                     links.send(place, PacketType::CANT_DO, &[function], None, None);
                 }
@@ -262,11 +263,10 @@ impl Worker {
     /// Sees to it that a job ends in time, if its function has a limit.
     #[cold]
     fn limit(&mut self, index: usize) {
-        if let Some(task) = self.tasks.get_mut(index)
-            && let Some(timeout) = self.functions.get(&task.function).and_then(|known| known.timeout)
+        if let Some(task) = self.tasks.get(index)
+            && let Some(limit) = task.limit
         {
-            let at = task.began + local_limit(timeout);
-            task.deadline = Some(at);
+            let at = task.began + limit;
             self.limits.insert((at, index));
             self.remind(at);
         }
@@ -360,7 +360,7 @@ fn stays(link: &Link<Reply>) -> bool {
 
 /// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
 /// that the job failed, else it is silently given to another.
-fn local_limit(timeout: Duration) -> Duration {
+pub(super) fn local_limit(timeout: Duration) -> Duration {
     let servers = timeout.max(Duration::from_secs(1));
     timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }

@@ -59,6 +59,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Whether the machine wants nothing but to wait, as far as it can tell without a poll.
     #[inline(always)]
     fn rests(&self, core: &mut Core<M, S>) -> bool {
+        while let Some(conn) = core.machine.next_due() {
+            core.due.push(conn);
+        }
         if core.machine.has_output() {
             return false;
         }
