@@ -110,14 +110,14 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn give_back(&mut self, conn: ConnId, reader: Box<Reader>) {
         match self.link(conn) {
             Some(link) if link.ended.is_none() => link.reader = Some(reader),
-            _ => self.spare(reader),
+            _ => self.spare(reader.scratch),
         }
     }
 
     #[cold]
-    fn spare(&mut self, reader: Box<Reader>) {
+    fn spare(&mut self, scratch: Box<[u8]>) {
         if self.scratches.len() < SPARE {
-            self.scratches.push(reader.scratch);
+            self.scratches.push(scratch);
         }
     }
 
@@ -228,7 +228,7 @@ impl<M: Machine, S> Core<M, S> {
             link.socket.iter().for_each(|socket| socket.shutdown());
             link.rouse.notify_all();
             self.wakers.extend(link.callers);
-            link.reader.into_iter().for_each(|reader| self.spare(reader));
+            link.reader.into_iter().for_each(|reader| self.spare(reader.scratch));
         }
     }
 }
