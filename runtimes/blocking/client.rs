@@ -78,13 +78,13 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        let submit = |client: &mut Machine, post: &mut Post, now| {
-            let job = client.submit(job, now)?;
-            let mailbox = post.open(false);
-            post.expect(job, mailbox, client, now);
-            Ok::<_, Rejected<Job>>((job, mailbox))
-        };
-        let (job, mailbox) = self.0.try_lazily(submit, |_| false)?;
+        let mut held = self.0.hold();
+        let now = held.now;
+        let (client, post) = held.both();
+        let job = client.submit(job, now)?;
+        let mailbox = post.open(false);
+        post.expect(job, mailbox, client, now);
+        held.settle(|_| false);
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
     }
 
@@ -399,24 +399,22 @@ impl JobSet {
     ///
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
-    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        let (mailbox, deadline) = (self.mailbox, self.deadline);
-        let submit = |client: &mut Machine, post: &mut Post, now| {
-            if post.waiting(mailbox) >= MAX_OUTCOMES {
-                return Err(Rejected::new(
-                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
-                    job,
-                ));
-            }
-            let job = match deadline {
-                Some(deadline) => job.at_most(deadline.saturating_since(now)),
-                None => job,
-            };
-            let job = client.submit(job, now)?;
-            post.expect(job, mailbox, client, now);
-            Ok(job)
-        };
-        self.shared.try_lazily(submit, |post| post.waiting(mailbox) > 0)
+    pub fn submit(&mut self, mut job: Job) -> Result<JobId, Rejected<Job>> {
+        let mailbox = self.mailbox;
+        let mut held = self.shared.hold();
+        let now = held.now;
+        let (client, post) = held.both();
+        if post.waiting(mailbox) >= MAX_OUTCOMES {
+            let reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
+            return Err(Rejected::new(reason, job));
+        }
+        if let Some(deadline) = self.deadline {
+            job = job.at_most(deadline.saturating_since(now));
+        }
+        let job = client.submit(job, now)?;
+        post.expect(job, mailbox, client, now);
+        held.settle(|post| post.waiting(mailbox) > 0);
+        Ok(job)
     }
 
     /// Waits for the next job that ends. `None`: all have.

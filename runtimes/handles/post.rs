@@ -195,15 +195,20 @@ impl Post {
         if self.peek(mailbox).is_some_and(|contents| contents.ends_only) {
             client.want_end(job, now);
         }
-        if self.jobs.len() <= job.index() {
-            self.jobs.resize(job.index() + 1, None);
-        }
-        if let Some(place) = self.jobs.get_mut(job.index()) {
-            *place = Some(Addressee { job, mailbox, status: None });
+        let addressee = Some(Addressee { job, mailbox, status: None });
+        match self.jobs.get_mut(job.index()) {
+            Some(place) => *place = addressee,
+            None => self.make_room(job.index(), addressee),
         }
         if let Some(contents) = self.contents(mailbox) {
             contents.outstanding += 1;
         }
+    }
+
+    #[cold]
+    fn make_room(&mut self, place: usize, addressee: Option<Addressee>) {
+        self.jobs.resize(place, None);
+        self.jobs.push(addressee);
     }
 
     /// Nobody takes anything from `mailbox` any more.
@@ -273,15 +278,11 @@ impl Post {
 
     fn find_end(&mut self, mailbox: Mailbox, client: &mut Client, time: &mut Moment) -> Option<(JobId, Outcome)> {
         let contents = self.contents(mailbox)?;
-        loop {
-            match contents.take()? {
-                Event::Done { job, outcome } => return Some((job, outcome)),
-                Event::Data { job, payload } | Event::Warning { job, payload } => {
-                    client.release(job, payload.len(), time.now());
-                }
-                _ => {}
-            }
+        if !matches!(contents.mail.front()?, Event::Done { .. }) {
+            contents.drop_to_end(client, time);
         }
+        let Event::Done { job, outcome } = contents.take()? else { return None };
+        Some((job, outcome))
     }
 
     /// Whom to wake when something comes into `mailbox`.
@@ -391,6 +392,17 @@ impl Contents {
         event
     }
 
+    /// Drops what is before the end of a job.
+    #[cold]
+    fn drop_to_end(&mut self, client: &mut Client, time: &mut Moment) {
+        while let Some(event) = self.mail.front().filter(|event| !matches!(event, Event::Done { .. })) {
+            if let Event::Data { job, payload } | Event::Warning { job, payload } = event {
+                client.release(*job, payload.len(), time.now());
+            }
+            self.take();
+        }
+    }
+
     /// Says whether there is something new to be taken. `status` is that of the job.
     fn put(&mut self, event: Event, status: &mut Option<u64>) -> bool {
         let last = status.take();
@@ -410,11 +422,16 @@ impl Contents {
 
     /// Puts an event behind the others, which keeps alive no more than it may.
     #[inline(always)]
-    fn push(&mut self, event: Event) {
+    fn push(&mut self, mut event: Event) {
+        if let Some(payload) = payload_mut(&mut event) {
+            self.keep(payload);
+        }
         self.mail.push_back(event);
-        let is_alone = self.mail.len() == 1;
-        let Some(payload) = self.mail.back_mut().and_then(payload_mut) else { return };
-        if is_alone {
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, payload: &mut Bytes) {
+        if self.mail.is_empty() {
             self.buffers = 0;
         }
         let start = payload.as_ptr().addr();

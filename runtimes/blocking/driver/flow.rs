@@ -12,7 +12,6 @@ use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
-use crate::time::earlier;
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Output};
 
 /// What a caller who has read is to do.
@@ -67,8 +66,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             return false;
         }
         let Some(at) = core.machine.rests_until() else { return false };
-        core.wait = at;
-        self.set_alarm(core, at);
+        self.wait_until(core, at);
         true
     }
 
@@ -77,10 +75,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             match core.machine.poll() {
                 Output::Transmit(conn) => core.due.push(conn),
-                Output::Wait(at) => {
-                    core.wait = at;
-                    return self.set_alarm(core, at);
-                }
+                Output::Wait(at) => return self.wait_until(core, at),
                 Output::Event(event) => self.note(core, event),
                 other => self.change(core, other),
             }
@@ -126,10 +121,16 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
     }
 
+    #[inline(always)]
+    fn wait_until(&self, core: &mut Core<M, S>, at: Option<Instant>) {
+        core.wait = at.unwrap_or(Instant::NEVER);
+        self.set_alarm(core, core.wait);
+    }
+
     /// The clock's thread must be awake at this time.
     #[inline]
-    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Option<Instant>) {
-        if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
+    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Instant) {
+        if at < core.alarm {
             core.alarm = at;
             self.alarm.notify_one();
         }
@@ -189,7 +190,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        core.flush_at = None;
+        core.flush_at = Instant::NEVER;
         while let Some(conn) = core.due.pop() {
             if let Some(link) = core.link(conn)
                 && let (false, Some(socket)) = (link.writing, link.socket.clone())
@@ -291,12 +292,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        deadline: Option<Instant>,
+        deadline: Instant,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, Turn) {
         let (mut role, news) = (None, core.news);
         let turn = loop {
-            let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
+            let Some(patience) = patience(deadline.min(core.wait), time.now()) else { break Turn::Sleep };
             let Some(link) = core.readable(conn) else { break Turn::Sleep };
             if role.is_none() {
                 role = link.reader.take();
@@ -377,7 +378,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
-        if core.wait.is_some_and(|at| at <= now) {
+        if core.wait <= now {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }
@@ -406,7 +407,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         mut core: Guard<'a, M, S>,
         from: Option<ConnId>,
         may_read: bool,
-        deadline: Option<Instant>,
+        deadline: Instant,
     ) -> Guard<'a, M, S> {
         let mut until = deadline;
         let Core { links, strays, wait, .. } = &mut *core;
@@ -416,15 +417,15 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 link.quiet = false;
                 link.callers.push(waker.clone());
                 if link.reader.is_some() {
-                    until = earlier(deadline, *wait);
+                    until = deadline.min(*wait);
                 }
             }
             Some(_) => {}
         }
         drop(self.wake(core));
         match until {
-            None => thread::park(),
-            Some(until) => thread::park_timeout(self.clock.until(until)),
+            Instant::NEVER => thread::park(),
+            until => thread::park_timeout(self.clock.until(until)),
         }
         core = self.lock();
         let list = match from.map(|conn| core.link(conn)) {
@@ -456,7 +457,7 @@ fn write_many(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
 }
 
 /// How many nanoseconds a caller may read; `None` where that is too short.
-fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now));
+fn patience(until: Instant, now: Instant) -> Option<u64> {
+    let left = until.nanos_since(now);
     if left < MILLISECOND { None } else { Some(left.min(READ_PATIENCE)) }
 }

@@ -21,7 +21,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
-use core::convert::Infallible;
 use core::sync::atomic::AtomicUsize;
 use core::task::Waker;
 use core::time::Duration;
@@ -108,7 +107,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             sink,
             links: Vec::new(),
             due: Vec::new(),
-            flush_at: None,
+            flush_at: Instant::NEVER,
             news: 0,
             scratches: Vec::new(),
             batch: None,
@@ -117,8 +116,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             hears: listener.is_some(),
             listener,
             notices: VecDeque::new(),
-            wait: None,
-            alarm: None,
+            wait: Instant::NEVER,
+            alarm: Instant::NEVER,
             doors: Vec::new(),
             shut: false,
             dials: Vec::new(),
@@ -157,24 +156,19 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
         lazy: impl FnOnce(&S) -> bool,
     ) -> T {
-        let Ok(result) = self.try_lazily(|machine, sink, now| Ok::<T, Infallible>(act(machine, sink, now)), lazy);
+        let mut held = self.hold();
+        let now = held.now;
+        let (machine, sink) = held.both();
+        let result = act(machine, sink, now);
+        held.settle(lazy);
         result
     }
 
-    /// Like [`call_lazily`](Self::call_lazily), for what is refused without having changed anything.
-    #[inline]
-    pub(crate) fn try_lazily<T, E>(
-        &self,
-        act: impl FnOnce(&mut M, &mut S, Instant) -> Result<T, E>,
-        lazy: impl FnOnce(&S) -> bool,
-    ) -> Result<T, E> {
-        let mut core = self.0.lock();
-        let now = self.0.clock.now();
-        let Core { machine, sink, .. } = &mut *core;
-        let result = act(machine, sink, now)?;
-        core = self.settle_lazily(core, now, lazy);
-        drop(self.0.notify(core));
-        Ok(result)
+    /// Locks it, for a caller who does something to the machine.
+    #[inline(always)]
+    pub(crate) fn hold(&self) -> Held<'_, M, S> {
+        let core = self.0.lock();
+        Held { shared: &self.0, core, now: self.0.clock.now() }
     }
 
     /// [`call_lazily`](Self::call_lazily) and [`wait`](Self::wait) in one, for a caller who does one after the other all the
@@ -185,40 +179,18 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         lazy: impl FnOnce(&S) -> bool,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
-        let mut core = self.0.lock();
-        let mut time = self.0.clock.moment();
-        let now = time.now();
-        let Core { machine, sink, .. } = &mut *core;
+        let mut held = self.hold();
+        let now = held.now;
+        let (machine, sink) = held.both();
         act(machine, sink, now);
-        core = self.settle_lazily(core, now, lazy);
+        let mut time = self.0.clock.moment_at(now);
+        let mut core = held.settle_but_notices(lazy);
         if !core.notices.is_empty() {
             // He may wait for long.
             core = self.0.notify(core);
             time.pass();
         }
         self.wait_on(core, time, None, look)
-    }
-
-    /// Does all that the machine wants done but for what may wait for the next to write.
-    #[inline]
-    fn settle_lazily<'a>(
-        &'a self,
-        mut core: Guard<'a, M, S>,
-        now: Instant,
-        lazy: impl FnOnce(&S) -> bool,
-    ) -> Guard<'a, M, S> {
-        let shared = &self.0;
-        shared.poll(&mut core);
-        core = shared.wake(core);
-        if core.due.is_empty() || !lazy(&core.sink) {
-            return shared.flush(core);
-        }
-        if core.flush_at.is_none() {
-            let at = Some(now + NAP);
-            core.flush_at = at;
-            shared.set_alarm(&mut core, at);
-        }
-        core
     }
 
     /// Looks at what there is.
@@ -246,6 +218,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let shared = &self.0;
+        let deadline = deadline.unwrap_or(Instant::NEVER);
         let (mut from, mut may_read, mut parks) = (None, true, None::<Waker>);
         let found = loop {
             let Core { machine, sink, .. } = &mut *core;
@@ -272,13 +245,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                 continue;
             }
             let now = time.now();
-            if core.wait.is_some_and(|at| at <= now) {
+            if core.wait <= now {
                 core.machine.handle(Input::Tick, now);
                 core = shared.settle(core);
                 time.pass();
                 continue;
             }
-            if deadline.is_some_and(|deadline| deadline <= now) {
+            if deadline <= now {
                 break None;
             }
             if let Some(waker) = parking {
@@ -348,6 +321,44 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let patience = if OURS.get() { Duration::ZERO } else { LAST_WORDS };
         let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
         result.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// A machine that one caller alone has, at one time.
+pub(crate) struct Held<'a, M: Driven, S: Sink<M::Event>> {
+    shared: &'a Arc<Shared<M, S>>,
+    core: Guard<'a, M, S>,
+    pub(crate) now: Instant,
+}
+
+impl<'a, M: Driven, S: Sink<M::Event>> Held<'a, M, S> {
+    pub(crate) fn both(&mut self) -> (&mut M, &mut S) {
+        let Core { machine, sink, .. } = &mut *self.core;
+        (machine, sink)
+    }
+
+    /// Does what the machine wants done. To be called wherever something has been done to it; for `lazy` see
+    /// [`Driver::call_lazily`].
+    #[inline(always)]
+    pub(crate) fn settle(self, lazy: impl FnOnce(&S) -> bool) {
+        let shared = self.shared;
+        drop(shared.notify(self.settle_but_notices(lazy)));
+    }
+
+    #[inline(always)]
+    fn settle_but_notices(self, lazy: impl FnOnce(&S) -> bool) -> Guard<'a, M, S> {
+        let Self { shared, mut core, now } = self;
+        shared.poll(&mut core);
+        core = shared.wake(core);
+        if core.due.is_empty() || !lazy(&core.sink) {
+            return shared.flush(core);
+        }
+        if core.flush_at == Instant::NEVER {
+            let at = now + NAP;
+            core.flush_at = at;
+            shared.set_alarm(&mut core, at);
+        }
+        core
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Core<M: Machine, S> {
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
-    pub(super) flush_at: Option<Instant>,
+    pub(super) flush_at: Instant,
     /// How often the machine has had something to be done but writing, or a reader has found his connection gone or at its
     /// end.
     pub(super) news: u64,
@@ -44,8 +44,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
-    pub(super) wait: Option<Instant>,
-    pub(super) alarm: Option<Instant>,
+    pub(super) wait: Instant,
+    pub(super) alarm: Instant,
     /// What wakes each listener's thread, and whether they are to end.
     pub(super) doors: Vec<Arc<Bell>>,
     pub(super) shut: bool,
@@ -110,14 +110,14 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn give_back(&mut self, conn: ConnId, reader: Box<Reader>) {
         match self.link(conn) {
             Some(link) if link.ended.is_none() => link.reader = Some(reader),
-            _ => self.spare(reader),
+            _ => self.spare(reader.scratch),
         }
     }
 
     #[cold]
-    fn spare(&mut self, reader: Box<Reader>) {
+    fn spare(&mut self, scratch: Box<[u8]>) {
         if self.scratches.len() < SPARE {
-            self.scratches.push(reader.scratch);
+            self.scratches.push(scratch);
         }
     }
 
@@ -228,7 +228,7 @@ impl<M: Machine, S> Core<M, S> {
             link.socket.iter().for_each(|socket| socket.shutdown());
             link.rouse.notify_all();
             self.wakers.extend(link.callers);
-            link.reader.into_iter().for_each(|reader| self.spare(reader));
+            link.reader.into_iter().for_each(|reader| self.spare(reader.scratch));
         }
     }
 }
