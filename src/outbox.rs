@@ -164,6 +164,8 @@ impl Outbox {
         if batch.chunks.len() < most {
             batch.tail.extend_from_slice(&self.tail);
         }
+        let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
+        self.offered += shared as u64;
     }
 
     /// A busy connection writes again into the same room; one that has become quiet gives it back.
@@ -217,12 +219,13 @@ impl<'a> Outgoing<'a> {
     pub fn share(&mut self, most: usize, batch: &mut Batch) {
         batch.clear();
         let Some(outbox) = &mut self.0 else { return };
+        outbox.offered = outbox.taken;
         if outbox.chunks.is_empty() && outbox.tail.len() <= COPIED_TAIL {
             batch.tail.extend_from_slice(&outbox.tail);
+            outbox.offered += outbox.tail.len() as u64;
         } else {
             outbox.share_chunks(most, batch);
         }
-        outbox.offered = outbox.taken + batch.len() as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
@@ -255,10 +258,6 @@ impl Batch {
     /// The bytes in order, in chunks none of which is empty.
     pub fn chunks(&self) -> impl Iterator<Item = &[u8]> {
         self.chunks.iter().map(|chunk| &chunk[..]).chain(Some(&self.tail[..])).filter(|chunk| !chunk.is_empty())
-    }
-
-    fn len(&self) -> usize {
-        self.chunks.iter().map(Bytes::len).sum::<usize>() + self.tail.len()
     }
 
     /// Whether there are none.

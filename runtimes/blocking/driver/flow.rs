@@ -192,11 +192,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         core.flush_at = Instant::NEVER;
         while let Some(conn) = core.due.pop() {
-            if let Some(link) = core.link(conn)
-                && let (false, Some(socket)) = (link.writing, link.socket.clone())
-            {
-                link.writing = true;
-                core = self.write(core, conn, &socket, false);
+            if let Some(socket) = core.link(conn).and_then(|link| link.writer.take()) {
+                core = self.write(core, conn, socket, false);
             }
         }
         self.wake(core)
@@ -208,48 +205,44 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<Stream>,
+        socket: Arc<Stream>,
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
             let mut batch = core.batch.take().unwrap_or_default();
             core.machine.outgoing(conn).share(CHUNKS, &mut batch);
-            if batch.is_empty() {
-                core.batch = Some(batch);
-                return self.all_written(core, conn);
-            }
-            drop(core);
-            let result = write_batch(socket, &mut batch);
-            core = self.lock();
+            let result = if batch.is_empty() {
+                Ok(0)
+            } else {
+                drop(core);
+                let result = write_batch(&socket, &mut batch);
+                core = self.lock();
+                result
+            };
             core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
             let mut outgoing = machine.outgoing(conn);
             // Of what was in hand nothing has left where that failed.
-            outgoing.advance(result.as_ref().map_or(0, |taken| *taken));
+            outgoing.advance(*result.as_ref().unwrap_or(&0));
             let all_written = outgoing.is_empty();
             let Some(link) = find(links, conn) else { return core };
             match result {
-                Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
-                Ok(_) if machine.has_output() => self.poll(&mut core),
-                Ok(_) if all_written => return self.all_written(core, conn),
-                Ok(_) => {}
+                Ok(_) if link.ended.is_some() => {
+                    link.writer = Some(socket);
+                    return self.ended_after_writing(core, conn);
+                }
+                Ok(_) if all_written && !machine.has_output() => {
+                    link.writer = Some(socket);
+                    if core.ending {
+                        self.ended.notify_all();
+                    }
+                    return core;
+                }
+                Ok(_) => self.poll(&mut core),
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => return self.write_failed(core, conn, socket, &error),
             }
         }
-    }
-
-    /// Gives the role of the writer back.
-    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
-        let Some(link) = core.link(conn) else { return core };
-        if link.ended.is_some() {
-            return self.ended_after_writing(core, conn);
-        }
-        link.writing = false;
-        if core.ending {
-            self.ended.notify_all();
-        }
-        core
     }
 
     /// A writer is blocked, or there is nothing to be written any more.
@@ -258,15 +251,17 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<Stream>,
+        socket: Arc<Stream>,
         error: &io::Error,
     ) -> Guard<'a, M, S> {
-        let socket = Arc::clone(socket);
-        let go_on = move |shared: &Arc<Self>| shared.go_on(conn, &socket);
+        let same = Arc::clone(&socket);
+        let go_on = move |shared: &Arc<Self>| shared.go_on(conn, same);
         if is_timeout(error) && self.spawn("gearwheel-write", go_on).is_ok() {
             return core;
         }
-        if core.link(conn).is_some_and(|link| link.ended.is_some()) {
+        let Some(link) = core.link(conn) else { return core };
+        link.writer = Some(socket);
+        if link.ended.is_some() {
             return self.ended_after_writing(core, conn);
         }
         core.break_off(conn, close_reason(error));
@@ -276,11 +271,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// The reader has found the end of a connection while it was being written.
     #[cold]
     fn ended_after_writing<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
-        if let Some(link) = core.link(conn) {
-            link.writing = false;
-            if let Some(reason) = link.ended.take() {
-                core.end(conn, reason, self.clock.now());
-            }
+        if let Some(reason) = core.link(conn).and_then(|link| link.ended.take()) {
+            core.end(conn, reason, self.clock.now());
         }
         self.poll(&mut core);
         core

@@ -66,7 +66,8 @@ pub(super) struct Link {
     pub(super) broken: Option<CloseReason>,
     /// It has ended while somebody wrote, who will say so.
     pub(super) ended: Option<CloseReason>,
-    pub(super) writing: bool,
+    /// The role of the writer, unless somebody has it or there is nothing yet to be written to.
+    pub(super) writer: Option<Arc<Stream>>,
     /// The role of the reader, unless somebody has it or nothing can be read: not yet, or no more.
     pub(super) reader: Option<Box<Reader>>,
     /// What has come; elsewhere while it is read into.
@@ -106,7 +107,7 @@ impl<M: Machine, S> Core<M, S> {
     }
 
     /// Gives the role of the reader back, unless the connection has ended: then there is nothing more to be read.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give_back(&mut self, conn: ConnId, reader: Box<Reader>) {
         match self.link(conn) {
             Some(link) if link.ended.is_none() => link.reader = Some(reader),
@@ -145,7 +146,7 @@ impl<M: Machine, S> Core<M, S> {
                 socket: None,
                 broken: None,
                 ended: None,
-                writing: false,
+                writer: None,
                 reader: None,
                 incoming: Incoming::default(),
                 callers: Vec::new(),
@@ -161,6 +162,7 @@ impl<M: Machine, S> Core<M, S> {
         let socket = Arc::new(socket);
         let scratch = self.scratches.pop().unwrap_or_else(|| vec![0; SCRATCH].into());
         link.reader = Some(Box::new(Reader { socket: Arc::clone(&socket), patience: 0, scratch, straight: None }));
+        link.writer = Some(Arc::clone(&socket));
         link.socket = Some(socket);
     }
 
@@ -185,7 +187,6 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(link) = self.link(conn) {
             link.broken = Some(reason);
-            link.writing = false;
             link.rouse.notify_one();
             link.socket.iter().for_each(|socket| socket.shutdown());
         }
@@ -196,7 +197,7 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
         let Some(link) = self.link(conn) else { return };
         let reason = link.broken.take().unwrap_or(reason);
-        if link.writing {
+        if link.is_being_written() {
             // What is being written must be known as taken before the machine hears of the end.
             link.ended = Some(reason);
             link.socket.iter().for_each(|socket| socket.shutdown());
@@ -243,6 +244,10 @@ impl Link {
         self.quiet = true;
         self.rouse.notify_one();
         None
+    }
+
+    pub(super) const fn is_being_written(&self) -> bool {
+        self.writer.is_none() && self.socket.is_some()
     }
 
     /// Makes ready for a read.

@@ -144,11 +144,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// The thread that has the role of a blocked writer.
-    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: &Arc<Stream>) {
+    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: Arc<Stream>) {
         let _counted = self.counted();
         // Where that fails it is only woken more often.
         let _ = socket.set_write_timeout(Some(LAST_WORDS));
-        let core = self.write(self.lock(), conn, socket, true);
+        let core = self.write(self.lock(), conn, Arc::clone(&socket), true);
         let _ = socket.set_write_timeout(Some(WRITE_PATIENCE));
         drop(self.settle(core));
     }
