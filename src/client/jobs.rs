@@ -153,6 +153,17 @@ impl Entry {
     }
 }
 
+/// What is left of a job that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The place of the job server that had it.
+    pub(super) link: Option<usize>,
+    pub(super) submitted: Instant,
+    pub(super) unread: usize,
+    pub(super) holds: bool,
+    pub(super) span: Span,
+}
+
 /// Handles of which ghosts are kept, at most.
 const MAX_GHOSTS: usize = 4096;
 
@@ -199,8 +210,9 @@ impl Jobs {
         JobId::new(index, self.next as u32)
     }
 
-    /// Takes up the job of that name: one that is `sent` to a place, where the stream is past it at an end, or that waits for a job server.
-    #[inline]
+    /// Takes up the job of that name: one that is `sent` to a place, where the stream is past it at an end, or that waits for a
+    /// job server.
+    #[inline(always)]
     pub(super) fn insert(
         &mut self,
         id: JobId,
@@ -210,15 +222,16 @@ impl Jobs {
         sent: Option<(usize, u64)>,
         now: Instant,
     ) {
-        let sequence = self.next;
-        self.next += 1;
         if self.vacant.pop().is_none() {
             self.places.push(None);
         }
         let Some(place) = self.places.get_mut(id.index()) else { return };
+        let sequence = self.next;
+        self.next += 1;
+        let terms = defaults.of(&job);
         let entry = place.insert(Entry {
-            terms: defaults.of(&job),
-            job: Some(job),
+            job: None,
+            terms,
             stage: sent.map_or(Stage::Parked, |(_, end)| Stage::Sent { end }),
             link: sent.map_or(0, |(link, _)| link),
             attempts: u32::from(sent.is_some()),
@@ -235,11 +248,15 @@ impl Jobs {
             holds: false,
             muted: false,
         });
+        // Behind all the rest, as it is large: so it is moved once.
+        entry.job = Some(job);
         let timer = entry.wind();
         if sent.is_none() {
             self.parked.insert((sequence, id.index() as u32));
         }
-        self.add_timer(id, timer);
+        if let Some(at) = timer {
+            self.add_timer(id, at);
+        }
     }
 
     pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
@@ -271,7 +288,7 @@ impl Jobs {
         let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
         let stage = until.map_or(Stage::Parked, |until| Stage::Delayed { until });
         if matches!(core::mem::replace(&mut entry.stage, stage), Stage::Accepted { .. }) {
-            self.forget_handle(hash, key.1);
+            forget_handle(&mut self.handles, hash, key.1);
         }
         if until.is_none() {
             self.parked.insert(key);
@@ -320,8 +337,9 @@ impl Jobs {
         }
         (entry.hash, entry.dealt) = (hash, dealt);
         entry.stage = Stage::Accepted { handle, running: false, doubt };
-        let timer = entry.wind();
-        self.add_timer(id, timer);
+        if let Some(at) = entry.wind() {
+            self.add_timer(id, at);
+        }
         true
     }
 
@@ -352,13 +370,12 @@ impl Jobs {
     /// Has a job looked at when something is next due for it, or before: a timer is not put off when its job no longer needs
     /// it so soon.
     pub(super) fn set_timer(&mut self, id: JobId) {
-        let timer = self.entry_mut(id).and_then(Entry::wind);
-        self.add_timer(id, timer);
+        if let Some(at) = self.entry_mut(id).and_then(Entry::wind) {
+            self.add_timer(id, at);
+        }
     }
 
-    #[inline]
-    fn add_timer(&mut self, id: JobId, at: Option<Instant>) {
-        let Some(at) = at else { return };
+    fn add_timer(&mut self, id: JobId, at: Instant) {
         while self.timers.front().is_some_and(|first| !holds(&self.places, first)) {
             self.timers.pop_front();
         }
@@ -403,7 +420,7 @@ impl Jobs {
     }
 
     /// The job that has `handle` on `link`, where it can share that with no other. Only one that is joined with others does.
-    #[inline]
+    #[inline(always)]
     pub(super) fn sole(&self, link: usize, handle: &[u8], random: &Random) -> Option<JobId> {
         let is_it = |&index: &u32| at(&self.places, index).is_some_and(|entry| is_at(entry, link, handle));
         let &index = self.handles.find(hash(random, link, handle), is_it)?;
@@ -507,16 +524,24 @@ impl Jobs {
     }
 
     /// Takes a job out: it has ended.
-    #[inline]
-    pub(super) fn remove(&mut self, id: JobId) {
+    #[inline(always)]
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Ended> {
         let index = id.index() as u32;
-        let Some(entry) = self.entry(id) else { return };
+        let place = self.places.get_mut(id.index())?;
+        let entry = place.as_mut().filter(|entry| entry.generation == id.generation())?;
         match entry.stage {
-            Stage::Accepted { .. } => self.forget_handle(entry.hash, index),
+            Stage::Accepted { .. } => forget_handle(&mut self.handles, entry.hash, index),
             Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
             _ => {}
         }
-        self.places.get_mut(id.index()).into_iter().for_each(|place| *place = None);
+        let ended = Ended {
+            link: entry.is_placed().then_some(entry.link),
+            submitted: entry.submitted,
+            unread: entry.unread,
+            holds: entry.holds,
+            span: core::mem::replace(&mut entry.span, Span::none()),
+        };
+        *place = None;
         self.vacant.push(index);
         if self.len() == 0 {
             self.timers.clear();
@@ -524,12 +549,13 @@ impl Jobs {
                 self.other_timers.clear();
             }
         }
+        Some(ended)
     }
+}
 
-    fn forget_handle(&mut self, hash: u64, index: u32) {
-        if let Ok(found) = self.handles.find_entry(hash, |&other| other == index) {
-            found.remove();
-        }
+fn forget_handle(handles: &mut HashTable<u32>, hash: u64, index: u32) {
+    if let Ok(found) = handles.find_entry(hash, |&other| other == index) {
+        found.remove();
     }
 }
 

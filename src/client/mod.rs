@@ -21,7 +21,7 @@ use bytes::BytesMut;
 
 pub use self::config::{Config, Counters, Latencies, Unread};
 pub use self::event::{Event, RequestError, RequestId, Status};
-use self::jobs::{Jobs, Stage, Terms};
+use self::jobs::{Ended, Jobs, Stage, Terms};
 use self::requests::Ask;
 use self::servers::candidate;
 pub use self::unread::EVENT_COST;
@@ -341,29 +341,31 @@ impl Client {
         }
     }
 
-    /// Ends a job: the one place where `Done` is said.
+    /// Ends a job.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         if matches!(outcome, Outcome::TimedOut { .. } | Outcome::Cancelled { .. } | Outcome::Overflow { .. }) {
             self.jobs.leave_ghost(id);
         }
-        let Some(entry) = self.jobs.entry_mut(id) else { return };
-        let (submitted, unread, holds) = (entry.submitted, entry.unread, entry.holds);
-        let (link, placed) = (entry.link, entry.is_placed());
-        let span = core::mem::replace(&mut entry.span, Span::none());
-        self.jobs.remove(id);
+        if let Some(ended) = self.jobs.remove(id) {
+            self.done(id, ended, outcome);
+        }
+    }
+
+    /// A job has been removed, as it has ended: the one place where `Done` is said.
+    #[inline(always)]
+    fn done(&mut self, job: JobId, ended: Ended, outcome: Outcome) {
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
-        self.latencies.total.record_between(submitted, self.links.now);
-        trace::done(&span, &outcome, self.links.now.saturating_since(submitted));
-        self.links.event(Event::Done { job: id, outcome });
-        self.unread -= unread;
-        if holds {
+        self.latencies.total.record_between(ended.submitted, self.links.now);
+        trace::done(&ended.span, &outcome, self.links.now.saturating_since(ended.submitted));
+        self.links.event(Event::Done { job, outcome });
+        self.unread -= ended.unread;
+        let Some(link) = ended.link else { return };
+        if ended.holds {
             self.links.unhold(link);
         }
-        if placed {
-            self.leave(link, finished);
-        }
+        self.leave(link, finished);
     }
 
     /// The connection to a server is gone, or could not be made.
@@ -483,6 +485,7 @@ impl Client {
         self.jobs.set_timer(id);
     }
 
+    #[inline(always)]
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
         let (place, came) = (conn.index(), stream.len());
         loop {
@@ -513,6 +516,7 @@ impl Client {
 }
 
 /// Gives a job to the server at `place`. Says where the stream of its connection is past it; `None` when it is not up.
+#[inline(always)]
 fn give(
     links: &mut Links<Reply, Event>,
     candidates: &mut [Candidate],

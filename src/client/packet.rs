@@ -15,7 +15,7 @@ use crate::wire::{Head, Packet, PacketType};
 
 impl Client {
     /// Takes the packet with which `stream` begins.
-    #[inline]
+    #[inline(always)]
     pub(super) fn packet(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
         match head.kind {
             // The two that come for each job are looked at where they lie, and spared the way by all the others.
@@ -27,13 +27,12 @@ impl Client {
             PacketType::WORK_COMPLETE => {
                 let [handle, payload] = WorkComplete::arguments(head.body(stream))?;
                 let (size, name) = (payload.len(), handle_name(handle));
-                Ok(match self.jobs.sole(place, name, &self.links.random) {
-                    Some(job) => self.finish(job, Outcome::Complete(head.split(stream, size))),
-                    None => {
-                        let handle = Handle::of(name);
-                        self.ended(place, &handle, Outcome::Complete(head.split(stream, size)));
-                    }
-                })
+                let sole = self.jobs.sole(place, name, &self.links.random);
+                if let Some((job, ended)) = sole.and_then(|job| Some((job, self.jobs.remove(job)?))) {
+                    return Ok(self.done(job, ended, Outcome::Complete(head.split(stream, size))));
+                }
+                let handle = Handle::of(name);
+                Ok(self.ended(place, &handle, Outcome::Complete(head.split(stream, size))))
             }
             kind => self.other(place, Packet::decode(kind, head.frame(stream).body)?),
         }
