@@ -211,7 +211,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             let mut batch = core.batch.take().unwrap_or_default();
             core.machine.outgoing(conn).share(CHUNKS, &mut batch);
-            let result = if batch.is_empty() {
+            let was_idle = batch.is_empty();
+            let result = if was_idle {
                 Ok(0)
             } else {
                 drop(core);
@@ -231,7 +232,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     link.writer = Some(socket);
                     return self.ended_after_writing(core, conn);
                 }
-                Ok(_) if all_written && !machine.has_output() => {
+                // Over TLS there is always something to be looked at once more after a look.
+                Ok(_) if all_written && (was_idle || !machine.has_output()) => {
                     link.writer = Some(socket);
                     if core.ending {
                         self.ended.notify_all();
