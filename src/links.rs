@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Frame, Head, PacketType};
+use crate::wire::{Frame, Head, PacketType, split};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -238,10 +238,12 @@ impl<R, E: Told> Links<R, E> {
         conn: ConnId,
         stream: &mut BytesMut,
     ) -> Result<Option<Frame>, ProtocolError> {
-        let came = stream.len();
-        let head = self.receive_head(conn, stream)?;
-        let frame = head.map(|head| head.frame(stream));
-        self.received(conn, came, stream.len());
+        let most = self.limits.max_packet;
+        let Some(link) = self.receiving(conn).filter(|_| !stream.is_empty()) else { return Ok(None) };
+        let before = stream.len();
+        let frame = split(stream, most)?;
+        link.received(before - stream.len(), stream.len());
+        frame.iter().for_each(|frame| trace::packet_received(&link.span, frame.kind));
         Ok(frame)
     }
 
