@@ -417,7 +417,7 @@ impl Handle {
     }
 }
 
-/// Without a name of its own, nobody could tell whose the results are.
+/// The name in the argument of a packet that makes it known. There is one: else nobody could tell whose the results are.
 #[inline]
 pub(crate) fn given_name(kind: PacketType, argument: &[u8]) -> Result<&[u8], ProtocolError> {
     let name = handle_name(argument);

@@ -543,7 +543,7 @@ impl Jobs {
         };
         *place = None;
         self.vacant.push(index);
-        if self.len() == 0 {
+        if self.vacant.len() == self.places.len() {
             self.timers.clear();
             if !self.other_timers.is_empty() {
                 self.other_timers.clear();

@@ -34,7 +34,7 @@ impl Client {
                 let handle = Handle::of(name);
                 Ok(self.ended(place, &handle, Outcome::Complete(head.split(stream, size))))
             }
-            kind => self.other(place, Packet::decode(kind, head.frame(stream).body)?),
+            kind => self.other(place, Packet::decode(kind, head.take(stream))?),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::job::{Handle, ServerError, ServerId, given_name};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace::{self, Span};
 use crate::wire::table::JobAssignUniq;
-use crate::wire::{Frame, Head, Packet, PacketType};
+use crate::wire::{Head, Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
@@ -41,7 +41,7 @@ impl Worker {
                 head.skip(stream);
                 Ok(self.woken(place))
             }
-            _ => self.other_packet(place, head.frame(stream)),
+            kind => self.other_packet(place, kind, head.take(stream)),
         }
     }
 
@@ -60,9 +60,8 @@ impl Worker {
     }
 
     #[inline(never)]
-    fn other_packet(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
-        let kind = frame.kind;
-        match Packet::decode(kind, frame.body)? {
+    fn other_packet(&mut self, place: usize, kind: PacketType, body: Bytes) -> Result<(), ProtocolError> {
+        match Packet::decode(kind, body)? {
             Packet::JobAssign(packet) => {
                 let (name, function) = self.known(kind, packet.function())?;
                 let handle = Handle::of(given_name(kind, packet.handle())?);
