@@ -359,7 +359,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             core.news = core.news.wrapping_add(1);
             return (core, true);
         };
-        link.take_in(reader, *result.as_ref().unwrap_or(&0));
+        link.take_in(reader, &result);
         let mut awake = true;
         match result {
             Ok(1..) => {
