@@ -280,6 +280,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// Reads a connection for a caller, until something comes that he may wait for or it is for others to read. What the
     /// machine replies to the rest is written on the way.
+    #[inline(always)]
     pub(super) fn read_for_caller<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
