@@ -134,11 +134,6 @@ impl Clock {
         Moment { clock: self, read: None }
     }
 
-    /// A reading that has been taken.
-    pub(crate) const fn moment_at(self, now: Instant) -> Moment {
-        Moment { clock: self, read: Some(now) }
-    }
-
     /// How long to sleep until `at`, rounded up so that the sleeper does not wake a little early; zero in the past.
     pub(crate) fn until(self, at: Instant) -> Duration {
         let left = at.saturating_since(self.now());

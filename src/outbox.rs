@@ -273,8 +273,11 @@ impl Batch {
     }
 
     /// Forgets them.
+    #[inline]
     pub fn clear(&mut self) {
-        self.chunks.clear();
+        if !self.chunks.is_empty() {
+            self.chunks.clear();
+        }
         self.tail.clear();
     }
 }

@@ -79,11 +79,10 @@ impl Client {
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let mut held = self.0.hold();
-        let now = held.now;
-        let (client, post) = held.both();
-        let job = client.submit(job, now)?;
+        let (client, post, time) = held.parts();
+        let job = client.submit(job, time.now())?;
         let mailbox = post.open(false);
-        post.expect(job, mailbox, client, now);
+        post.expect(job, mailbox, client, time.now());
         held.settle(|_| false);
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
     }
@@ -320,12 +319,11 @@ impl Pending {
         if self.ended {
             return None;
         }
-        let mut told = false;
         let mut end = None;
-        self.shared.wait(deadline, |client, post, waker, time| {
-            if !core::mem::replace(&mut told, true) {
-                post.want_end(mailbox, job, client, time);
-            }
+        let mut held = self.shared.hold();
+        let (client, post, time) = held.parts();
+        post.want_end(mailbox, job, client, time);
+        held.wait(deadline, |client, post, waker, time| {
             let Some((_, outcome)) = post.next_end(mailbox, client, time) else {
                 return missing(client, post, waker, job, mailbox);
             };
@@ -402,17 +400,16 @@ impl JobSet {
     pub fn submit(&mut self, mut job: Job) -> Result<JobId, Rejected<Job>> {
         let mailbox = self.mailbox;
         let mut held = self.shared.hold();
-        let now = held.now;
-        let (client, post) = held.both();
+        let (client, post, time) = held.parts();
         if post.waiting(mailbox) >= MAX_OUTCOMES {
             let reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
             return Err(Rejected::new(reason, job));
         }
         if let Some(deadline) = self.deadline {
-            job = job.at_most(deadline.saturating_since(now));
+            job = job.at_most(deadline.saturating_since(time.now()));
         }
-        let job = client.submit(job, now)?;
-        post.expect(job, mailbox, client, now);
+        let job = client.submit(job, time.now())?;
+        post.expect(job, mailbox, client, time.now());
         held.settle(|post| post.waiting(mailbox) > 0);
         Ok(job)
     }

@@ -238,13 +238,14 @@ impl Post {
     }
 
     /// From now on only the end of `job` is wanted, which alone has `mailbox`.
+    #[inline(always)]
     pub(crate) fn want_end(&mut self, mailbox: Mailbox, job: JobId, client: &mut Client, time: &mut Moment) {
         if let Some(contents) = self.contents(mailbox)
             && !contents.ends_only
         {
             contents.ends_only = true;
             if !contents.mail.is_empty() {
-                contents.retain(|event| matches!(event, Event::Done { .. }));
+                contents.drop_all_but_ends();
             }
             client.want_end(job, time.now());
         }
@@ -441,6 +442,11 @@ impl Contents {
         if self.buffers > SHARING && payload.len() <= COPIED {
             *payload = Bytes::copy_from_slice(payload);
         }
+    }
+
+    #[cold]
+    fn drop_all_but_ends(&mut self) {
+        self.retain(|event| matches!(event, Event::Done { .. }));
     }
 
     /// Drops what waits, but for what is `wanted`.

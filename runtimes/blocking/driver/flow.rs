@@ -282,6 +282,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// Reads a connection for a caller, until something comes that he may wait for or it is for others to read. What the
     /// machine replies to the rest is written on the way.
+    #[inline(always)]
     pub(super) fn read_for_caller<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
@@ -361,7 +362,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             core.news = core.news.wrapping_add(1);
             return (core, true);
         };
-        link.take_in(reader, *result.as_ref().unwrap_or(&0));
+        link.take_in(reader, &result);
         let mut awake = true;
         match result {
             Ok(1..) => {

@@ -14,6 +14,7 @@
 
 mod doors;
 mod flow;
+mod held;
 mod state;
 mod threads;
 
@@ -26,16 +27,15 @@ use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
-use self::flow::Turn;
+use self::held::Held;
 use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
-use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
-use crate::{Address, ConnId, Input, Instant, Machine};
+use crate::{Address, ConnId, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
@@ -157,18 +157,10 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         lazy: impl FnOnce(&S) -> bool,
     ) -> T {
         let mut held = self.hold();
-        let now = held.now;
-        let (machine, sink) = held.both();
-        let result = act(machine, sink, now);
+        let (machine, sink, time) = held.parts();
+        let result = act(machine, sink, time.now());
         held.settle(lazy);
         result
-    }
-
-    /// Locks it, for a caller who does something to the machine.
-    #[inline(always)]
-    pub(crate) fn hold(&self) -> Held<'_, M, S> {
-        let core = self.0.lock();
-        Held { shared: &self.0, core, now: self.0.clock.now() }
     }
 
     /// [`call_lazily`](Self::call_lazily) and [`wait`](Self::wait) in one, for a caller who does one after the other all the
@@ -180,17 +172,15 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         let mut held = self.hold();
-        let now = held.now;
-        let (machine, sink) = held.both();
-        act(machine, sink, now);
-        let mut time = self.0.clock.moment_at(now);
-        let mut core = held.settle_but_notices(lazy);
-        if !core.notices.is_empty() {
-            // He may wait for long.
-            core = self.0.notify(core);
-            time.pass();
-        }
-        self.wait_on(core, time, None, look)
+        let (machine, sink, time) = held.parts();
+        act(machine, sink, time.now());
+        held.settle_first(lazy).wait(None, look)
+    }
+
+    /// Has the machine for itself, to do something to it.
+    #[inline(always)]
+    pub(crate) fn hold(&self) -> Held<'_, M, S> {
+        Held { shared: &self.0, core: self.0.lock(), time: self.0.clock.moment() }
     }
 
     /// Looks at what there is.
@@ -206,73 +196,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         deadline: Option<Instant>,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
-        self.wait_on(self.0.lock(), self.0.clock.moment(), deadline, look)
-    }
-
-    #[inline]
-    fn wait_on<'a, T>(
-        &'a self,
-        mut core: Guard<'a, M, S>,
-        mut time: Moment,
-        deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
-    ) -> Option<T> {
-        let shared = &self.0;
-        let deadline = deadline.unwrap_or(Instant::NEVER);
-        let (mut from, mut may_read, mut parks) = (None, true, None::<Waker>);
-        let found = loop {
-            let Core { machine, sink, .. } = &mut *core;
-            let before = from;
-            from = match look(machine, sink, parks.as_ref(), &mut time) {
-                Look::Found(found) => break Some(found),
-                Look::Missing(Source::Conn(conn)) => conn,
-                Look::Missing(Source::Sole) => core.sole(),
-                Look::Missing(Source::Any) => None,
-            };
-            let parking = parks.take();
-            if let Some(conn) = before.filter(|_| before != from) {
-                // Another may wait for his turn to read what this one reads no more.
-                core.pass_on(conn, false);
-                core = shared.wake(core);
-                time.pass();
-                continue;
-            }
-            if core.machine.has_output() || !core.due.is_empty() {
-                // What was taken may let a connection be read on.
-                shared.poll(&mut core);
-                core = shared.notify(shared.flush(core));
-                time.pass();
-                continue;
-            }
-            let now = time.now();
-            if core.wait <= now {
-                core.machine.handle(Input::Tick, now);
-                core = shared.settle(core);
-                time.pass();
-                continue;
-            }
-            if deadline <= now {
-                break None;
-            }
-            if let Some(waker) = parking {
-                core = shared.park(&waker, core, from, may_read, deadline);
-                time.pass();
-                continue;
-            }
-            if let (true, Some(conn)) = (may_read, from) {
-                let turn;
-                (core, turn) = shared.read_for_caller(core, conn, deadline, &mut time);
-                match turn {
-                    Turn::Look => continue,
-                    Turn::Leave => may_read = false,
-                    Turn::Sleep => {}
-                }
-            }
-            // Another look, which leaves the waker, and then to sleep.
-            parks = Some(own_waker());
-        };
-        shared.leave(core, from);
-        found
+        self.hold().wait(deadline, look)
     }
 
     /// Accepts connections from `listening`.
@@ -321,44 +245,6 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         let patience = if OURS.get() { Duration::ZERO } else { LAST_WORDS };
         let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
         result.unwrap_or_else(PoisonError::into_inner).0
-    }
-}
-
-/// A machine that one caller alone has, at one time.
-pub(crate) struct Held<'a, M: Driven, S: Sink<M::Event>> {
-    shared: &'a Arc<Shared<M, S>>,
-    core: Guard<'a, M, S>,
-    pub(crate) now: Instant,
-}
-
-impl<'a, M: Driven, S: Sink<M::Event>> Held<'a, M, S> {
-    pub(crate) fn both(&mut self) -> (&mut M, &mut S) {
-        let Core { machine, sink, .. } = &mut *self.core;
-        (machine, sink)
-    }
-
-    /// Does what the machine wants done. To be called wherever something has been done to it; for `lazy` see
-    /// [`Driver::call_lazily`].
-    #[inline(always)]
-    pub(crate) fn settle(self, lazy: impl FnOnce(&S) -> bool) {
-        let shared = self.shared;
-        drop(shared.notify(self.settle_but_notices(lazy)));
-    }
-
-    #[inline(always)]
-    fn settle_but_notices(self, lazy: impl FnOnce(&S) -> bool) -> Guard<'a, M, S> {
-        let Self { shared, mut core, now } = self;
-        shared.poll(&mut core);
-        core = shared.wake(core);
-        if core.due.is_empty() || !lazy(&core.sink) {
-            return shared.flush(core);
-        }
-        if core.flush_at == Instant::NEVER {
-            let at = now + NAP;
-            core.flush_at = at;
-            shared.set_alarm(&mut core, at);
-        }
-        core
     }
 }
 

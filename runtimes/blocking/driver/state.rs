@@ -260,10 +260,11 @@ impl Link {
 
     /// Takes what a read has brought.
     #[inline]
-    pub(super) fn take_in(&mut self, reader: &mut Reader, came: usize) {
-        match reader.straight.take() {
-            Some(incoming) => self.incoming = incoming,
-            None => self.incoming.append(reader.scratch.get(..came).unwrap_or_default()),
+    pub(super) fn take_in(&mut self, reader: &mut Reader, result: &io::Result<usize>) {
+        if let Some(incoming) = reader.straight.take() {
+            self.incoming = incoming;
+        } else if let Ok(came) = result {
+            self.incoming.append(reader.scratch.get(..*came).unwrap_or_default());
         }
     }
 }
