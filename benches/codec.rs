@@ -64,27 +64,27 @@ const CASES: &[Case] = &[
         payload: 1024,
         most_instructions: 200,
     },
-    Case { name: "encode-submit-16", run: encode, kind: PacketType::SUBMIT_JOB, payload: 16, most_instructions: 200 },
+    Case { name: "encode-submit-16", run: encode, kind: PacketType::SUBMIT_JOB, payload: 16, most_instructions: 142 },
     Case {
         name: "encode-submit-1024",
         run: encode,
         kind: PacketType::SUBMIT_JOB,
         payload: 1024,
-        most_instructions: 330,
+        most_instructions: 259,
     },
     Case {
         name: "encode-complete-16",
         run: encode,
         kind: PacketType::WORK_COMPLETE,
         payload: 16,
-        most_instructions: 170,
+        most_instructions: 117,
     },
     Case {
         name: "encode-complete-1024",
         run: encode,
         kind: PacketType::WORK_COMPLETE,
         payload: 1024,
-        most_instructions: 290,
+        most_instructions: 234,
     },
 ];
 

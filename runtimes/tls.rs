@@ -2,6 +2,8 @@
 
 use super::std::fs;
 use super::std::path::Path;
+#[cfg(feature = "blocking")]
+use crate::ConnId;
 use crate::Instant;
 use crate::runtimes::handles::Driven;
 use crate::tls::{ClientTls, Error, Identity, Roots, Secured, ServerTls};
@@ -50,6 +52,11 @@ impl<M: Driven> Driven for Secured<M> {
 
     fn has_output(&self) -> bool {
         self.layer_has_output() || (**self).has_output()
+    }
+
+    #[cfg(feature = "blocking")]
+    fn next_due(&mut self) -> Option<ConnId> {
+        if self.is_plain() { (**self).next_due() } else { None }
     }
 
     #[cfg(feature = "blocking")]

@@ -342,11 +342,8 @@ impl Machine for Admin {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if self.links.is_unsettled() {
-            let wanted = self.dialling || !self.waiting.is_empty();
-            self.links.settle(self.deadline(), |_| wanted);
-        }
-        self.links.output()
+        let (wanted, deadline) = (self.dialling || !self.waiting.is_empty(), self.deadline());
+        self.links.output(|| deadline.unwrap_or(Instant::NEVER), |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

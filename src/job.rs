@@ -315,17 +315,6 @@ pub struct Deadlines {
     pub idle: Option<Duration>,
 }
 
-impl Deadlines {
-    /// These, and for those that are `None` the ones of `defaults`.
-    pub(crate) fn or(&self, defaults: &Self) -> Self {
-        Self {
-            accept: self.accept.or(defaults.accept),
-            total: self.total.or(defaults.total),
-            idle: self.idle.or(defaults.idle),
-        }
-    }
-}
-
 /// When a lost job is submitted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -402,7 +391,12 @@ impl Handle {
     #[must_use]
     #[inline]
     pub fn from_wire(argument: &[u8]) -> Self {
-        let name = handle_name(argument);
+        Self::of(handle_name(argument))
+    }
+
+    /// The handle that is this, as it is.
+    #[inline]
+    pub(crate) fn of(name: &[u8]) -> Self {
         let mut bytes = [0; SHORT];
         match bytes.get_mut(..name.len()) {
             Some(place) => {
@@ -423,16 +417,14 @@ impl Handle {
     }
 }
 
-impl Handle {
-    /// The handle in the argument of a packet that makes it known.
-    #[inline(always)]
-    pub(crate) fn given(kind: PacketType, argument: &[u8]) -> Result<Self, ProtocolError> {
-        let handle = Self::from_wire(argument);
-        if (1..=MAX_HANDLE).contains(&handle.as_bytes().len()) {
-            Ok(handle)
-        } else {
-            Err(ProtocolError::BadArgument { kind, argument: "handle" })
-        }
+/// The name in the argument of a packet that makes it known. There is one: else nobody could tell whose the results are.
+#[inline]
+pub(crate) fn given_name(kind: PacketType, argument: &[u8]) -> Result<&[u8], ProtocolError> {
+    let name = handle_name(argument);
+    if (1..=MAX_HANDLE).contains(&name.len()) {
+        Ok(name)
+    } else {
+        Err(ProtocolError::BadArgument { kind, argument: "handle" })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
-use crate::wire::{Frame, PacketType, split};
+use crate::wire::{Head, PacketType};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -26,12 +26,10 @@ pub(crate) struct Links<R, E> {
     /// Connections whose packets wait until the queue is shorter.
     paused: Vec<ConnId>,
     /// No link has to be looked at before this, unless they are `stirred`: then it is to be found anew.
-    next: Option<Instant>,
+    next: Instant,
     stirred: bool,
     /// How often something happened to one of them.
     turns: u64,
-    /// Until when the machine waits, if it has been asked since it was told anything.
-    waits: Option<Option<Instant>>,
     pub(crate) settings: Connecting,
     pub(crate) limits: Limits,
     pub(crate) random: Random,
@@ -55,10 +53,9 @@ impl<R, E: Told> Links<R, E> {
             due: VecDeque::new(),
             next_server: 0,
             paused: Vec::new(),
-            next: None,
+            next: Instant::NEVER,
             stirred: false,
             turns: 0,
-            waits: None,
             settings,
             limits,
             random: Random::new(seed),
@@ -96,7 +93,6 @@ impl<R, E: Told> Links<R, E> {
 
     /// Something is said to the machine, at this time. Time never goes back for a machine, whatever its driver says.
     pub(crate) fn advance_clock(&mut self, now: Instant) -> Instant {
-        self.waits = None;
         self.now = self.now.max(now);
         self.now
     }
@@ -169,15 +165,29 @@ impl<R, E: Told> Links<R, E> {
         payload: Option<&Bytes>,
         reply: Option<R>,
     ) {
-        let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
+        self.submit(place, kind, arguments, payload, reply);
+    }
+
+    /// The same, and says on which link.
+    #[inline]
+    pub(crate) fn submit<const N: usize>(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        arguments: &[&[u8]; N],
+        payload: Option<&Bytes>,
+        reply: Option<R>,
+    ) -> Option<&Link<R>> {
+        let link = self.list.get_mut(place).filter(|link| link.is_up())?;
         trace::packet_sent(&link.span, kind);
         if link.connection.send(kind, arguments, payload) {
             self.due.push_back(link.conn());
         }
         if let Some(reply) = reply {
             link.connection.expect(reply, self.now);
-            self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
+            self.next = self.next.min(self.now + self.settings.reply_timeout);
         }
+        Some(link)
     }
 
     /// Sends a line of the text protocol, and remembers the reply that is due for it.
@@ -187,7 +197,7 @@ impl<R, E: Told> Links<R, E> {
             self.due.push_back(link.conn());
         }
         link.connection.expect(reply, self.now);
-        self.next = earlier(self.next, Some(self.now + self.settings.reply_timeout));
+        self.next = self.next.min(self.now + self.settings.reply_timeout);
     }
 
     /// The link whose `conn` may be looked at now: none when that is over, or when the machine must be polled first.
@@ -220,21 +230,23 @@ impl<R, E: Told> Links<R, E> {
         }
     }
 
-    /// The next packet that came on `conn`, for its machine to look into. `None`: no whole one, or the machine must be polled
+    /// The next packet that came on `conn`, for its machine to look into and take off the stream, and to say so by
+    /// [`received`](Self::received) when it has taken all that it can. `None`: no whole one, or the machine must be polled
     /// first. Its magic is not compared: rustygeard sends pushed packets with the request's.
     #[inline]
-    pub(crate) fn receive_frame(
-        &mut self,
-        conn: ConnId,
-        stream: &mut BytesMut,
-    ) -> Result<Option<Frame>, ProtocolError> {
+    pub(crate) fn receive_head(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Head>, ProtocolError> {
         let most = self.limits.max_packet;
         let Some(link) = self.receiving(conn).filter(|_| !stream.is_empty()) else { return Ok(None) };
-        let before = stream.len();
-        let frame = split(stream, most)?;
-        link.received(before - stream.len(), stream.len());
-        frame.iter().for_each(|frame| trace::packet_received(&link.span, frame.kind));
-        Ok(frame)
+        let head = Head::read(stream, most)?;
+        head.iter().for_each(|head| trace::packet_received(&link.span, head.kind));
+        Ok(head)
+    }
+
+    /// Of so many bytes that came on `conn`, so many are left.
+    #[inline]
+    pub(crate) fn received(&mut self, conn: ConnId, came: usize, left: usize) {
+        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn));
+        link.into_iter().for_each(|link| link.received(came - left, left));
     }
 
     /// The attempt to connect succeeded; false when none was under way.
@@ -308,8 +320,9 @@ impl<R, E: Told> Links<R, E> {
         None
     }
 
-    /// The next output, once [`settle`](Self::settle) has been called where it must be.
-    pub(crate) fn output(&mut self) -> Output<E> {
+    /// The next output; for the last of them `other` and `wanted` are as for [`waits`](Self::waits).
+    #[inline]
+    pub(crate) fn output(&mut self, other: impl FnOnce() -> Instant, wanted: impl Fn(usize) -> bool) -> Output<E> {
         if let Some(output) = self.queue.pop_front() {
             return output;
         }
@@ -322,12 +335,13 @@ impl<R, E: Told> Links<R, E> {
                 return Output::Resume(conn);
             }
         }
-        Output::Wait(self.waits())
+        Output::Wait(self.waits(other(), wanted))
     }
 
-    /// Until when the machine waits, once [`settle`](Self::settle) has been called where it must be.
-    pub(crate) fn waits(&self) -> Option<Instant> {
-        self.waits.flatten()
+    /// A connection with something to write that the driver has not been told of.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn next_due(&mut self) -> Option<ConnId> {
+        self.due.pop_front()
     }
 
     /// Whether there is an output but for `Wait`.
@@ -353,22 +367,17 @@ impl<R, E: Told> Links<R, E> {
         }
     }
 
-    /// Whether [`settle`](Self::settle) is to be called before the next output.
-    pub(crate) const fn is_unsettled(&self) -> bool {
-        self.stirred || self.waits.is_none()
-    }
-
-    /// Finds until when to wait: until a link must be looked at, or `other`, when the machine itself has something due.
+    /// Until when to wait: until a link must be looked at, or `other`, when the machine itself has something due.
     /// `wanted`: whether the machine waits for that server.
     ///
     /// What comes on a connection that stands only puts off what is due on it: the links are looked at again when the
     /// time has come that was found before, not after each packet.
     #[inline]
-    pub(crate) fn settle(&mut self, other: Option<Instant>, wanted: impl Fn(usize) -> bool) {
+    pub(crate) fn waits(&mut self, other: Instant, wanted: impl Fn(usize) -> bool) -> Option<Instant> {
         if self.stirred {
             self.find_next(wanted);
         }
-        self.waits = Some(earlier(self.next, other));
+        self.next.min(other).unless_never()
     }
 
     #[cold]
@@ -379,7 +388,7 @@ impl<R, E: Told> Links<R, E> {
             let probe = settings.probe_after.filter(|_| link.is_up()).map(|quiet| self.now + quiet);
             earlier(link.deadline(settings, wanted(place)), probe)
         };
-        self.next = self.list.iter().enumerate().map(deadline).fold(None, earlier);
+        self.next = self.list.iter().enumerate().filter_map(deadline).min().unwrap_or(Instant::NEVER);
         // Without probes a quiet connection has nothing due, and shall wake nobody.
         self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
     }

@@ -51,16 +51,11 @@ impl Outbox {
         let separators = (arguments.len() + usize::from(payload.is_some())).saturating_sub(1);
         let joined = arguments.iter().map(|argument| argument.len()).sum::<usize>() + separators;
         let size = joined + payload.map_or(0, Bytes::len);
-        let start = self.tail.len();
-        self.tail.resize(start + HEADER + joined, 0);
-        let room = self.tail.get_mut(start..).unwrap_or_default();
-        if let Some((head, mut rest)) = room.split_first_chunk_mut() {
-            *head = header(magic, kind, size);
-            for argument in arguments {
-                let Some((place, behind)) = rest.split_at_mut_checked(argument.len()) else { break };
-                place.copy_from_slice(argument);
-                // A zero is left between them.
-                rest = behind.get_mut(1..).unwrap_or_default();
+        self.tail.extend_from_slice(&header(magic, kind, size));
+        for (index, argument) in arguments.iter().enumerate() {
+            self.tail.extend_from_slice(argument);
+            if index < separators {
+                self.tail.extend_from_slice(&[0]);
             }
         }
         match payload {
@@ -129,16 +124,23 @@ impl Outbox {
         }
     }
 
+    #[inline]
     fn advance(&mut self, taken: usize) {
-        let mut left = taken.min(self.waiting);
+        let left = taken.min(self.waiting);
         self.waiting -= left;
         self.taken += left as u64;
         self.offered = self.taken;
         if self.chunks.is_empty() && left == self.tail.len() {
             self.peak = self.peak.max(left);
             self.tail.clear();
-            return self.tidy();
+            self.tidy();
+        } else {
+            self.advance_chunks(left);
         }
+    }
+
+    #[inline(never)]
+    fn advance_chunks(&mut self, mut left: usize) {
         while let Some(first) = self.chunks.front_mut() {
             if first.len() > left {
                 first.advance(left);
@@ -154,7 +156,20 @@ impl Outbox {
         }
     }
 
+    fn share_chunks(&mut self, most: usize, batch: &mut Batch) {
+        if self.tail.len() > COPIED_TAIL {
+            self.freeze_tail();
+        }
+        batch.chunks.extend(self.chunks.iter().take(most).cloned());
+        if batch.chunks.len() < most {
+            batch.tail.extend_from_slice(&self.tail);
+        }
+        let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
+        self.offered += shared as u64;
+    }
+
     /// A busy connection writes again into the same room; one that has become quiet gives it back.
+    #[inline]
     fn tidy(&mut self) {
         self.room = self.room.max(self.peak);
         let kept = if self.peak > KEPT { KEPT_BUSY } else { KEPT };
@@ -200,6 +215,7 @@ impl<'a> Outgoing<'a> {
 
     /// Puts the first chunks into `batch`, at most `most`, for a writer that must not hold the machine. Large payloads are not
     /// copied.
+    #[inline]
     pub fn share(&mut self, most: usize, batch: &mut Batch) {
         batch.clear();
         let Some(outbox) = &mut self.0 else { return };
@@ -207,21 +223,14 @@ impl<'a> Outgoing<'a> {
         if outbox.chunks.is_empty() && outbox.tail.len() <= COPIED_TAIL {
             batch.tail.extend_from_slice(&outbox.tail);
             outbox.offered += outbox.tail.len() as u64;
-            return;
+        } else {
+            outbox.share_chunks(most, batch);
         }
-        if outbox.tail.len() > COPIED_TAIL {
-            outbox.freeze_tail();
-        }
-        batch.chunks.extend(outbox.chunks.iter().take(most).cloned());
-        if batch.chunks.len() < most {
-            batch.tail.extend_from_slice(&outbox.tail);
-        }
-        let shared = batch.chunks.iter().map(Bytes::len).sum::<usize>() + batch.tail.len();
-        outbox.offered += shared as u64;
     }
 
     /// `taken` bytes have been written. More than wait count as all of them. After a failed write of what was
     /// [`share`](Self::share)d say 0: until it is said, the machine must think that all of it may have left.
+    #[inline]
     pub fn advance(&mut self, taken: usize) {
         if let Some(outbox) = &mut self.0 {
             outbox.advance(taken);
@@ -264,8 +273,11 @@ impl Batch {
     }
 
     /// Forgets them.
+    #[inline]
     pub fn clear(&mut self) {
-        self.chunks.clear();
+        if !self.chunks.is_empty() {
+            self.chunks.clear();
+        }
         self.tail.clear();
     }
 }

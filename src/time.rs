@@ -21,7 +21,8 @@ impl Instant {
     /// The instant `since` after the epoch, or the last one there is.
     #[must_use]
     pub const fn from_epoch(since: Duration) -> Self {
-        Self(since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos() as u64))
+        let nanos = since.as_nanos();
+        Self(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
     }
 
     /// How long after the epoch this is.
@@ -36,9 +37,10 @@ impl Instant {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
-    /// So long after this; never, where there is no limit.
-    pub(crate) fn within(self, limit: Option<Duration>) -> Self {
-        limit.map_or(Self::NEVER, |limit| self + limit)
+    /// `None`: it never comes.
+    #[inline]
+    pub(crate) fn unless_never(self) -> Option<Self> {
+        if self < Self::NEVER { Some(self) } else { None }
     }
 
     pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
@@ -52,6 +54,26 @@ impl Add<Duration> for Instant {
     /// Saturates at the last instant there is.
     fn add(self, later: Duration) -> Self {
         Self(self.0.saturating_add(Self::from_epoch(later).0))
+    }
+}
+
+/// A length of time, for what is reckoned for each job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Nanos(u64);
+
+/// `None`: without end.
+impl From<Option<Duration>> for Nanos {
+    fn from(limit: Option<Duration>) -> Self {
+        Self(limit.map_or(u64::MAX, |limit| Instant::from_epoch(limit).0))
+    }
+}
+
+impl Add<Nanos> for Instant {
+    type Output = Self;
+
+    #[inline]
+    fn add(self, later: Nanos) -> Self {
+        Self(self.0.saturating_add(later.0))
     }
 }
 

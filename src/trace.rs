@@ -157,9 +157,9 @@ pub(crate) fn sent(span: &Span, server: &Address, attempt: u32, unique: &[u8]) {
 
 /// JOB_CREATED.
 #[inline]
-pub(crate) fn created(span: &Span, handle: &Handle) {
-    record!(span, handle = text(handle.as_bytes()));
-    event!(span, DEBUG, %handle, "created");
+pub(crate) fn created(span: &Span, handle: &[u8]) {
+    record!(span, handle = text(handle));
+    event!(span, DEBUG, handle = text(handle), "created");
 }
 
 /// Its connection was lost, and it is tried again.

@@ -355,6 +355,21 @@ fn a_function_taken_back_and_offered_again_is_not_offered_twice() {
 }
 
 #[test]
+fn a_job_of_a_function_that_was_offered_again_since_is_still_of_that_function() {
+    let (mut rig, conn) = worker();
+    register(&mut rig, "g");
+    rig.receive(conn, &[job(1)]);
+    let task = one(&mut rig);
+    rig.sent(conn);
+    rig.act(|worker, now| worker.unregister(b"f", now)).expect("registered");
+    register(&mut rig, "f");
+    rig.act(|worker, now| worker.unregister(b"f", now)).expect("registered");
+    assert_eq!(rig.sent_names(conn), [""; 0], "a job of it runs");
+    complete(&mut rig, task);
+    assert_eq!(rig.sent_names(conn), ["WORK_COMPLETE", "CANT_DO", "GRAB_JOB_UNIQ"]);
+}
+
+#[test]
 fn concurrency_bounds_what_runs_and_grabs_grow_while_there_are_jobs() {
     let mut four = config(&["a"]);
     four.concurrency = 4;

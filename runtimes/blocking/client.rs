@@ -78,12 +78,12 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        let (job, mailbox) = self.0.call(|client, post, now| {
-            let job = client.submit(job, now)?;
-            let mailbox = post.open(false);
-            post.expect(job, mailbox, client, now);
-            Ok::<_, Rejected<Job>>((job, mailbox))
-        })?;
+        let mut held = self.0.hold();
+        let (client, post, time) = held.parts();
+        let job = client.submit(job, time.now())?;
+        let mailbox = post.open(false);
+        post.expect(job, mailbox, client, time.now());
+        held.settle(|_| false);
         Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
     }
 
@@ -308,6 +308,7 @@ impl Pending {
             None => missing(client, post, waker, job, mailbox),
         })?;
         if matches!(event, JobEvent::Done(_)) {
+            self.ended = true;
             self.leave(false);
         }
         Some(event)
@@ -318,30 +319,29 @@ impl Pending {
         if self.ended {
             return None;
         }
-        let mut told = false;
-        let outcome = self.shared.wait(deadline, |client, post, waker, time| {
-            if !core::mem::replace(&mut told, true) {
-                post.want_end(mailbox, job, client, time);
-            }
-            if let Some((_, outcome)) = post.next_end(mailbox, client, time) {
-                post.close(mailbox);
-                return Look::Found(outcome);
-            }
-            missing(client, post, waker, job, mailbox)
+        let mut end = None;
+        let mut held = self.shared.hold();
+        let (client, post, time) = held.parts();
+        post.want_end(mailbox, job, client, time);
+        held.wait(deadline, |client, post, waker, time| {
+            let Some((_, outcome)) = post.next_end(mailbox, client, time) else {
+                return missing(client, post, waker, job, mailbox);
+            };
+            end = Some(outcome);
+            post.close(mailbox);
+            Look::Found(())
         })?;
         self.ended = true;
-        Some(outcome)
+        end
     }
 
-    fn leave(&mut self, abandon: bool) {
-        if !core::mem::replace(&mut self.ended, true) {
-            self.shared.call(|client, post, now| {
-                if abandon {
-                    client.abandon(self.job, now);
-                }
-                post.close(self.mailbox);
-            });
-        }
+    fn leave(&self, abandon: bool) {
+        self.shared.call(|client, post, now| {
+            if abandon {
+                client.abandon(self.job, now);
+            }
+            post.close(self.mailbox);
+        });
     }
 }
 
@@ -353,7 +353,9 @@ fn missing<T>(client: &Machine, post: &mut Post, waker: Option<&Waker>, job: Job
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.leave(true);
+        if !self.ended {
+            self.leave(true);
+        }
     }
 }
 
@@ -395,24 +397,21 @@ impl JobSet {
     ///
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
-    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        let (mailbox, deadline) = (self.mailbox, self.deadline);
-        let submit = |client: &mut Machine, post: &mut Post, now| {
-            if post.waiting(mailbox) >= MAX_OUTCOMES {
-                return Err(Rejected::new(
-                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
-                    job,
-                ));
-            }
-            let job = match deadline {
-                Some(deadline) => job.at_most(deadline.saturating_since(now)),
-                None => job,
-            };
-            let job = client.submit(job, now)?;
-            post.expect(job, mailbox, client, now);
-            Ok(job)
-        };
-        self.shared.call_lazily(submit, |post| post.waiting(mailbox) > 0)
+    pub fn submit(&mut self, mut job: Job) -> Result<JobId, Rejected<Job>> {
+        let mailbox = self.mailbox;
+        let mut held = self.shared.hold();
+        let (client, post, time) = held.parts();
+        if post.waiting(mailbox) >= MAX_OUTCOMES {
+            let reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
+            return Err(Rejected::new(reason, job));
+        }
+        if let Some(deadline) = self.deadline {
+            job = job.at_most(deadline.saturating_since(time.now()));
+        }
+        let job = client.submit(job, time.now())?;
+        post.expect(job, mailbox, client, time.now());
+        held.settle(|post| post.waiting(mailbox) > 0);
+        Ok(job)
     }
 
     /// Waits for the next job that ends. `None`: all have.
@@ -450,14 +449,19 @@ impl JobSet {
 
     fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
         let mailbox = self.mailbox;
+        let mut found = None;
         self.shared.wait(deadline, |client, post, waker, time| {
-            let found = next(post, mailbox, client, time);
-            if found.is_some() || post.outstanding(mailbox) == 0 {
-                return Look::Found(found);
+            if let Some(next) = next(post, mailbox, client, time) {
+                found = Some(next);
+                return Look::Found(());
+            }
+            if post.outstanding(mailbox) == 0 {
+                return Look::Found(());
             }
             waker.into_iter().for_each(|waker| post.register(mailbox, waker));
             Look::Missing(any_of(client))
-        })?
+        })?;
+        found
     }
 }
 

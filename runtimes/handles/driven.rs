@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 use core::task::Waker;
 
 use super::{Desk, Post, Replies};
+#[cfg(feature = "blocking")]
+use crate::ConnId;
 use crate::{Instant, Machine, admin, client, server, worker};
 
 /// A machine that a driver can end.
@@ -20,6 +22,12 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
     /// Whether [`poll`](Machine::poll) has something other than a `Wait` that is known, after a look at what has come or
     /// after a write.
     fn has_output(&self) -> bool;
+
+    /// A connection to be written, where a machine can tell that without a poll.
+    #[cfg(feature = "blocking")]
+    fn next_due(&mut self) -> Option<ConnId> {
+        None
+    }
 
     /// Until when to wait, where a machine can tell that without a poll; not where it [has output](Self::has_output).
     #[cfg(feature = "blocking")]
@@ -56,6 +64,11 @@ impl Driven for client::Client {
     }
 
     #[cfg(feature = "blocking")]
+    fn next_due(&mut self) -> Option<ConnId> {
+        Self::next_due(self)
+    }
+
+    #[cfg(feature = "blocking")]
     fn rests_until(&mut self) -> Option<Option<Instant>> {
         Some(Self::rests_until(self))
     }
@@ -80,6 +93,16 @@ impl Driven for worker::Worker {
 
     fn has_output(&self) -> bool {
         Self::has_output(self)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn next_due(&mut self) -> Option<ConnId> {
+        Self::next_due(self)
+    }
+
+    #[cfg(feature = "blocking")]
+    fn rests_until(&mut self) -> Option<Option<Instant>> {
+        Some(Self::rests_until(self))
     }
 
     fn is_last(event: &worker::Event) -> bool {

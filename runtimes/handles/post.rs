@@ -148,7 +148,8 @@ struct Addressee {
 
 #[derive(Debug, Default)]
 struct Contents {
-    mail: VecDeque<(JobId, JobEvent)>,
+    /// As the machine made them: a job has but one mailbox, and few events are looked at before they are taken.
+    mail: VecDeque<Event>,
     /// The number of the first event in `mail`: of all that have ever been in.
     first: u64,
     /// Where in memory the last payload that came has its end, and in how many buffers those that wait may be.
@@ -194,15 +195,20 @@ impl Post {
         if self.peek(mailbox).is_some_and(|contents| contents.ends_only) {
             client.want_end(job, now);
         }
-        if self.jobs.len() <= job.index() {
-            self.jobs.resize(job.index() + 1, None);
-        }
-        if let Some(place) = self.jobs.get_mut(job.index()) {
-            *place = Some(Addressee { job, mailbox, status: None });
+        let addressee = Some(Addressee { job, mailbox, status: None });
+        match self.jobs.get_mut(job.index()) {
+            Some(place) => *place = addressee,
+            None => self.make_room(job.index(), addressee),
         }
         if let Some(contents) = self.contents(mailbox) {
             contents.outstanding += 1;
         }
+    }
+
+    #[cold]
+    fn make_room(&mut self, place: usize, addressee: Option<Addressee>) {
+        self.jobs.resize(place, None);
+        self.jobs.push(addressee);
     }
 
     /// Nobody takes anything from `mailbox` any more.
@@ -232,13 +238,14 @@ impl Post {
     }
 
     /// From now on only the end of `job` is wanted, which alone has `mailbox`.
+    #[inline(always)]
     pub(crate) fn want_end(&mut self, mailbox: Mailbox, job: JobId, client: &mut Client, time: &mut Moment) {
         if let Some(contents) = self.contents(mailbox)
             && !contents.ends_only
         {
             contents.ends_only = true;
             if !contents.mail.is_empty() {
-                contents.retain(|event| matches!(event, JobEvent::Done(_)));
+                contents.drop_all_but_ends();
             }
             client.want_end(job, time.now());
         }
@@ -252,9 +259,7 @@ impl Post {
         client: &mut Client,
         time: &mut Moment,
     ) -> Option<(JobId, JobEvent)> {
-        let contents = self.contents(mailbox)?;
-        let (job, event) = contents.mail.pop_front()?;
-        contents.first += 1;
+        let (job, event) = JobEvent::of(self.contents(mailbox)?.take()?)?;
         if let JobEvent::Data(payload) | JobEvent::Warning(payload) = &event {
             client.release(job, payload.len(), time.now());
         }
@@ -274,15 +279,11 @@ impl Post {
 
     fn find_end(&mut self, mailbox: Mailbox, client: &mut Client, time: &mut Moment) -> Option<(JobId, Outcome)> {
         let contents = self.contents(mailbox)?;
-        loop {
-            let (job, event) = contents.mail.pop_front()?;
-            contents.first += 1;
-            match event {
-                JobEvent::Done(outcome) => return Some((job, outcome)),
-                JobEvent::Data(payload) | JobEvent::Warning(payload) => client.release(job, payload.len(), time.now()),
-                JobEvent::Created { .. } | JobEvent::Progress { .. } => {}
-            }
+        if !matches!(contents.mail.front()?, Event::Done { .. }) {
+            contents.drop_to_end(client, time);
         }
+        let Event::Done { job, outcome } = contents.take()? else { return None };
+        Some((job, outcome))
     }
 
     /// Whom to wake when something comes into `mailbox`.
@@ -318,46 +319,54 @@ impl Post {
 
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        let (job, event) = match event {
-            // The most frequent by far: apart, so that the compiler sees what need not be asked of it.
-            Event::Done { job, outcome } => {
-                self.put(job, JobEvent::Done(outcome), wake);
+        let job = match &event {
+            Event::Done { job, .. } => {
+                let job = *job;
+                self.put_end(job, event, wake);
                 return None;
             }
-            Event::Created { job, handle, server } => (job, JobEvent::Created { handle, server }),
-            Event::Data { job, payload } => (job, JobEvent::Data(payload)),
-            Event::Warning { job, payload } => (job, JobEvent::Warning(payload)),
-            Event::Progress { job, numerator, denominator } => (job, JobEvent::Progress { numerator, denominator }),
-            Event::Status { request, result } => {
-                self.reply(request, Answer::Status(result), wake);
-                return None;
-            }
-            Event::Echo { request, result } => {
-                self.reply(request, Answer::Echo(result), wake);
-                return None;
-            }
-            other => return Some(other),
+            Event::Created { job, .. }
+            | Event::Data { job, .. }
+            | Event::Warning { job, .. }
+            | Event::Progress { job, .. } => *job,
+            _ => return self.deliver_reply(event, wake),
         };
         self.put(job, event, wake);
         None
     }
 
-    #[inline(always)]
-    fn put(&mut self, job: JobId, event: JobEvent, wake: &mut Vec<Waker>) {
-        let Some(place) = self.jobs.get_mut(job.index()) else { return };
-        let Some(Addressee { mailbox, status, .. }) = place.as_mut().filter(|known| known.job == job) else { return };
-        let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
-        let (mailbox, ends) = (*mailbox, matches!(event, JobEvent::Done(_)));
-        contents.outstanding -= usize::from(ends);
-        if contents.left {
-            if contents.outstanding == 0 {
-                self.free.push(mailbox);
-            }
-        } else if contents.put(job, event, status) {
-            contents.waker.take().into_iter().for_each(|waker| wake.push(waker));
+    fn deliver_reply(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
+        match event {
+            Event::Status { request, result } => self.reply(request, Answer::Status(result), wake),
+            Event::Echo { request, result } => self.reply(request, Answer::Echo(result), wake),
+            other => return Some(other),
         }
-        if ends {
-            *place = None;
+        None
+    }
+
+    #[inline(never)]
+    fn put(&mut self, job: JobId, event: Event, wake: &mut Vec<Waker>) {
+        let Some(Addressee { mailbox, status, .. }) = addressee(&mut self.jobs, job) else { return };
+        let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
+        if !contents.left && !contents.ends_only && contents.put(event, status) {
+            wake.extend(contents.waker.take());
+        }
+    }
+
+    /// The last event of a job.
+    #[inline(always)]
+    fn put_end(&mut self, job: JobId, event: Event, wake: &mut Vec<Waker>) {
+        let Some(place) = self.jobs.get_mut(job.index()) else { return };
+        let Some(Addressee { mailbox, .. }) = place.take_if(|known| known.job == job) else { return };
+        let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
+        contents.outstanding -= 1;
+        if !contents.left {
+            contents.push(event);
+            if let Some(waker) = contents.waker.take() {
+                wake.push(waker);
+            }
+        } else if contents.outstanding == 0 {
+            self.free.push(mailbox);
         }
     }
 
@@ -378,32 +387,51 @@ impl Post {
 }
 
 impl Contents {
-    /// Says whether there is something new to be taken.
-    #[inline(always)]
-    fn put(&mut self, job: JobId, mut event: JobEvent, status: &mut Option<u64>) -> bool {
-        if self.ends_only && !matches!(event, JobEvent::Done(_)) {
-            return false;
+    fn take(&mut self) -> Option<Event> {
+        let event = self.mail.pop_front();
+        self.first += u64::from(event.is_some());
+        event
+    }
+
+    /// Drops what is before the end of a job.
+    #[cold]
+    fn drop_to_end(&mut self, client: &mut Client, time: &mut Moment) {
+        while let Some(event) = self.mail.front().filter(|event| !matches!(event, Event::Done { .. })) {
+            if let Event::Data { job, payload } | Event::Warning { job, payload } = event {
+                client.release(*job, payload.len(), time.now());
+            }
+            self.take();
         }
+    }
+
+    /// Says whether there is something new to be taken. `status` is that of the job.
+    fn put(&mut self, event: Event, status: &mut Option<u64>) -> bool {
         let last = status.take();
-        if matches!(event, JobEvent::Progress { .. }) {
+        if matches!(event, Event::Progress { .. }) {
             *status = last;
             let unread = last.and_then(|number| number.checked_sub(self.first));
             let unread = unread.and_then(|place| self.mail.get_mut(usize::try_from(place).ok()?));
-            if let Some((_, old)) = unread {
+            if let Some(old) = unread {
                 *old = event;
                 return false;
             }
             *status = Some(self.first + self.mail.len() as u64);
         }
-        self.share(&mut event);
-        self.mail.push_back((job, event));
+        self.push(event);
         true
     }
 
-    /// Lets an event that is put behind the others keep alive no more than it may.
+    /// Puts an event behind the others, which keeps alive no more than it may.
     #[inline(always)]
-    fn share(&mut self, event: &mut JobEvent) {
-        let Some(payload) = event.payload_mut() else { return };
+    fn push(&mut self, mut event: Event) {
+        if let Some(payload) = payload_mut(&mut event) {
+            self.keep(payload);
+        }
+        self.mail.push_back(event);
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, payload: &mut Bytes) {
         if self.mail.is_empty() {
             self.buffers = 0;
         }
@@ -416,22 +444,43 @@ impl Contents {
         }
     }
 
+    #[cold]
+    fn drop_all_but_ends(&mut self) {
+        self.retain(|event| matches!(event, Event::Done { .. }));
+    }
+
     /// Drops what waits, but for what is `wanted`.
-    fn retain(&mut self, wanted: impl Fn(&JobEvent) -> bool) {
+    fn retain(&mut self, wanted: impl Fn(&Event) -> bool) {
         // No number that was given names another event from now on.
         self.first += self.mail.len() as u64;
-        self.mail.retain(|(_, event)| wanted(event));
+        self.mail.retain(wanted);
     }
 }
 
 impl JobEvent {
-    fn payload_mut(&mut self) -> Option<&mut Bytes> {
-        match self {
-            Self::Data(payload)
-            | Self::Warning(payload)
-            | Self::Done(Outcome::Complete(payload) | Outcome::Exception(payload)) => Some(payload),
-            _ => None,
-        }
+    /// What a client's event says of a job; `None` where it is of none.
+    fn of(event: Event) -> Option<(JobId, Self)> {
+        Some(match event {
+            Event::Created { job, handle, server } => (job, Self::Created { handle, server }),
+            Event::Data { job, payload } => (job, Self::Data(payload)),
+            Event::Warning { job, payload } => (job, Self::Warning(payload)),
+            Event::Progress { job, numerator, denominator } => (job, Self::Progress { numerator, denominator }),
+            Event::Done { job, outcome } => (job, Self::Done(outcome)),
+            _ => return None,
+        })
+    }
+}
+
+fn addressee(jobs: &mut [Option<Addressee>], job: JobId) -> Option<&mut Addressee> {
+    jobs.get_mut(job.index())?.as_mut().filter(|known| known.job == job)
+}
+
+fn payload_mut(event: &mut Event) -> Option<&mut Bytes> {
+    match event {
+        Event::Data { payload, .. }
+        | Event::Warning { payload, .. }
+        | Event::Done { outcome: Outcome::Complete(payload) | Outcome::Exception(payload), .. } => Some(payload),
+        _ => None,
     }
 }
 

@@ -5,14 +5,12 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use bytes::Bytes;
-use hashbrown::HashTable;
-use slab::Slab;
+use hashbrown::{HashTable, hash_table};
 
-use crate::job::{Deadlines, Handle, Job, JobId, Phase, Retry, Unique};
+use crate::job::{Deadlines, Extra, Handle, Job, JobId, Phase, Retry, Unique};
 use crate::random::Random;
-use crate::time::Instant;
-use crate::trace::{self, Span};
+use crate::time::{Instant, Nanos};
+use crate::trace::Span;
 
 /// How far a job is.
 #[derive(Debug)]
@@ -37,9 +35,47 @@ pub(super) struct Doubt {
     pub(super) unknown: bool,
 }
 
+/// What is meant by a job where it says nothing itself, and with what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    accept: Nanos,
+    total: Nanos,
+    idle: Nanos,
+    pub(super) retry: Retry,
+    /// How much of it may wait to be read.
+    pub(super) max_unread: usize,
+}
+
+impl Terms {
+    pub(super) fn new(deadlines: &Deadlines, retry: Retry, max_unread: usize) -> Self {
+        let Deadlines { accept, total, idle } = *deadlines;
+        Self { accept: accept.into(), total: total.into(), idle: idle.into(), retry, max_unread }
+    }
+
+    /// Those of a job: its own, and these.
+    fn of(&self, job: &Job) -> Self {
+        job.extra.as_ref().map_or(*self, |extra| self.with(extra))
+    }
+
+    #[cold]
+    fn with(&self, extra: &Extra) -> Self {
+        let or = |own: Option<Duration>, default| own.map_or(default, |own| Some(own).into());
+        let Deadlines { accept, total, idle } = extra.deadlines;
+        Self {
+            accept: or(accept, self.accept),
+            total: or(total, self.total),
+            idle: or(idle, self.idle),
+            retry: extra.retry.unwrap_or(self.retry),
+            max_unread: extra.max_unread.unwrap_or(self.max_unread),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) job: Job,
+    /// `None` once it is never submitted again.
+    pub(super) job: Option<Job>,
+    pub(super) terms: Terms,
     pub(super) stage: Stage,
     /// The place of its job server, from `Sent` on.
     pub(super) link: usize,
@@ -88,40 +124,44 @@ impl Entry {
         matches!(self.stage, Stage::Sent { .. } | Stage::Accepted { .. })
     }
 
-    pub(super) fn retry(&self, default: Retry) -> Retry {
-        self.job.extra.as_ref().and_then(|extra| extra.retry).unwrap_or(default)
-    }
-
-    /// How much of it may wait to be read.
-    pub(super) fn max_unread(&self, default: usize) -> usize {
-        self.job.extra.as_ref().and_then(|extra| extra.max_unread).unwrap_or(default)
-    }
-
     /// When one of its deadlines passes.
-    pub(super) fn deadline(&self, defaults: &Deadlines) -> Instant {
-        let own;
-        let limits = match &self.job.extra {
-            None => defaults,
-            Some(extra) => {
-                own = extra.deadlines.or(defaults);
-                &own
-            }
-        };
+    pub(super) fn deadline(&self) -> Instant {
         let other = match self.stage {
-            Stage::Accepted { .. } => limits.idle,
-            _ => limits.accept,
+            Stage::Accepted { .. } => self.terms.idle,
+            _ => self.terms.accept,
         };
-        self.submitted.within(limits.total).min(self.since.within(other))
+        (self.submitted + self.terms.total).min(self.since + other)
     }
 
-    fn next_timer(&self, defaults: &Deadlines) -> Instant {
+    fn next_timer(&self) -> Instant {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
             Stage::Accepted { doubt: Some(doubt), .. } => doubt.ask_at,
             Stage::Accepted { .. } | Stage::Parked | Stage::Sent { .. } => None,
         };
-        self.deadline(defaults).min(other.unwrap_or(Instant::NEVER))
+        self.deadline().min(other.unwrap_or(Instant::NEVER))
     }
+
+    /// When something is next due for it, where that is earlier than what its timer says; then it says so.
+    fn wind(&mut self) -> Option<Instant> {
+        let at = self.next_timer();
+        if at >= self.timer {
+            return None;
+        }
+        self.timer = at;
+        Some(at)
+    }
+}
+
+/// What is left of a job that has ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The place of the job server that had it.
+    pub(super) link: Option<usize>,
+    pub(super) submitted: Instant,
+    pub(super) unread: usize,
+    pub(super) holds: bool,
+    pub(super) span: Span,
 }
 
 /// Handles of which ghosts are kept, at most.
@@ -137,7 +177,9 @@ struct Ghosts {
 
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    slab: Slab<Entry>,
+    /// By [`JobId::index`]. An entry is made and dropped where it stands, as it is large.
+    places: Vec<Option<Entry>>,
+    vacant: Vec<u32>,
     handles: HashTable<u32>,
     /// By link and handle.
     ghosts: BTreeMap<(usize, Vec<u8>), Ghosts>,
@@ -153,31 +195,51 @@ pub(super) struct Jobs {
 
 impl Jobs {
     pub(super) fn len(&self) -> usize {
-        self.slab.len()
+        self.places.len() - self.vacant.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let timers = self.timers.len() + self.other_timers.len();
-        self.slab.is_empty() && self.handles.is_empty() && timers == 0 && self.parked.is_empty()
+        self.len() == 0 && self.handles.is_empty() && timers == 0 && self.parked.is_empty()
     }
 
-    /// Takes up a job; its stage is to be set next.
-    pub(super) fn insert(&mut self, job: Job, now: Instant) -> JobId {
+    /// The name of the job that is inserted next.
+    pub(super) fn next_id(&self) -> JobId {
+        let index =
+            self.vacant.last().map_or_else(|| u32::try_from(self.places.len()).unwrap_or(u32::MAX), |&last| last);
+        JobId::new(index, self.next as u32)
+    }
+
+    /// Takes up the job of that name: one that is `sent` to a place, where the stream is past it at an end, or that waits for a
+    /// job server.
+    #[inline(always)]
+    pub(super) fn insert(
+        &mut self,
+        id: JobId,
+        job: Job,
+        defaults: &Terms,
+        span: Span,
+        sent: Option<(usize, u64)>,
+        now: Instant,
+    ) {
+        if self.vacant.pop().is_none() {
+            self.places.push(None);
+        }
+        let Some(place) = self.places.get_mut(id.index()) else { return };
         let sequence = self.next;
         self.next += 1;
-        let generation = sequence as u32;
-        let vacant = self.slab.vacant_entry();
-        let place = vacant.key();
-        vacant.insert(Entry {
-            span: trace::submitted(&job),
-            job,
-            stage: Stage::Parked,
-            link: 0,
-            attempts: 0,
+        let terms = defaults.of(&job);
+        let entry = place.insert(Entry {
+            job: None,
+            terms,
+            stage: sent.map_or(Stage::Parked, |(_, end)| Stage::Sent { end }),
+            link: sent.map_or(0, |(link, _)| link),
+            attempts: u32::from(sent.is_some()),
             submitted: now,
+            span,
             since: now,
             timer: Instant::NEVER,
-            generation,
+            generation: id.generation(),
             sequence,
             dealt: 0,
             hash: 0,
@@ -186,22 +248,29 @@ impl Jobs {
             holds: false,
             muted: false,
         });
-        JobId::new(u32::try_from(place).unwrap_or(u32::MAX), generation)
+        // Behind all the rest, as it is large: so it is moved once.
+        entry.job = Some(job);
+        let timer = entry.wind();
+        if sent.is_none() {
+            self.parked.insert((sequence, id.index() as u32));
+        }
+        if let Some(at) = timer {
+            self.add_timer(id, at);
+        }
     }
 
     pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
-        self.slab.get(id.index()).filter(|entry| entry.generation == id.generation())
+        at(&self.places, id.index() as u32).filter(|entry| entry.generation == id.generation())
     }
 
     pub(super) fn entry_mut(&mut self, id: JobId) -> Option<&mut Entry> {
-        self.slab.get_mut(id.index()).filter(|entry| entry.generation == id.generation())
+        self.places.get_mut(id.index())?.as_mut().filter(|entry| entry.generation == id.generation())
     }
 
     /// All that are outstanding.
     pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &Entry)> {
-        self.slab
-            .iter()
-            .map(|(index, entry)| (JobId::new(u32::try_from(index).unwrap_or(u32::MAX), entry.generation), entry))
+        let taken = (0..).zip(&self.places).filter_map(|(index, place)| Some((index, place.as_ref()?)));
+        taken.map(|(index, entry)| (JobId::new(index, entry.generation), entry))
     }
 
     /// Those that wait for a job server, oldest first.
@@ -214,89 +283,100 @@ impl Jobs {
     }
 
     /// A job waits for a job server, or for its next attempt.
-    pub(super) fn put_off(&mut self, id: JobId, until: Option<Instant>, defaults: &Deadlines) {
+    pub(super) fn put_off(&mut self, id: JobId, until: Option<Instant>) {
         let Some(entry) = self.entry_mut(id) else { return };
         let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
         let stage = until.map_or(Stage::Parked, |until| Stage::Delayed { until });
         if matches!(core::mem::replace(&mut entry.stage, stage), Stage::Accepted { .. }) {
-            self.forget_handle(hash, id);
+            forget_handle(&mut self.handles, hash, key.1);
         }
         if until.is_none() {
             self.parked.insert(key);
         }
-        self.set_timer(id, defaults);
+        self.set_timer(id);
     }
 
-    /// A job was given to a connection, whose stream is past it at `end`.
-    pub(super) fn sent(&mut self, id: JobId, end: u64, defaults: &Deadlines) {
+    /// A job that was parked was given to the connection of `link`, whose stream is past it at `end`.
+    pub(super) fn sent(&mut self, id: JobId, link: usize, end: u64) {
         let Some(entry) = self.entry_mut(id) else { return };
         entry.stage = Stage::Sent { end };
+        entry.link = link;
+        entry.attempts += 1;
         let key = (entry.sequence, id.index() as u32);
-        if !self.parked.is_empty() {
-            self.parked.remove(&key);
-        }
-        self.set_timer(id, defaults);
+        self.parked.remove(&key);
+        self.set_timer(id);
     }
 
-    /// A job that was sent has been given its handle. False where it may not have that: another one has it, and they are not
-    /// one job to their server.
+    /// A job that was sent on `link` has been given its handle; whoever is never submitted again forgets what it was made of.
+    /// False where it may not have that: another one has it, and they are not one job to their server.
+    #[inline]
     pub(super) fn accept(
         &mut self,
         id: JobId,
+        link: usize,
         handle: Handle,
         doubt: Option<Box<Doubt>>,
         random: &Random,
-        defaults: &Deadlines,
     ) -> bool {
-        let Some(entry) = self.entry(id) else { return false };
-        let (link, joins) = (entry.link, entry.joins);
-        let hash = hash(random, link, handle.as_bytes());
-        // A newcomer's turn comes when those before it have had as many packets as the foremost of them.
+        let name = handle.as_bytes();
+        let (index, hash) = (id.index() as u32, hash(random, link, name));
+        let places = &self.places;
+        let has_it = |&other: &u32| at(places, other).is_some_and(|other| is_at(other, link, name));
+        let hash_of = |&other: &u32| at(places, other).map_or(0, |other| other.hash);
+        let is_new = match self.handles.entry(hash, has_it, hash_of) {
+            hash_table::Entry::Vacant(vacant) if self.ghosts.is_empty() => {
+                vacant.insert(index);
+                true
+            }
+            _ => false,
+        };
+        let dealt = if is_new { Some(0) } else { self.join(id, link, name, hash) };
+        let (Some(dealt), Some(entry)) = (dealt, self.entry_mut(id)) else { return false };
+        if !matches!(entry.terms.retry, Retry::Idempotent { .. }) {
+            entry.job = None;
+        }
+        (entry.hash, entry.dealt) = (hash, dealt);
+        entry.stage = Stage::Accepted { handle, running: false, doubt };
+        if let Some(at) = entry.wind() {
+            self.add_timer(id, at);
+        }
+        true
+    }
+
+    /// A job is given a handle that others have, or had. Its turn comes when those before it have had as many packets as the
+    /// foremost of them: so many it is to count as dealt to it. `None`: it may not have the handle.
+    #[cold]
+    fn join(&mut self, id: JobId, link: usize, handle: &[u8], hash: u64) -> Option<u32> {
+        let joins = self.entry(id)?.joins;
+        let places = &self.places;
         let mut dealt = None;
         for &other in self.handles.iter_hash(hash) {
-            if let Some(other) = self.slab.get(other as usize).filter(|other| is_at(other, link, handle.as_bytes())) {
+            if let Some(other) = at(places, other).filter(|other| is_at(other, link, handle)) {
                 if joins == 0 || other.joins != joins {
-                    return false;
+                    return None;
                 }
                 dealt = dealt.max(Some(other.dealt));
             }
         }
-        if dealt.is_none() && !self.ghosts.is_empty() {
-            let ghosts = self.ghosts.get(&(link, handle.as_bytes().into()));
+        if dealt.is_none() {
+            let ghosts = self.ghosts.get(&(link, handle.into()));
             dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
         }
-        let slab = &self.slab;
-        let hash_of = |&index: &u32| slab.get(index as usize).map_or(0, |entry| entry.hash);
+        let hash_of = |&other: &u32| at(places, other).map_or(0, |other| other.hash);
         self.handles.insert_unique(hash, id.index() as u32, hash_of);
-        if let Some(entry) = self.entry_mut(id) {
-            (entry.hash, entry.dealt) = (hash, dealt.unwrap_or(0));
-            entry.stage = Stage::Accepted { handle, running: false, doubt };
-        }
-        self.set_timer(id, defaults);
-        true
-    }
-
-    /// Where a job is never submitted again, what it was made of is no longer needed.
-    pub(super) fn forget_contents(&mut self, id: JobId, default: Retry) {
-        if let Some(entry) = self.entry_mut(id)
-            && !matches!(entry.retry(default), Retry::Idempotent { .. })
-        {
-            entry.job.function = Bytes::new();
-            entry.job.payload = Bytes::new();
-            entry.job.unique = Unique::None;
-        }
+        Some(dealt.unwrap_or(0))
     }
 
     /// Has a job looked at when something is next due for it, or before: a timer is not put off when its job no longer needs
     /// it so soon.
-    pub(super) fn set_timer(&mut self, id: JobId, defaults: &Deadlines) {
-        let Some(entry) = self.entry_mut(id) else { return };
-        let at = entry.next_timer(defaults);
-        if at >= entry.timer {
-            return;
+    pub(super) fn set_timer(&mut self, id: JobId) {
+        if let Some(at) = self.entry_mut(id).and_then(Entry::wind) {
+            self.add_timer(id, at);
         }
-        entry.timer = at;
-        while self.timers.front().is_some_and(|first| !holds(&self.slab, first)) {
+    }
+
+    fn add_timer(&mut self, id: JobId, at: Instant) {
+        while self.timers.front().is_some_and(|first| !holds(&self.places, first)) {
             self.timers.pop_front();
         }
         let timer = (at, id);
@@ -305,9 +385,9 @@ impl Jobs {
         } else {
             self.other_timers.insert(timer);
         }
-        if self.timers.len() + self.other_timers.len() > 2 * self.slab.len() {
-            self.timers.retain(|timer| holds(&self.slab, timer));
-            self.other_timers.retain(|timer| holds(&self.slab, timer));
+        if self.timers.len() + self.other_timers.len() > 2 * self.len() {
+            self.timers.retain(|timer| holds(&self.places, timer));
+            self.other_timers.retain(|timer| holds(&self.places, timer));
         }
     }
 
@@ -318,8 +398,9 @@ impl Jobs {
         }
     }
 
-    pub(super) fn first_timer(&self) -> Option<Instant> {
-        self.first().map(|(at, _)| at)
+    pub(super) fn first_timer(&self) -> Instant {
+        let queued = self.timers.front().map_or(Instant::NEVER, |&(at, _)| at);
+        if self.other_timers.is_empty() { queued } else { self.first().map_or(queued, |(at, _)| at) }
     }
 
     /// A job whose timer has come, and which has none from now on.
@@ -329,7 +410,7 @@ impl Jobs {
             if !self.other_timers.remove(&timer) {
                 self.timers.pop_front();
             }
-            if holds(&self.slab, &timer)
+            if holds(&self.places, &timer)
                 && let Some(entry) = self.entry_mut(timer.1)
             {
                 entry.timer = Instant::NEVER;
@@ -338,31 +419,27 @@ impl Jobs {
         }
     }
 
+    /// The job that has `handle` on `link`, where it can share that with no other. Only one that is joined with others does.
+    #[inline(always)]
+    pub(super) fn sole(&self, link: usize, handle: &[u8], random: &Random) -> Option<JobId> {
+        let is_it = |&index: &u32| at(&self.places, index).is_some_and(|entry| is_at(entry, link, handle));
+        let &index = self.handles.find(hash(random, link, handle), is_it)?;
+        let entry = at(&self.places, index)?;
+        (entry.joins == 0 && self.ghosts.is_empty()).then(|| JobId::new(index, entry.generation))
+    }
+
     /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
     /// submission that does, so the copies are dealt in turn.
     pub(super) fn deal(&mut self, link: usize, handle: &[u8], random: &Random) -> Option<(JobId, bool)> {
+        if let Some(job) = self.sole(link, handle, random) {
+            return Some((job, false));
+        }
         let hash = hash(random, link, handle);
-        if !self.ghosts.is_empty() {
-            return self.deal_in_turn(link, handle, hash);
-        }
-        let slab = &self.slab;
-        let is_it = |&index: &u32| slab.get(index as usize).is_some_and(|entry| is_at(entry, link, handle));
-        let &index = self.handles.find(hash, is_it)?;
-        let entry = self.slab.get(index as usize)?;
-        // Only a job that is joined with others shares its handle.
-        match entry.joins {
-            0 => Some((JobId::new(index, entry.generation), false)),
-            _ => self.deal_in_turn(link, handle, hash),
-        }
-    }
-
-    #[cold]
-    fn deal_in_turn(&mut self, link: usize, handle: &[u8], hash: u64) -> Option<(JobId, bool)> {
-        let slab = &self.slab;
+        let places = &self.places;
         let sharing = self
             .handles
             .iter_hash(hash)
-            .filter_map(|&index| slab.get(index as usize).map(|entry| (index, entry)))
+            .filter_map(|&index| at(places, index).map(|entry| (index, entry)))
             .filter(|(_, entry)| is_at(entry, link, handle));
         let shared = sharing.clone().nth(1).is_some();
         let first = sharing.min_by_key(|(_, entry)| (entry.dealt, entry.sequence));
@@ -376,7 +453,7 @@ impl Jobs {
             return None;
         }
         let (index, _) = first?;
-        let entry = self.slab.get_mut(index as usize)?;
+        let entry = self.places.get_mut(index as usize)?.as_mut()?;
         entry.dealt = entry.dealt.wrapping_add(1);
         Some((JobId::new(index, entry.generation), shared))
     }
@@ -384,10 +461,12 @@ impl Jobs {
     /// What job servers join this job by, to be noted before the job forgets what it was made of.
     pub(super) fn note_joins(&mut self, id: JobId, random: &Random) {
         let Some(entry) = self.entry_mut(id) else { return };
-        if let Some(unique) = joins(&entry.job) {
+        if let Some(job) = &entry.job
+            && let Some(unique) = joins(job)
+        {
             // `-` stands for the payload.
-            let payload = if unique == b"-" { random.hash_one(&entry.job.payload) } else { 0 };
-            let named = random.hash_one(&entry.job.function).rotate_left(21) ^ random.hash_one(unique);
+            let payload = if unique == b"-" { random.hash_one(&job.payload) } else { 0 };
+            let named = random.hash_one(&job.function).rotate_left(21) ^ random.hash_one(unique);
             entry.joins = (named.rotate_left(21) ^ payload) | 1;
         }
     }
@@ -397,28 +476,22 @@ impl Jobs {
         let Some(entry) = self.entry(id).filter(|entry| entry.joins != 0) else { return };
         let Stage::Accepted { handle, .. } = &entry.stage else { return };
         let (link, handle, dealt) = (entry.link, handle.clone(), entry.dealt);
-        self.haunt(link, &handle, dealt);
+        self.haunt(link, handle.as_bytes(), dealt);
     }
 
     /// A submission that has ended before has been given a handle.
-    pub(super) fn ghost_created(&mut self, link: usize, handle: &Handle, random: &Random) {
-        let slab = &self.slab;
-        let name = handle.as_bytes();
-        let sharing = self.handles.iter_hash(hash(random, link, name)).filter_map(|&other| slab.get(other as usize));
-        let dealt = sharing.filter(|other| is_at(other, link, name)).map(|other| other.dealt).max();
+    pub(super) fn ghost_created(&mut self, link: usize, handle: &[u8], random: &Random) {
+        let places = &self.places;
+        let sharing = self.handles.iter_hash(hash(random, link, handle)).filter_map(|&other| at(places, other));
+        let dealt = sharing.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
         self.haunt(link, handle, dealt.unwrap_or(0));
     }
 
-    /// Whether there are ghosts at all.
-    pub(super) fn are_haunted(&self) -> bool {
-        !self.ghosts.is_empty()
-    }
-
-    fn haunt(&mut self, link: usize, handle: &Handle, dealt: u32) {
+    fn haunt(&mut self, link: usize, handle: &[u8], dealt: u32) {
         if self.ghosts.len() >= MAX_GHOSTS {
             self.ghosts.pop_first();
         }
-        let ghosts = self.ghosts.entry((link, handle.as_bytes().into())).or_default();
+        let ghosts = self.ghosts.entry((link, handle.into())).or_default();
         ghosts.count += 1;
         ghosts.dealt += u64::from(dealt);
     }
@@ -428,10 +501,10 @@ impl Jobs {
         if self.ghosts.is_empty() {
             return;
         }
-        let slab = &self.slab;
+        let places = &self.places;
         let name = handle.as_bytes();
         let mut others = self.handles.iter_hash(hash(random, link, name));
-        if !others.any(|&other| slab.get(other as usize).is_some_and(|other| is_at(other, link, name))) {
+        if !others.any(|&other| at(places, other).is_some_and(|other| is_at(other, link, name))) {
             self.ghosts.remove(&(link, handle.as_bytes().into()));
         }
     }
@@ -443,7 +516,7 @@ impl Jobs {
 
     /// Any job that has this handle.
     pub(super) fn first_of(&self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
-        let with_entry = |&index: &u32| self.slab.get(index as usize).map(|entry| (index, entry));
+        let with_entry = |&index: &u32| at(&self.places, index).map(|entry| (index, entry));
         let name = handle.as_bytes();
         let all = self.handles.iter_hash(hash(random, link, name)).filter_map(with_entry);
         let first = all.filter(|(_, entry)| is_at(entry, link, name)).min_by_key(|(_, entry)| entry.sequence);
@@ -451,31 +524,49 @@ impl Jobs {
     }
 
     /// Takes a job out: it has ended.
-    pub(super) fn remove(&mut self, id: JobId) {
-        let Some(entry) = self.entry(id) else { return };
+    #[inline(always)]
+    pub(super) fn remove(&mut self, id: JobId) -> Option<Ended> {
+        let index = id.index() as u32;
+        let place = self.places.get_mut(id.index())?;
+        let entry = place.as_mut().filter(|entry| entry.generation == id.generation())?;
         match entry.stage {
-            Stage::Accepted { .. } => self.forget_handle(entry.hash, id),
-            Stage::Parked => drop(self.parked.remove(&(entry.sequence, id.index() as u32))),
+            Stage::Accepted { .. } => forget_handle(&mut self.handles, entry.hash, index),
+            Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
             _ => {}
         }
-        self.slab.try_remove(id.index());
-        if self.slab.is_empty() {
+        let ended = Ended {
+            link: entry.is_placed().then_some(entry.link),
+            submitted: entry.submitted,
+            unread: entry.unread,
+            holds: entry.holds,
+            span: core::mem::replace(&mut entry.span, Span::none()),
+        };
+        *place = None;
+        self.vacant.push(index);
+        if self.vacant.len() == self.places.len() {
             self.timers.clear();
-            self.other_timers.clear();
+            if !self.other_timers.is_empty() {
+                self.other_timers.clear();
+            }
         }
+        Some(ended)
     }
+}
 
-    fn forget_handle(&mut self, hash: u64, id: JobId) {
-        if let Ok(found) = self.handles.find_entry(hash, |&index| index as usize == id.index()) {
-            found.remove();
-        }
+fn forget_handle(handles: &mut HashTable<u32>, hash: u64, index: u32) {
+    if let Ok(found) = handles.find_entry(hash, |&other| other == index) {
+        found.remove();
     }
+}
+
+fn at(places: &[Option<Entry>], index: u32) -> Option<&Entry> {
+    places.get(index as usize)?.as_ref()
 }
 
 /// Whether a timer is that of its job: not that of one which has ended, whose place another job has that is due at the same
 /// time.
-fn holds(slab: &Slab<Entry>, &(at, id): &(Instant, JobId)) -> bool {
-    slab.get(id.index()).is_some_and(|entry| entry.timer == at && entry.generation == id.generation())
+fn holds(places: &[Option<Entry>], &(due, id): &(Instant, JobId)) -> bool {
+    at(places, id.index() as u32).is_some_and(|entry| entry.timer == due && entry.generation == id.generation())
 }
 
 /// The unique by which job servers join a foreground job with others.
@@ -498,28 +589,27 @@ fn hash(random: &Random, link: usize, handle: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
-    const DEFAULTS: Deadlines = Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None };
-
-    fn at(seconds: u64) -> Instant {
+    fn second(seconds: u64) -> Instant {
         Instant::from_epoch(Duration::from_secs(seconds))
     }
 
     fn send(jobs: &mut Jobs, now: Instant) -> JobId {
-        let id = jobs.insert(Job::new("f", ""), now);
-        jobs.sent(id, 0, &DEFAULTS);
+        let deadlines = Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None };
+        let (id, terms) = (jobs.next_id(), Terms::new(&deadlines, Retry::Unsent, 0));
+        jobs.insert(id, Job::new("f", ""), &terms, Span::none(), Some((0, 0)), now);
         id
     }
 
     #[test]
     fn timers_of_jobs_that_have_ended_do_not_pile_up() {
         let mut jobs = Jobs::default();
-        let long = send(&mut jobs, at(0));
-        for second in 1..10_000 {
-            let id = send(&mut jobs, at(second));
+        let long = send(&mut jobs, second(0));
+        for later in 1..10_000 {
+            let id = send(&mut jobs, second(later));
             jobs.remove(id);
             assert!(jobs.timers.len() <= 4, "{}", jobs.timers.len());
         }
-        assert_eq!(jobs.first_timer(), Some(at(30)));
+        assert_eq!(jobs.first_timer(), second(30));
         jobs.remove(long);
         assert!(jobs.is_empty());
     }
@@ -527,24 +617,24 @@ mod tests {
     #[test]
     fn timers_of_jobs_with_one_deadline_do_not_pile_up() {
         let mut jobs = Jobs::default();
-        let mut last = send(&mut jobs, at(0));
+        let mut last = send(&mut jobs, second(0));
         for _ in 1..10_000 {
-            let id = send(&mut jobs, at(0));
+            let id = send(&mut jobs, second(0));
             jobs.remove(core::mem::replace(&mut last, id));
             assert!(jobs.timers.len() <= 4, "{}", jobs.timers.len());
         }
-        assert_eq!((jobs.timed(at(30)), jobs.timed(at(30))), (Some(last), None));
+        assert_eq!((jobs.timed(second(30)), jobs.timed(second(30))), (Some(last), None));
     }
 
     #[test]
     fn a_timer_that_was_put_off_is_looked_at_once() {
         let mut jobs = Jobs::default();
         let random = Random::new(&[0; 32].into());
-        let (id, handle) = (send(&mut jobs, at(0)), Handle::from_wire(b"H:1"));
-        assert!(jobs.accept(id, handle, None, &random, &DEFAULTS));
-        assert_eq!(jobs.timed(at(29)), None);
-        assert_eq!(jobs.timed(at(30)), Some(id));
-        jobs.set_timer(id, &DEFAULTS);
-        assert_eq!((jobs.timed(at(1000)), jobs.first_timer()), (None, None));
+        let (id, handle) = (send(&mut jobs, second(0)), Handle::from_wire(b"H:1"));
+        assert!(jobs.accept(id, 0, handle, None, &random));
+        assert_eq!(jobs.timed(second(29)), None);
+        assert_eq!(jobs.timed(second(30)), Some(id));
+        jobs.set_timer(id);
+        assert_eq!((jobs.timed(second(1000)), jobs.first_timer()), (None, Instant::NEVER));
     }
 }

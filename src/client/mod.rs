@@ -21,14 +21,14 @@ use bytes::BytesMut;
 
 pub use self::config::{Config, Counters, Latencies, Unread};
 pub use self::event::{Event, RequestError, RequestId, Status};
-use self::jobs::{Jobs, Stage};
+use self::jobs::{Ended, Jobs, Stage, Terms};
 use self::requests::Ask;
 use self::servers::candidate;
 pub use self::unread::EVENT_COST;
 use crate::address::Address;
 use crate::balancer::{Balancer, Candidate};
 use crate::error::{ConfigError, Reason, Rejected};
-use crate::job::{Deadlines, Extra, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
+use crate::job::{Extra, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
 use crate::link::{Link, LinkState};
 use crate::links::Links;
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output};
@@ -88,8 +88,8 @@ pub struct Client {
 /// What of its configuration a client needs all its life.
 #[derive(Debug)]
 struct Settings {
-    deadlines: Deadlines,
-    retry: Retry,
+    /// Those of jobs that have none of their own.
+    terms: Terms,
     exceptions: bool,
     unread: Unread,
     client_id: Option<Box<str>>,
@@ -105,6 +105,7 @@ impl Client {
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;
         }
+        let terms = Terms::new(&config.deadlines, config.retry, config.limits.max_unread);
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
         let candidates: Vec<_> = links.iter().map(candidate).collect();
         Ok(Self {
@@ -125,8 +126,7 @@ impl Client {
             unix_time: None,
             closed: false,
             config: Settings {
-                deadlines: config.deadlines,
-                retry: config.retry,
+                terms,
                 exceptions: config.exceptions,
                 unread: config.unread,
                 client_id: config.client_id,
@@ -158,11 +158,11 @@ impl Client {
         }
         self.counters.submitted += 1;
         self.make_ready(&mut job);
-        let id = self.jobs.insert(job, now);
+        let (id, span) = (self.jobs.next_id(), trace::submitted(&job));
         self.dial(choice.dial);
-        if !choice.send.is_some_and(|place| self.place(id, place)) {
-            self.jobs.put_off(id, None, &self.config.deadlines);
-        }
+        let Self { links, candidates, .. } = self;
+        let sent = choice.send.and_then(|place| Some((place, give(links, candidates, place, id, &job, 1, &span)?)));
+        self.jobs.insert(id, job, &self.config.terms, span, sent, now);
         Ok(id)
     }
 
@@ -245,13 +245,17 @@ impl Client {
         self.links.has_output()
     }
 
+    /// What [`poll`](Machine::poll) has where that is a `Transmit`, ahead of its turn.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn next_due(&mut self) -> Option<ConnId> {
+        self.links.next_due()
+    }
+
     /// What [`poll`](Machine::poll) has where that is a `Wait`.
     #[cfg(feature = "blocking")]
     pub(crate) fn rests_until(&mut self) -> Option<Instant> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.waits()
+        let Self { links, jobs, asks, .. } = self;
+        links.waits(jobs.first_timer(), |place| is_wanted(jobs, asks, place))
     }
 
     /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
@@ -310,47 +314,6 @@ impl Client {
         }
     }
 
-    /// Gives a job to the server at `place`; false when that one is not up.
-    fn place(&mut self, id: JobId, place: usize) -> bool {
-        let Self { jobs, links, candidates, counters, config, .. } = self;
-        let (true, Some(entry)) = (links.is_up(place), jobs.entry_mut(id)) else { return false };
-        entry.link = place;
-        entry.attempts += 1;
-        counters.retried += u64::from(entry.attempts > 1);
-        let job = &entry.job;
-        let generated;
-        let unique = match &job.unique {
-            Unique::Generated => {
-                generated = links.random.unique();
-                &generated[..]
-            }
-            _ => unique_of(job),
-        };
-        let reply = Some(Reply::Created { job: id, joins: jobs::joins(job).is_some() });
-        let (kind, payload) = (job.packet(), Some(&job.payload));
-        match job.extra.as_deref() {
-            Some(Extra { start: Some(Start::At(time)), .. }) => {
-                let seconds = time.as_secs().to_string();
-                links.send(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply);
-            }
-            // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
-            Some(Extra { reducer: Some(reducer), .. }) => {
-                links.send(place, kind, &[&job.function, unique, reducer, b""], payload, reply);
-            }
-            _ => links.send(place, kind, &[&job.function, unique], payload, reply),
-        }
-        let end = links.get(place).map_or(0, |link| {
-            trace::sent(&entry.span, &link.address, entry.attempts, unique);
-            link.connection.out.end()
-        });
-        if let Some(candidate) = candidates.get_mut(place) {
-            candidate.outstanding += 1;
-            candidate.counters.sent += 1;
-        }
-        jobs.sent(id, end, &config.deadlines);
-        true
-    }
-
     /// Gives the parked jobs to the servers that can be had now.
     fn place_parked(&mut self) {
         self.look_at_links();
@@ -360,11 +323,16 @@ impl Client {
         }
         let parked: Vec<_> = self.jobs.parked().collect();
         for id in parked {
-            let Some(entry) = self.jobs.entry(id) else { continue };
-            let choice = self.balancer.choose(&entry.job.function, unique_of(&entry.job), &self.candidates);
+            let Some(job) = self.jobs.entry(id).and_then(|entry| entry.job.as_ref()) else { continue };
+            let choice = self.balancer.choose(&job.function, unique_of(job), &self.candidates);
             self.dial(choice.dial);
-            if let Some(place) = choice.send {
-                self.place(id, place);
+            let Self { links, candidates, jobs, .. } = self;
+            if let Some(place) = choice.send
+                && let Some(entry @ jobs::Entry { job: Some(job), span, .. }) = jobs.entry(id)
+                && let Some(end) = give(links, candidates, place, id, job, entry.attempts + 1, span)
+            {
+                self.counters.retried += u64::from(entry.attempts > 0);
+                self.jobs.sent(id, place, end);
             }
         }
         if self.jobs.has_parked() && self.none_can_be_had() && !core::mem::replace(&mut self.all_down, true) {
@@ -373,29 +341,31 @@ impl Client {
         }
     }
 
-    /// Ends a job: the one place where `Done` is said.
+    /// Ends a job.
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         if matches!(outcome, Outcome::TimedOut { .. } | Outcome::Cancelled { .. } | Outcome::Overflow { .. }) {
             self.jobs.leave_ghost(id);
         }
-        let Some(entry) = self.jobs.entry_mut(id) else { return };
-        let (submitted, unread, holds) = (entry.submitted, entry.unread, entry.holds);
-        let (link, placed) = (entry.link, entry.is_placed());
-        let span = core::mem::replace(&mut entry.span, Span::none());
-        self.jobs.remove(id);
+        if let Some(ended) = self.jobs.remove(id) {
+            self.done(id, ended, outcome);
+        }
+    }
+
+    /// A job has been removed, as it has ended: the one place where `Done` is said.
+    #[inline(always)]
+    fn done(&mut self, job: JobId, ended: Ended, outcome: Outcome) {
         let finished =
             matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
         self.counters.ended += 1;
-        self.latencies.total.record_between(submitted, self.links.now);
-        trace::done(&span, &outcome, self.links.now.saturating_since(submitted));
-        self.links.event(Event::Done { job: id, outcome });
-        self.unread -= unread;
-        if holds {
+        self.latencies.total.record_between(ended.submitted, self.links.now);
+        trace::done(&ended.span, &outcome, self.links.now.saturating_since(ended.submitted));
+        self.links.event(Event::Done { job, outcome });
+        self.unread -= ended.unread;
+        let Some(link) = ended.link else { return };
+        if ended.holds {
             self.links.unhold(link);
         }
-        if placed {
-            self.leave(link, finished);
-        }
+        self.leave(link, finished);
     }
 
     /// The connection to a server is gone, or could not be made.
@@ -430,7 +400,7 @@ impl Client {
         if core::mem::take(&mut entry.holds) {
             self.links.unhold(place);
         }
-        let until = match entry.retry(self.config.retry) {
+        let until = match entry.terms.retry {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => None,
             Retry::Idempotent { attempts: most } if attempts < most => {
                 let doubled = self.links.settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(30));
@@ -442,7 +412,7 @@ impl Client {
             }
         };
         trace::retried(&entry.span, phase, server, reason);
-        self.jobs.put_off(id, until, &self.config.deadlines);
+        self.jobs.put_off(id, until);
         self.leave(place, false);
     }
 
@@ -493,7 +463,7 @@ impl Client {
     fn job_timer(&mut self, id: JobId) {
         let Some(phase) = self.phase(id) else { return };
         let Some(entry) = self.jobs.entry_mut(id) else { return };
-        if entry.deadline(&self.config.deadlines) <= self.links.now {
+        if entry.deadline() <= self.links.now {
             let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
             let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
             return self.finish(id, Outcome::TimedOut { phase, server, attempts });
@@ -502,7 +472,7 @@ impl Client {
         match &mut entry.stage {
             Stage::Delayed { until } if *until <= self.links.now => {
                 self.changed = true;
-                return self.jobs.put_off(id, None, &self.config.deadlines);
+                return self.jobs.put_off(id, None);
             }
             Stage::Accepted { handle, doubt: Some(doubt), .. }
                 if doubt.ask_at.is_some_and(|at| at <= self.links.now) =>
@@ -512,22 +482,15 @@ impl Client {
             }
             _ => {}
         }
-        self.jobs.set_timer(id, &self.config.deadlines);
+        self.jobs.set_timer(id);
     }
 
-    /// Finds until when to wait. Apart, so that a poll for an output pays nothing for it.
-    #[inline(never)]
-    fn settle(&mut self) {
-        let parked = self.jobs.has_parked();
-        let asked = |place: usize| self.asks.get(place).is_some_and(|asks| !asks.is_empty());
-        self.links.settle(self.jobs.first_timer(), |place| parked || asked(place));
-    }
-
+    #[inline(always)]
     fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        let place = conn.index();
+        let (place, came) = (conn.index(), stream.len());
         loop {
-            let result = match self.links.receive_frame(conn, stream) {
-                Ok(Some(frame)) => self.frame(place, frame),
+            let result = match self.links.receive_head(conn, stream) {
+                Ok(Some(head)) => self.packet(place, head, stream),
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
@@ -539,6 +502,7 @@ impl Client {
                 break;
             }
         }
+        self.links.received(conn, came, stream.len());
         // A server that failed may have answered, so that it gets more than the one job which tried it.
         if self.jobs.has_parked() {
             self.look_at_links();
@@ -549,6 +513,51 @@ impl Client {
         // The last that a server on its way out was waited for may have been a reply.
         self.remove_if_done(place);
     }
+}
+
+/// Gives a job to the server at `place`. Says where the stream of its connection is past it; `None` when it is not up.
+#[inline(always)]
+fn give(
+    links: &mut Links<Reply, Event>,
+    candidates: &mut [Candidate],
+    place: usize,
+    id: JobId,
+    job: &Job,
+    attempt: u32,
+    span: &Span,
+) -> Option<u64> {
+    let generated;
+    let unique = match &job.unique {
+        Unique::Generated => {
+            generated = links.random.unique();
+            &generated[..]
+        }
+        _ => unique_of(job),
+    };
+    let reply = Some(Reply::Created { job: id, joins: jobs::joins(job).is_some() });
+    let (kind, payload) = (job.packet(), Some(&job.payload));
+    let link = match job.extra.as_deref() {
+        Some(Extra { start: Some(Start::At(time)), .. }) => {
+            let seconds = time.as_secs().to_string();
+            links.submit(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply)
+        }
+        // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
+        Some(Extra { reducer: Some(reducer), .. }) => {
+            links.submit(place, kind, &[&job.function, unique, reducer, b""], payload, reply)
+        }
+        _ => links.submit(place, kind, &[&job.function, unique], payload, reply),
+    }?;
+    trace::sent(span, &link.address, attempt, unique);
+    if let Some(candidate) = candidates.get_mut(place) {
+        candidate.outstanding += 1;
+        candidate.counters.sent += 1;
+    }
+    Some(link.connection.out.end())
+}
+
+/// Whether something waits for the server at `place`.
+fn is_wanted(jobs: &Jobs, asks: &[VecDeque<(RequestId, Ask)>], place: usize) -> bool {
+    jobs.has_parked() || asks.get(place).is_some_and(|asks| !asks.is_empty())
 }
 
 fn unique_of(job: &Job) -> &[u8] {
@@ -563,26 +572,20 @@ impl Machine for Client {
 
     fn handle(&mut self, input: Input<'_>, now: Instant) {
         self.links.advance_clock(now);
-        let (Input::Connected(conn) | Input::Data(conn, _) | Input::Closed(conn, _)) = &input else {
-            if !self.closed {
-                self.tick();
-            }
-            return;
-        };
-        let Some(place) = self.links.place_of(*conn) else { return };
         match input {
-            Input::Connected(_) => self.connected(place),
             Input::Data(conn, stream) => self.receive(conn, stream),
-            Input::Closed(_, reason) => self.link_lost(place, &reason),
-            Input::Tick => {}
+            Input::Connected(conn) => self.links.place_of(conn).into_iter().for_each(|place| self.connected(place)),
+            Input::Closed(conn, reason) => {
+                self.links.place_of(conn).into_iter().for_each(|place| self.link_lost(place, &reason));
+            }
+            Input::Tick if self.closed => {}
+            Input::Tick => self.tick(),
         }
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.output()
+        let Self { links, jobs, asks, .. } = self;
+        links.output(|| jobs.first_timer(), |place| is_wanted(jobs, asks, place))
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

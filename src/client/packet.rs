@@ -2,44 +2,50 @@
 
 use alloc::boxed::Box;
 
+use bytes::BytesMut;
+
 use super::jobs::{Doubt, Stage};
 use super::{Client, Event, Reply, RequestError, Status};
 use crate::error::ProtocolError;
-use crate::job::{Handle, JobId, Outcome, ServerError, ServerId, Unique, handle_name};
+use crate::job::{Handle, Job, JobId, Outcome, ServerError, ServerId, Unique, given_name, handle_name};
 use crate::machine::CloseReason;
 use crate::trace;
 use crate::wire::table::{JobCreated, StatusRes, StatusResUnique, WorkComplete};
-use crate::wire::{Frame, Packet, PacketType};
-
-/// Whose end a packet is.
-enum Ending {
-    /// Of the only job that has its handle.
-    Of(JobId),
-    /// Of one of several that have this handle, or had it: of which, and whether others have it still.
-    OneOf(Option<(JobId, bool)>, Handle),
-}
+use crate::wire::{Head, Packet, PacketType};
 
 impl Client {
-    pub(super) fn frame(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
-        match frame.kind {
-            // The two that come for each job are spared the way by all the others.
-            PacketType::JOB_CREATED => self.job_created(place, &JobCreated::decode(frame.body)?),
-            PacketType::WORK_COMPLETE => Ok(self.work_complete(place, WorkComplete::decode(frame.body)?)),
-            kind => self.packet(place, Packet::decode(kind, frame.body)?),
+    /// Takes the packet with which `stream` begins.
+    #[inline(always)]
+    pub(super) fn packet(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
+        match head.kind {
+            // The two that come for each job are looked at where they lie, and spared the way by all the others.
+            PacketType::JOB_CREATED => {
+                let [handle] = JobCreated::arguments(head.body(stream))?;
+                self.job_created(place, handle)?;
+                Ok(head.skip(stream))
+            }
+            PacketType::WORK_COMPLETE => {
+                let [handle, payload] = WorkComplete::arguments(head.body(stream))?;
+                let (size, name) = (payload.len(), handle_name(handle));
+                let sole = self.jobs.sole(place, name, &self.links.random);
+                if let Some((job, ended)) = sole.and_then(|job| Some((job, self.jobs.remove(job)?))) {
+                    return Ok(self.done(job, ended, Outcome::Complete(head.split(stream, size))));
+                }
+                let handle = Handle::of(name);
+                Ok(self.ended(place, &handle, Outcome::Complete(head.split(stream, size))))
+            }
+            kind => self.other(place, Packet::decode(kind, head.take(stream))?),
         }
     }
 
-    fn packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
+    fn other(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
         match packet {
-            Packet::WorkComplete(packet) => self.work_complete(place, packet),
-            Packet::JobCreated(packet) => self.job_created(place, &packet)?,
             Packet::WorkFail(packet) => {
-                let ending = self.ending(place, packet.handle());
-                self.ended(place, ending, Outcome::Failed);
+                self.ended(place, &Handle::from_wire(packet.handle()), Outcome::Failed);
             }
             Packet::WorkException(packet) => {
-                let ending = self.ending(place, packet.handle());
-                self.ended(place, ending, Outcome::Exception(packet.into_payload()));
+                let handle = Handle::from_wire(packet.handle());
+                self.ended(place, &handle, Outcome::Exception(packet.into_payload()));
             }
             Packet::WorkData(packet) => {
                 let job = self.alive(place, packet.handle());
@@ -84,16 +90,11 @@ impl Client {
         Ok(())
     }
 
-    fn job_created(&mut self, place: usize, packet: &JobCreated) -> Result<(), ProtocolError> {
+    fn job_created(&mut self, place: usize, handle: &[u8]) -> Result<(), ProtocolError> {
         match self.reply(place, PacketType::JOB_CREATED, |reply| matches!(reply, Reply::Created { .. }))? {
-            Reply::Created { job, joins } => self.created(place, job, joins, packet.handle()),
+            Reply::Created { job, joins } => self.created(place, job, joins, handle),
             _ => Ok(()),
         }
-    }
-
-    fn work_complete(&mut self, place: usize, packet: WorkComplete) {
-        let ending = self.ending(place, packet.handle());
-        self.ended(place, ending, Outcome::Complete(packet.into_payload()));
     }
 
     fn status_res(&mut self, place: usize, packet: &StatusRes) -> Result<(), ProtocolError> {
@@ -143,32 +144,32 @@ impl Client {
     }
 
     fn created(&mut self, place: usize, id: JobId, joins: bool, handle: &[u8]) -> Result<(), ProtocolError> {
-        // Without a name of its own, nobody could tell whose the results are.
-        let handle = Handle::given(PacketType::JOB_CREATED, handle)?;
+        let handle = given_name(PacketType::JOB_CREATED, handle)?;
         if joins {
             self.jobs.note_joins(id, &self.links.random);
         }
         let Some(entry) = self.jobs.entry_mut(id) else {
             if joins {
-                self.jobs.ghost_created(place, &handle, &self.links.random);
+                self.jobs.ghost_created(place, handle, &self.links.random);
             }
             return Ok(());
         };
         self.latencies.accept.record_between(entry.submitted, self.links.now);
-        trace::created(&entry.span, &handle);
-        if entry.job.background {
-            return Ok(self.finish(id, Outcome::Queued(handle)));
+        trace::created(&entry.span, handle);
+        if entry.job.as_ref().is_some_and(|job| job.background) {
+            return Ok(self.finish(id, Outcome::Queued(Handle::of(handle))));
         }
         entry.since = self.links.now;
-        let doubt = (entry.attempts > 1 && matches!(entry.job.unique, Unique::Own(_))).then(|| {
+        let is_named = |job: &Job| matches!(job.unique, Unique::Own(_));
+        let doubt = (entry.attempts > 1 && entry.job.as_ref().is_some_and(is_named)).then(|| {
             let interval = self.links.settings.retry_first.saturating_mul(2);
             Box::new(Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false })
         });
+        let handle = Handle::of(handle);
         let told = (!entry.muted).then(|| handle.clone());
-        if !self.jobs.accept(id, handle, doubt, &self.links.random, &self.config.deadlines) {
+        if !self.jobs.accept(id, place, handle, doubt, &self.links.random) {
             return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
         }
-        self.jobs.forget_contents(id, self.config.retry);
         if let Some(handle) = told {
             let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
             self.links.event(Event::Created { job: id, handle, server });
@@ -196,27 +197,18 @@ impl Client {
         self.links.get(place).into_iter().for_each(|link| trace::late(&link.span, handle));
     }
 
-    /// Whose end a packet for `handle` is.
-    #[inline(always)]
-    fn ending(&mut self, place: usize, handle: &[u8]) -> Ending {
-        match self.jobs.deal(place, handle_name(handle), &self.links.random) {
-            Some((job, false)) if !self.jobs.are_haunted() => Ending::Of(job),
-            dealt => Ending::OneOf(dealt, Handle::from_wire(handle)),
+    /// The job server said how one of those who have this handle, or had it, has ended.
+    fn ended(&mut self, place: usize, handle: &Handle, outcome: Outcome) {
+        if let Some(job) = self.jobs.sole(place, handle.as_bytes(), &self.links.random) {
+            return self.finish(job, outcome);
         }
-    }
-
-    #[inline(always)]
-    fn ended(&mut self, place: usize, ending: Ending, outcome: Outcome) {
-        let (dealt, handle) = match ending {
-            Ending::Of(job) => return self.finish(job, outcome),
-            Ending::OneOf(dealt, handle) => (dealt, handle),
-        };
+        let dealt = self.jobs.deal(place, handle.as_bytes(), &self.links.random);
         let shared = match dealt {
             Some((_, shared)) => shared,
             // The copy of one that has ended before; or the only one, of a server that sends no more.
-            None => self.jobs.first_of(place, &handle, &self.links.random).is_some(),
+            None => self.jobs.first_of(place, handle, &self.links.random).is_some(),
         };
-        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(end)) if end.0 == handle);
+        let asked = |last: Option<&Reply>| matches!(last, Some(Reply::Barrier(end)) if end.0 == *handle);
         if shared && !asked(self.links.get(place).and_then(|link| link.connection.due_last())) {
             let reply = Some(Reply::Barrier(Box::new((handle.clone(), outcome.clone()))));
             self.links.send(place, PacketType::GET_STATUS, &[handle.as_bytes()], None, reply);
@@ -225,7 +217,7 @@ impl Client {
             Some((job, _)) => self.finish(job, outcome),
             None => self.late(place, handle.as_bytes()),
         }
-        self.jobs.lay_ghosts(place, &handle, &self.links.random);
+        self.jobs.lay_ghosts(place, handle, &self.links.random);
     }
 
     fn end_all(&mut self, place: usize, (handle, outcome): &(Handle, Outcome)) {
@@ -244,7 +236,7 @@ impl Client {
         doubt.interval = doubt.interval.saturating_mul(2).min(self.links.settings.retry_most);
         doubt.ask_at = Some(self.links.now + doubt.interval);
         if !lost {
-            return self.jobs.set_timer(job, &self.config.deadlines);
+            return self.jobs.set_timer(job);
         }
         if let Some(address) = self.links.get(place).map(|link| link.address.clone()) {
             self.lose(job, u64::MAX, &address, &CloseReason::Forgotten);

@@ -81,7 +81,7 @@ const fn hint(magic: &[u8; 4]) -> &'static str {
 
 /// A peer that speaks otherwise may say no more than some bytes.
 #[cold]
-fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
+fn begins_well<T>(stream: &[u8]) -> Result<Option<T>, FrameError> {
     match stream.first_chunk() {
         Some(magic) if Magic::from_bytes(*magic).is_none() => Err(FrameError::BadMagic(*magic)),
         _ => Ok(None),
@@ -93,24 +93,85 @@ fn begins_well(stream: &[u8]) -> Result<Option<Frame>, FrameError> {
 /// A packet whose body is over `limit` bytes is refused from its header, before any room is made for it.
 #[inline(always)]
 pub fn split(stream: &mut BytesMut, limit: usize) -> Result<Option<Frame>, FrameError> {
-    let Some((header, rest)) = stream.split_first_chunk::<HEADER>() else { return begins_well(stream) };
+    let Some((header, rest)) = stream.split_first_chunk() else { return begins_well(stream) };
     let [magic, kind, size] = fields(header);
     let magic = Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
-    let kind = PacketType::new(u32::from_be_bytes(kind));
-    let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
-    if size > limit {
-        return Err(FrameError::TooLarge { kind, size, limit });
-    }
-    if rest.len() < size {
-        make_room(stream, size);
+    let head = Head::new(kind, size);
+    head.check(limit)?;
+    if rest.len() < head.size {
+        make_room(stream, head.size);
         return Ok(None);
     }
-    let mut body = stream.split_to(HEADER + size).freeze();
-    body.advance(HEADER);
-    if size > LARGE {
-        detach(stream, size);
+    Ok(Some(Frame { magic, kind: head.kind, body: head.split(stream, head.size) }))
+}
+
+/// The header of the first packet of a stream, which is all there. What is not kept of a packet need not be split off.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
+    pub(crate) kind: PacketType,
+    size: usize,
+}
+
+impl Head {
+    /// As [`split`] does it, but that the packet is left where it lies. Apart, as to tell the one by the other costs both.
+    #[inline(always)]
+    pub(crate) fn read(stream: &mut BytesMut, limit: usize) -> Result<Option<Self>, FrameError> {
+        let Some((header, rest)) = stream.split_first_chunk() else { return begins_well(stream) };
+        let [magic, kind, size] = fields(header);
+        Magic::from_bytes(magic).ok_or(FrameError::BadMagic(magic))?;
+        let head = Self::new(kind, size);
+        head.check(limit)?;
+        if rest.len() < head.size {
+            make_room(stream, head.size);
+            return Ok(None);
+        }
+        Ok(Some(head))
     }
-    Ok(Some(Frame { magic, kind, body }))
+
+    #[inline]
+    fn new(kind: [u8; 4], size: [u8; 4]) -> Self {
+        let size = usize::try_from(u32::from_be_bytes(size)).unwrap_or(usize::MAX);
+        Self { kind: PacketType::new(u32::from_be_bytes(kind)), size }
+    }
+
+    #[inline]
+    const fn check(self, limit: usize) -> Result<(), FrameError> {
+        let Self { kind, size } = self;
+        if size > limit { Err(FrameError::TooLarge { kind, size, limit }) } else { Ok(()) }
+    }
+
+    /// The arguments in their place.
+    #[inline]
+    pub(crate) fn body(self, stream: &[u8]) -> &[u8] {
+        stream.get(HEADER..).and_then(|behind| behind.get(..self.size)).unwrap_or_else(nothing)
+    }
+
+    /// Takes the packet off its stream, and gives its arguments.
+    #[inline]
+    pub(crate) fn take(self, stream: &mut BytesMut) -> Bytes {
+        self.split(stream, self.size)
+    }
+
+    /// Takes the packet off its stream, and gives its last bytes, so many.
+    #[inline(always)]
+    pub(crate) fn split(self, stream: &mut BytesMut, last: usize) -> Bytes {
+        let mut kept = stream.split_to(HEADER + self.size).freeze();
+        kept.advance(HEADER + self.size.saturating_sub(last));
+        if self.size > LARGE {
+            detach(stream, self.size);
+        }
+        kept
+    }
+
+    /// Takes the packet off its stream.
+    #[inline]
+    pub(crate) fn skip(self, stream: &mut BytesMut) {
+        match HEADER + self.size {
+            // The room before what comes next need not be found again.
+            all if all == stream.len() => stream.clear(),
+            taken => stream.advance(taken),
+        }
+    }
 }
 
 /// The type that a packet at the start of `stream` announces, once its header is there.
@@ -126,6 +187,12 @@ fn detach(stream: &mut BytesMut, size: usize) {
     if (1..=size).contains(&stream.len()) {
         *stream = BytesMut::from(&stream[..]);
     }
+}
+
+/// Apart, so that the way which is never taken costs a branch and no more.
+#[cold]
+pub(super) const fn nothing<'a>() -> &'a [u8] {
+    &[]
 }
 
 #[inline]

@@ -9,6 +9,7 @@ pub mod frame;
 mod packets;
 pub mod table;
 
+pub(crate) use frame::Head;
 pub use frame::{Frame, Magic, split};
 pub use packets::{DecodeError, NulInArgument, PacketInfo, Sender};
 pub use table::{PACKETS, Packet, PacketType};

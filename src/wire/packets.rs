@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::frame::nothing;
 use super::table::PacketType;
 
 /// Who may send a packet type.
@@ -147,12 +148,6 @@ pub(super) fn argument<'a>(body: &'a [u8], ends: &[u32], index: usize) -> &'a [u
     found.unwrap_or_else(nothing)
 }
 
-/// Apart, so that the way which is never taken costs a branch and no more.
-#[cold]
-const fn nothing<'a>() -> &'a [u8] {
-    &[]
-}
-
 macro_rules! packets {
     ($($(#[doc = $doc:literal])+ $number:literal $NAME:ident $Type:ident [$($sender:ident)*] { $($arg:ident),* $(; $opaque:ident)? })+) => {
         use alloc::vec::Vec;
@@ -241,11 +236,22 @@ macro_rules! packets {
                 pub fn decode(body: Bytes) -> Result<Self, DecodeError> {
                     match separators(&body) {
                         Ok(ends) => Ok(Self { body, ends }),
-                        Err(found) => Err(DecodeError::MissingArgument {
-                            kind: Self::KIND,
-                            argument: Self::ARGUMENTS.get(found + 1).copied().unwrap_or_default(),
-                        }),
+                        Err(found) => Err(Self::without(found)),
                     }
+                }
+
+                /// The arguments of the packet whose body is `body`, in their place.
+                #[inline]
+                #[allow(dead_code, reason = "most types are not so frequent that it matters")]
+                pub(crate) fn arguments(body: &[u8]) -> Result<[&[u8]; $Type::ARGUMENTS.len()], DecodeError> {
+                    let ends: [u32; $Type::ARGUMENTS.len().saturating_sub(1)] = separators(body).map_err(Self::without)?;
+                    Ok(core::array::from_fn(|index| argument(body, &ends, index)))
+                }
+
+                #[cold]
+                fn without(argument: usize) -> DecodeError {
+                    let argument = Self::ARGUMENTS.get(argument + 1).copied().unwrap_or_default();
+                    DecodeError::MissingArgument { kind: Self::KIND, argument }
                 }
 
                 /// Appends the packet, header and all.

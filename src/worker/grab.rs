@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::{Link, Removal};
-use crate::time::{Instant, earlier};
+use crate::links::Links;
+use crate::time::Instant;
 use crate::wire::PacketType;
 
 /// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
@@ -104,10 +105,11 @@ impl Worker {
             if side.to_forget.is_empty() || side.grabs > 0 {
                 continue;
             }
-            let (links, tasks) = (&mut self.links, &self.tasks);
+            let (links, tasks, functions) = (&mut self.links, &self.tasks, &self.functions);
             side.to_forget.retain(|function| {
+                let number = functions.get(function).map(|known| known.number);
                 let in_hand =
-                    tasks.iter().any(|(_, task)| task.place == place && !task.gone && task.function == *function);
+                    tasks.iter().any(|(_, task)| task.place == place && !task.gone && Some(task.function) == number);
                 if !in_hand {
                     links.send(place, PacketType::CANT_DO, &[function], None, None);
                 }
@@ -148,7 +150,7 @@ impl Worker {
     /// sleep at once saves asking. A server that has one after all says so, as it must where a job comes between NO_JOB and
     /// PRE_SLEEP; that costs a round trip more, so that now and then the worker asks all the same. Says whether it sleeps.
     pub(super) fn nap(&mut self, place: usize) -> bool {
-        if !self.tasks.is_empty() || self.stop != Stop::No || self.functions.is_empty() {
+        if !self.tasks.is_empty() || !self.wants_servers() {
             return false;
         }
         let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs == 0) else {
@@ -166,12 +168,17 @@ impl Worker {
         true
     }
 
-    /// Asks for jobs, server by server in turn, as far as there are places for them.
+    /// Asks for jobs as far as there are places for them.
+    #[inline]
     pub(super) fn grab_more(&mut self) {
-        if self.stop != Stop::No || self.functions.is_empty() {
-            return;
+        let credits = self.credits();
+        if credits > 0 && self.wants_servers() {
+            self.grab(credits);
         }
-        let mut credits = self.credits();
+    }
+
+    /// Asks for so many jobs, server by server in turn.
+    fn grab(&mut self, mut credits: usize) {
         let places = self.sides.len();
         if places == 1 {
             while credits > 0 && self.grab_from(0) {
@@ -192,11 +199,6 @@ impl Worker {
         }
     }
 
-    /// Whether too much waits to be written to a server to ask it for more.
-    fn is_choked(&self, link: &Link<Reply>) -> bool {
-        link.connection.out.waiting() >= self.links.limits.max_outgoing
-    }
-
     #[inline]
     fn grab_from(&mut self, place: usize) -> bool {
         let Some(side) = self.sides.get_mut(place).filter(|side| side.is_ready() && side.grabs < side.window) else {
@@ -207,11 +209,10 @@ impl Worker {
         if side.slow && side.grabs > 0 {
             return false;
         }
-        if self.is_choked(link) {
+        if is_choked(&self.links, link) {
             self.remind(self.links.now + self.links.settings.patience);
             return false;
         }
-        let Some(side) = self.sides.get_mut(place) else { return false };
         side.grabs += 1;
         let grab = side.grab.packet();
         if side.grabs == 1 {
@@ -262,11 +263,10 @@ impl Worker {
     /// Sees to it that a job ends in time, if its function has a limit.
     #[cold]
     fn limit(&mut self, index: usize) {
-        if let Some(task) = self.tasks.get_mut(index)
-            && let Some(timeout) = self.functions.get(&task.function).and_then(|known| known.timeout)
+        if let Some(task) = self.tasks.get(index)
+            && let Some(limit) = task.limit
         {
-            let at = task.began + local_limit(timeout);
-            task.deadline = Some(at);
+            let at = task.began + limit;
             self.limits.insert((at, index));
             self.remind(at);
         }
@@ -317,21 +317,14 @@ impl Worker {
         }
     }
 
-    /// Finds until when to wait.
-    #[inline]
-    pub(super) fn settle(&mut self) {
-        let wanted = self.stop == Stop::No && !self.functions.is_empty();
-        self.links.settle(self.own, |_| wanted);
-    }
-
     /// Something of the worker's own may be due then.
     pub(super) fn remind(&mut self, at: Instant) {
-        self.own = earlier(self.own, Some(at));
+        self.own = self.own.min(at);
     }
 
     /// When something of the worker's own is due: a task's limit, a safety grab, patience with a grab.
-    pub(super) fn own_deadline(&self) -> Option<Instant> {
-        let mut first = self.limits.first().map(|&(at, _)| at);
+    pub(super) fn own_deadline(&self) -> Instant {
+        let mut first = self.limits.first().map_or(Instant::NEVER, |&(at, _)| at);
         if self.stop != Stop::No {
             return first;
         }
@@ -339,18 +332,22 @@ impl Worker {
         let several = self.sides.len() > 1;
         for (link, side) in self.links.iter().zip(&self.sides).filter(|(link, _)| link.is_up()) {
             let moody = match side.mood {
-                Mood::Awake if self.is_choked(link) => Some(self.links.now + patience),
+                Mood::Awake if is_choked(&self.links, link) => Some(self.links.now + patience),
                 Mood::Dozing { until } => Some(until),
                 Mood::Asleep { since } if !self.functions.is_empty() => self.regrab_after.map(|after| since + after),
                 _ => None,
             };
-            first = earlier(first, moody);
-            if several && side.grabs > 0 && !side.slow {
-                first = earlier(first, Some(side.grabbed + patience));
-            }
+            let patient = several && side.grabs > 0 && !side.slow;
+            let impatient = patient.then(|| side.grabbed + patience);
+            first = moody.into_iter().chain(impatient).fold(first, Instant::min);
         }
         first
     }
+}
+
+/// Whether too much waits to be written to a server to ask it for more.
+fn is_choked(links: &Links<Reply, Event>, link: &Link<Reply>) -> bool {
+    link.connection.out.waiting() >= links.limits.max_outgoing
 }
 
 /// Whether jobs may be asked for on a connection.
@@ -360,7 +357,7 @@ fn stays(link: &Link<Reply>) -> bool {
 
 /// A little less than the server's limit, which gearmand takes for at least a second: the worker must be the first to say
 /// that the job failed, else it is silently given to another.
-fn local_limit(timeout: Duration) -> Duration {
+pub(super) fn local_limit(timeout: Duration) -> Duration {
     let servers = timeout.max(Duration::from_secs(1));
     timeout.min(servers - (servers / 10).min(Duration::from_millis(500)))
 }

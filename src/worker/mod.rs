@@ -42,8 +42,10 @@ enum Reply {
     Farewell,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Function {
+    /// The same as long as jobs of it may be in hand.
+    number: u32,
     timeout: Option<Duration>,
     /// No longer wanted: to be told to each server once no job of it is run for that one.
     leaving: bool,
@@ -53,11 +55,12 @@ struct Function {
 struct Task {
     place: usize,
     generation: u32,
+    /// The number of its function.
+    function: u32,
     handle: Handle,
-    function: Bytes,
-    deadline: Option<Instant>,
-    /// When it was handed out.
+    /// When it was handed out, and how long it may take from then on.
     began: Instant,
+    limit: Option<Duration>,
     span: Span,
     /// The connection is gone or the limit passed: nothing is sent of it any more.
     gone: bool,
@@ -81,11 +84,12 @@ pub struct Worker {
     /// How many of them have a timeout, and how many are leaving.
     timed: usize,
     leaving: usize,
+    next_function: u32,
     tasks: Slab<Task>,
-    /// When each task that has a deadline must be over, and its place.
+    /// When each task that has been handed out and has a limit must be over, and its place.
     limits: BTreeSet<(Instant, usize)>,
     /// Nothing of the worker's own is due before this. What puts a thing off leaves it: a tick then finds it anew.
-    own: Option<Instant>,
+    own: Instant,
     /// Jobs that wait for one of the `concurrency` places.
     waiting: VecDeque<Assignment>,
     running: usize,
@@ -130,9 +134,10 @@ impl Worker {
             functions: BTreeMap::new(),
             timed: 0,
             leaving: 0,
+            next_function: 0,
             tasks: Slab::new(),
             limits: BTreeSet::new(),
-            own: None,
+            own: Instant::NEVER,
             waiting: VecDeque::new(),
             running: 0,
             turn: 0,
@@ -176,7 +181,9 @@ impl Worker {
             return Err(ConfigError::DuplicateFunction { function: crate::error::lossy(&function) });
         }
         let old = self.withdraw(&function);
-        self.functions.insert(function.clone(), Function { timeout, leaving: false });
+        let number = old.map_or(self.next_function, |old| old.number);
+        self.next_function = self.next_function.wrapping_add(u32::from(old.is_none()));
+        self.functions.insert(function.clone(), Function { number, timeout, leaving: false });
         self.timed += usize::from(timeout.is_some());
         for place in 0..self.sides.len() {
             let Some(side) = self.sides.get_mut(place) else { break };
@@ -185,7 +192,7 @@ impl Worker {
             let told =
                 side.to_forget.iter().position(|forgotten| *forgotten == function).map(|at| side.to_forget.remove(at));
             // gearmand counts a function twice that is offered twice.
-            if told.is_none() || old.as_ref().is_none_or(|old| old.timeout != timeout) {
+            if told.is_none() || old.is_none_or(|old| old.timeout != timeout) {
                 self.offer(place, &function, timeout);
             }
             if self.stop == Stop::No {
@@ -242,7 +249,8 @@ impl Worker {
     /// # Errors
     /// The payload comes back when it is over the limit (the job stays in hand) or the job is no longer this worker's.
     pub fn complete(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
-        self.end(task, PacketType::WORK_COMPLETE, Some(payload), now)
+        let ended = self.end(task, PacketType::WORK_COMPLETE, Some(&payload), now);
+        ended.map_err(|reason| Rejected::new(reason, payload))
     }
 
     /// The job failed (WORK_FAIL).
@@ -250,7 +258,7 @@ impl Worker {
     /// # Errors
     /// The job is no longer this worker's.
     pub fn fail(&mut self, task: TaskId, now: Instant) -> Result<(), Rejected<()>> {
-        self.end(task, PacketType::WORK_FAIL, None, now).map_err(|rejected| Rejected::new(rejected.reason, ()))
+        self.end(task, PacketType::WORK_FAIL, None, now).map_err(|reason| Rejected::new(reason, ()))
     }
 
     /// The job threw `payload` (WORK_EXCEPTION, then WORK_FAIL for job servers that need it).
@@ -258,7 +266,8 @@ impl Worker {
     /// # Errors
     /// The payload comes back when it is over the limit (the job stays in hand) or the job is no longer this worker's.
     pub fn exception(&mut self, task: TaskId, payload: Bytes, now: Instant) -> Result<(), Rejected<Bytes>> {
-        self.end(task, PacketType::WORK_EXCEPTION, Some(payload), now)
+        let ended = self.end(task, PacketType::WORK_EXCEPTION, Some(&payload), now);
+        ended.map_err(|reason| Rejected::new(reason, payload))
     }
 
     /// Sends a part of the result (WORK_DATA).
@@ -333,6 +342,19 @@ impl Worker {
         self.links.has_output()
     }
 
+    /// What [`poll`](Machine::poll) has where that is a `Transmit`, ahead of its turn.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn next_due(&mut self) -> Option<ConnId> {
+        self.links.next_due()
+    }
+
+    /// What [`poll`](Machine::poll) has where that is a `Wait`.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn rests_until(&mut self) -> Option<Instant> {
+        let wanted = self.wants_servers();
+        self.links.waits(self.own, |_| wanted)
+    }
+
     /// Asks for no more jobs, finishes those in hand and those that grabs under way bring, then closes each connection when
     /// its job server has got everything, and says [`Event::Closed`].
     pub fn drain(&mut self, now: Instant) {
@@ -383,14 +405,24 @@ impl Worker {
         }
     }
 
-    /// The name of a function without the namespace.
-    fn plain(&self, mut function: Bytes) -> Bytes {
+    /// Takes the namespace off the name of a function.
+    fn strip(&self, function: &mut Bytes) {
         if let Some(namespace) = &self.namespace
             && function.starts_with(namespace.as_bytes())
         {
             function.advance(namespace.len());
         }
+    }
+
+    /// The name of a function without the namespace.
+    fn plain(&self, mut function: Bytes) -> Bytes {
+        self.strip(&mut function);
         function
+    }
+
+    /// Whether there is something to ask job servers for.
+    fn wants_servers(&self) -> bool {
+        self.stop == Stop::No && !self.functions.is_empty()
     }
 
     fn task(&self, id: TaskId) -> Option<&Task> {
@@ -434,38 +466,30 @@ impl Worker {
     }
 
     /// Answers a job, whatever waits to be written: an end is never refused for want of room.
-    fn end(
-        &mut self,
-        id: TaskId,
-        kind: PacketType,
-        payload: Option<Bytes>,
-        now: Instant,
-    ) -> Result<(), Rejected<Bytes>> {
+    fn end(&mut self, id: TaskId, kind: PacketType, payload: Option<&Bytes>, now: Instant) -> Result<(), Reason> {
         self.links.advance_clock(now);
-        if let Some(payload) = &payload
-            && let Err(error) = self.check_size(payload)
-        {
-            return Err(Rejected::new(error, payload.clone()));
+        if let Some(payload) = payload {
+            self.check_size(payload)?;
         }
         let known = self.task(id).is_some();
         let Some(task) = known.then(|| self.tasks.try_remove(id.index())).flatten() else {
-            return Err(Rejected::new(Reason::Unknown("job: it has been answered"), payload.unwrap_or_default()));
+            return Err(Reason::Unknown("job: it has been answered"));
         };
-        if let Some(at) = task.deadline {
-            self.limits.remove(&(at, id.index()));
+        if let Some(limit) = task.limit {
+            self.limits.remove(&(task.began + limit, id.index()));
         }
         self.running = self.running.saturating_sub(1);
         let took = self.links.now.saturating_since(task.began);
         let result = if task.gone {
             self.counters.dropped += 1;
             trace::dropped(&task.span, took);
-            Err(Rejected::new(Reason::Unknown("job: it is no longer this worker's"), payload.unwrap_or_default()))
+            Err(Reason::Unknown("job: it is no longer this worker's"))
         } else {
             self.counters.answered += 1;
             self.tallies.get_mut(task.place).into_iter().for_each(|tally| tally.answered += 1);
             self.latencies.run.record_between(task.began, self.links.now);
-            trace::answered(&task.span, kind, payload.as_ref().map_or(0, Bytes::len), took);
-            self.send_end(task.place, &task.handle, kind, payload.as_ref());
+            trace::answered(&task.span, kind, payload.map_or(0, Bytes::len), took);
+            self.send_end(task.place, &task.handle, kind, payload);
             Ok(())
         };
         self.hand_out();
@@ -488,29 +512,26 @@ impl Worker {
     /// The connection of these jobs is gone: those that wait were never here, those that run are told.
     fn orphan(&mut self, place: usize) {
         let (tasks, limits) = (&mut self.tasks, &mut self.limits);
-        let mut unlimit = |index: usize, task: &mut Task| {
-            if let Some(at) = task.deadline.take() {
-                limits.remove(&(at, index));
-            }
-        };
         let server = self.links.get(place).map(|link| link.id);
         self.waiting.retain(|assignment| {
             let stays = Some(assignment.server) != server;
             if !stays {
-                let index = assignment.task.index();
-                unlimit(index, &mut tasks.remove(index));
+                tasks.try_remove(assignment.task.index());
             }
             stays
         });
         for (index, task) in tasks.iter_mut().filter(|(_, task)| task.place == place && !task.gone) {
             task.gone = true;
-            unlimit(index, task);
+            if let Some(limit) = task.limit {
+                limits.remove(&(task.began + limit, index));
+            }
             trace::gone(&task.span, &Gone::Disconnected);
             let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
             self.links.event(Event::Gone { task: id, reason: Gone::Disconnected });
         }
     }
 
+    #[cold]
     fn connected(&mut self, place: usize) {
         if !self.links.connected(place) {
             return;
@@ -535,6 +556,7 @@ impl Worker {
         self.leave_if_done();
     }
 
+    #[cold]
     fn link_lost(&mut self, place: usize, reason: CloseReason) {
         let (_, retry_at) = self.links.lost(place, &reason);
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.failed += 1);
@@ -551,6 +573,7 @@ impl Worker {
         self.leave_if_done();
     }
 
+    #[cold]
     fn break_off(&mut self, place: usize, reason: CloseReason) {
         self.links.disconnect(place);
         self.link_lost(place, reason);
@@ -591,13 +614,14 @@ impl Worker {
         }
     }
 
+    #[cold]
     fn tick(&mut self) {
         for place in 0..self.sides.len() {
             if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::SecondEnd))
             {
                 self.break_off(place, reason);
             }
-            if self.stop == Stop::No && !self.functions.is_empty() {
+            if self.wants_servers() {
                 self.links.dial(place);
             }
             let patience = self.links.settings.patience;
@@ -629,7 +653,6 @@ impl Worker {
             self.limits.remove(&(at, index));
             let Some(task) = self.tasks.get_mut(index) else { continue };
             task.gone = true;
-            task.deadline = None;
             let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: task.generation };
             trace::gone(&task.span, &Gone::TimedOut);
             let (place, handle) = (task.place, task.handle.clone());
@@ -670,10 +693,8 @@ impl Machine for Worker {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        if self.links.is_unsettled() {
-            self.settle();
-        }
-        self.links.output()
+        let wanted = self.wants_servers();
+        self.links.output(|| self.own, |_| wanted)
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

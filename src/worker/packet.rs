@@ -1,31 +1,23 @@
 //! What a worker does with each packet of a job server.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-use super::{Assignment, Event, Grab, Mood, Reply, Task, TaskId, Worker};
+use super::grab::local_limit;
+use super::{Assignment, Event, Function, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::ProtocolError;
-use crate::job::{Handle, ServerError};
+use crate::job::{Handle, ServerError, ServerId, given_name};
 use crate::machine::{CloseReason, ConnId};
-use crate::trace;
+use crate::trace::{self, Span};
 use crate::wire::table::JobAssignUniq;
-use crate::wire::{Frame, Packet, PacketType};
-
-/// What is in an assignment, its function by the name that was registered.
-struct Given {
-    handle: Handle,
-    function: Bytes,
-    unique: Bytes,
-    reducer: Option<Bytes>,
-    payload: Bytes,
-}
+use crate::wire::{Head, Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
-        let place = conn.index();
+        let (place, came) = (conn.index(), stream.len());
         loop {
-            let result = match self.links.receive_frame(conn, stream) {
-                Ok(Some(frame)) => self.packet(place, frame),
-                Ok(None) => return,
+            let result = match self.links.receive_head(conn, stream) {
+                Ok(Some(head)) => self.packet(place, head, stream),
+                Ok(None) => break,
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
@@ -33,40 +25,56 @@ impl Worker {
                 return self.break_off(place, CloseReason::Protocol(error));
             }
             if stream.is_empty() {
-                return;
+                break;
             }
         }
+        self.links.received(conn, came, stream.len());
     }
 
-    fn packet(&mut self, place: usize, frame: Frame) -> Result<(), ProtocolError> {
-        // The two that come for each job are known without a look at all types.
-        match frame.kind {
-            PacketType::JOB_ASSIGN_UNIQ => {
-                let packet = JobAssignUniq::decode(frame.body)?;
-                let (handle, function) = self.known(frame.kind, packet.handle(), packet.function())?;
-                let unique = packet.share(packet.unique());
-                let given = Given { handle, function, unique, reducer: None, payload: packet.into_payload() };
-                self.assigned(place, frame.kind, given)
+    /// Takes the packet with which `stream` begins.
+    #[inline]
+    fn packet(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
+        match head.kind {
+            // The two that come for each job are looked at where they lie, and spared the way by all the others.
+            PacketType::JOB_ASSIGN_UNIQ => self.job_assign_uniq(place, head, stream),
+            PacketType::NOOP => {
+                head.skip(stream);
+                Ok(self.woken(place))
             }
-            PacketType::NOOP => Ok(self.woken(place)),
-            kind => self.other_packet(place, Packet::decode(kind, frame.body)?),
+            kind => self.other_packet(place, kind, head.take(stream)),
         }
     }
 
     #[inline(never)]
-    fn other_packet(&mut self, place: usize, packet: Packet) -> Result<(), ProtocolError> {
-        let kind = packet.kind();
-        match packet {
+    fn job_assign_uniq(&mut self, place: usize, head: Head, stream: &mut BytesMut) -> Result<(), ProtocolError> {
+        const KIND: PacketType = JobAssignUniq::KIND;
+        let [handle, function, unique, payload] = JobAssignUniq::arguments(head.body(stream))?;
+        let (name, function) = self.known(KIND, function)?;
+        let handle = Handle::of(given_name(KIND, handle)?);
+        let size = unique.len();
+        let kept = size + 1 + payload.len();
+        let mut payload = head.split(stream, kept);
+        let unique = payload.split_to(size);
+        payload.advance(1);
+        self.assigned(place, KIND, function, draft(handle, name, unique, None, payload))
+    }
+
+    #[inline(never)]
+    fn other_packet(&mut self, place: usize, kind: PacketType, body: Bytes) -> Result<(), ProtocolError> {
+        match Packet::decode(kind, body)? {
             Packet::JobAssign(packet) => {
-                let (handle, function) = self.known(kind, packet.handle(), packet.function())?;
-                let (unique, payload) = (Bytes::new(), packet.into_payload());
-                self.assigned(place, kind, Given { handle, function, unique, reducer: None, payload })
+                let (name, function) = self.known(kind, packet.function())?;
+                let handle = Handle::of(given_name(kind, packet.handle())?);
+                let job = draft(handle, name, Bytes::new(), None, packet.into_payload());
+                self.assigned(place, kind, function, job)
             }
             Packet::JobAssignAll(packet) => {
-                let (handle, function) = self.known(kind, packet.handle(), packet.function())?;
+                let (name, function) = self.known(kind, packet.function())?;
+                let handle = Handle::of(given_name(kind, packet.handle())?);
                 let (unique, reducer) = (packet.share(packet.unique()), packet.share(packet.reducer()));
-                let (reducer, payload) = (Some(reducer).filter(|reducer| !reducer.is_empty()), packet.into_payload());
-                self.assigned(place, kind, Given { handle, function, unique, reducer, payload })
+                let reducer = Some(reducer).filter(|reducer| !reducer.is_empty());
+                let job = draft(handle, name, unique, reducer, packet.into_payload());
+                self.assigned(place, kind, function, job)
             }
             Packet::NoJob(_) => {
                 self.grab_answered(place, PacketType::NO_JOB)?;
@@ -89,17 +97,16 @@ impl Worker {
                 self.server_error(place, error);
                 Ok(())
             }
-            other => Err(ProtocolError::WrongSide(other.kind())),
+            _ => Err(ProtocolError::WrongSide(kind)),
         }
     }
 
-    /// The names in an assignment. The function is as it was registered: nothing is copied. A job server that gives a job of
+    /// The function in an assignment, by the name that was registered: nothing is copied. A job server that gives a job of
     /// another must not have it failed by this worker: it breaks the protocol, and others get the job.
     #[inline(always)]
-    fn known(&self, kind: PacketType, handle: &[u8], function: &[u8]) -> Result<(Handle, Bytes), ProtocolError> {
-        let known = self.functions.get_key_value(function).map(|(function, _)| function.clone());
-        let function = known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })?;
-        Ok((Handle::given(kind, handle)?, function))
+    fn known(&self, kind: PacketType, function: &[u8]) -> Result<(&Bytes, Function), ProtocolError> {
+        let known = self.functions.get_key_value(function).map(|(name, function)| (name, *function));
+        known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })
     }
 
     fn reply(
@@ -129,10 +136,15 @@ impl Worker {
     }
 
     #[inline(always)]
-    fn assigned(&mut self, place: usize, kind: PacketType, given: Given) -> Result<(), ProtocolError> {
+    fn assigned(
+        &mut self,
+        place: usize,
+        kind: PacketType,
+        function: Function,
+        mut job: Assignment,
+    ) -> Result<(), ProtocolError> {
         self.grab_answered(place, kind)?;
         let (Some(side), Some(link)) = (self.sides.get_mut(place), self.links.get(place)) else { return Ok(()) };
-        let server = link.id;
         side.mood = Mood::Awake;
         side.in_vain = 0;
         if core::mem::take(&mut side.behind) {
@@ -142,26 +154,25 @@ impl Worker {
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         self.next_task = self.next_task.wrapping_add(1);
-        let Given { handle, function, unique, reducer, payload } = given;
-        let span = trace::assigned(&link.address, &handle, &function, &unique, payload.len());
-        let task = Task {
+        let index = self.tasks.vacant_key();
+        job.task = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
+        job.server = link.id;
+        job.span = trace::assigned(&link.address, &job.handle, &job.function, &job.unique, job.payload.len());
+        self.tasks.insert(Task {
             place,
             generation: self.next_task,
-            handle: handle.clone(),
-            function: function.clone(),
-            deadline: None,
+            function: function.number,
+            handle: job.handle.clone(),
             began: self.links.now,
-            span: span.clone(),
+            limit: function.timeout.map(local_limit),
+            span: job.span.clone(),
             gone: false,
-        };
-        let index = self.tasks.insert(task);
-        let id = TaskId { index: u32::try_from(index).unwrap_or(u32::MAX), generation: self.next_task };
-        let function = self.plain(function);
-        let assignment = Assignment { task: id, function, unique, reducer, handle, payload, server, span };
+        });
+        self.strip(&mut job.function);
         if self.running < self.concurrency {
-            self.hand_over(assignment);
+            self.hand_over(job);
         } else {
-            self.waiting.push_back(assignment);
+            self.waiting.push_back(job);
         }
         self.forget_functions();
         self.grab_more();
@@ -205,5 +216,20 @@ impl Worker {
         self.forget_functions();
         self.grab_more();
         self.leave_if_done();
+    }
+}
+
+/// An assignment as it is in its packet: what is not there is filled in later.
+#[inline(always)]
+fn draft(handle: Handle, function: &Bytes, unique: Bytes, reducer: Option<Bytes>, payload: Bytes) -> Assignment {
+    Assignment {
+        task: TaskId { index: 0, generation: 0 },
+        function: function.clone(),
+        unique,
+        reducer,
+        handle,
+        payload,
+        server: ServerId(0),
+        span: Span::none(),
     }
 }

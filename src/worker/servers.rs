@@ -73,7 +73,7 @@ impl Worker {
         }
         // With a second one there is patience to be had with the first.
         self.own = self.own_deadline();
-        if self.stop == Stop::No && !self.functions.is_empty() {
+        if self.wants_servers() {
             self.links.dial(place);
         }
         Ok(self.links.get(place).map_or(ServerId(0), |link| link.id))

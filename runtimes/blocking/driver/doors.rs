@@ -118,7 +118,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             return Err(stream);
         };
         let started = open(stream).and_then(|stream| {
-            core.admit(conn, Some(Arc::new(stream)));
+            core.admit(conn);
+            core.open(conn, stream);
             self.spawn("gearwheel-conn", move |shared| shared.serve(conn))
         });
         if let Err(error) = started {

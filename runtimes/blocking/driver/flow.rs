@@ -6,13 +6,12 @@ use core::task::Waker;
 use core::time::Duration;
 
 use super::super::stream::Stream;
-use super::state::{Core, Role, find, is_timeout};
+use super::state::{Core, MILLISECOND, Reader, find, is_timeout};
 use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, READ_PATIENCE, Shared, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
-use crate::time::earlier;
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Output};
 
 /// What a caller who has read is to do.
@@ -52,61 +51,86 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Does what the machine wants done but for writing.
     #[inline(always)]
     pub(super) fn poll(self: &Arc<Self>, core: &mut Core<M, S>) {
-        if !core.machine.has_output()
-            && let Some(at) = core.machine.rests_until()
-        {
-            core.wait = at;
-            return self.set_alarm(core, at);
+        if !self.rests(core) {
+            self.poll_all(core);
         }
-        self.poll_all(core);
+    }
+
+    /// Whether the machine wants nothing but to wait, as far as it can tell without a poll.
+    #[inline(always)]
+    fn rests(&self, core: &mut Core<M, S>) -> bool {
+        while let Some(conn) = core.machine.next_due() {
+            core.due.push(conn);
+        }
+        if core.machine.has_output() {
+            return false;
+        }
+        let Some(at) = core.machine.rests_until() else { return false };
+        self.wait_until(core, at);
+        true
     }
 
     #[inline(never)]
     fn poll_all(self: &Arc<Self>, core: &mut Core<M, S>) {
         loop {
             match core.machine.poll() {
-                Output::Transmit(conn) => {
-                    core.due.push(conn);
-                    continue;
-                }
-                Output::Event(event) => {
-                    // The next who knocks wakes the listener's thread.
-                    core.shut |= M::shuts_doors(&event);
-                    if let Some(event) = core.sink.take(event, &mut core.wakers)
-                        && core.hears
-                        && core.notices.len() < MAX_NOTICES
-                    {
-                        core.notices.push_back(event);
-                    }
-                }
-                Output::Wait(at) => {
-                    core.wait = at;
-                    return self.set_alarm(core, at);
-                }
-                Output::Connect { conn, server, within } => self.begin_to_dial(core, conn, server, within),
-                Output::Resume(conn) => core.resume(conn, self.clock.now()),
-                Output::Disconnect(conn) => {
-                    core.disconnect(conn);
-                    self.ended.notify_all();
-                }
+                Output::Transmit(conn) => core.due.push(conn),
+                Output::Wait(at) => return self.wait_until(core, at),
+                Output::Event(event) => self.note(core, event),
+                other => self.change(core, other),
             }
-            core.news = core.news.wrapping_add(1);
+            if self.rests(core) {
+                return;
+            }
         }
     }
 
+    #[inline(always)]
+    fn note(&self, core: &mut Core<M, S>, event: M::Event) {
+        // The next who knocks wakes the listener's thread.
+        core.shut |= M::shuts_doors(&event);
+        if let Some(event) = core.sink.take(event, &mut core.wakers)
+            && core.hears
+            && core.notices.len() < MAX_NOTICES
+        {
+            core.notices.push_back(event);
+        }
+        core.news = core.news.wrapping_add(1);
+    }
+
+    /// Something is to be done about a connection.
     #[cold]
+    fn change(self: &Arc<Self>, core: &mut Core<M, S>, output: Output<M::Event>) {
+        match output {
+            Output::Connect { conn, server, within } => self.begin_to_dial(core, conn, server, within),
+            Output::Resume(conn) => core.resume(conn, self.clock.now()),
+            Output::Disconnect(conn) => {
+                core.disconnect(conn);
+                self.ended.notify_all();
+            }
+            Output::Transmit(_) | Output::Event(_) | Output::Wait(_) => {}
+        }
+        core.news = core.news.wrapping_add(1);
+    }
+
     fn begin_to_dial(self: &Arc<Self>, core: &mut Core<M, S>, conn: ConnId, server: Address, within: Duration) {
-        core.admit(conn, None);
+        core.admit(conn);
         let dial = move |shared: &Arc<Self>| shared.dial(conn, &server, within);
         if let Err(error) = self.spawn("gearwheel-conn", dial) {
             core.end(conn, close_reason(&error), self.clock.now());
         }
     }
 
+    #[inline(always)]
+    fn wait_until(&self, core: &mut Core<M, S>, at: Option<Instant>) {
+        core.wait = at.unwrap_or(Instant::NEVER);
+        self.set_alarm(core, core.wait);
+    }
+
     /// The clock's thread must be awake at this time.
     #[inline]
-    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Option<Instant>) {
-        if at.is_some_and(|at| core.alarm.is_none_or(|alarm| at < alarm)) {
+    pub(super) fn set_alarm(&self, core: &mut Core<M, S>, at: Instant) {
+        if at < core.alarm {
             core.alarm = at;
             self.alarm.notify_one();
         }
@@ -174,13 +198,10 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        core.flush_at = None;
+        core.flush_at = Instant::NEVER;
         while let Some(conn) = core.due.pop() {
-            if let Some(link) = core.link(conn)
-                && let (false, Some(socket)) = (link.writing, link.socket.clone())
-            {
-                link.writing = true;
-                core = self.write(core, conn, &socket, false);
+            if let Some(socket) = core.link(conn).and_then(|link| link.writer.take()) {
+                core = self.write(core, conn, socket, false);
             }
         }
         self.wake_noted(core)
@@ -192,49 +213,46 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<Stream>,
+        socket: Arc<Stream>,
         patient: bool,
     ) -> Guard<'a, M, S> {
         loop {
             let mut batch = core.batch.take().unwrap_or_default();
             core.machine.outgoing(conn).share(CHUNKS, &mut batch);
-            if batch.is_empty() {
-                core.batch = Some(batch);
-                return self.all_written(core, conn);
-            }
-            drop(core);
-            let result = write_batch(socket, &batch);
-            batch.clear();
-            core = self.lock();
+            let was_idle = batch.is_empty();
+            let result = if was_idle {
+                Ok(0)
+            } else {
+                drop(core);
+                let result = write_batch(&socket, &mut batch);
+                core = self.lock();
+                result
+            };
             core.batch = Some(batch);
             let Core { machine, links, .. } = &mut *core;
             let mut outgoing = machine.outgoing(conn);
             // Of what was in hand nothing has left where that failed.
-            outgoing.advance(result.as_ref().map_or(0, |taken| *taken));
+            outgoing.advance(*result.as_ref().unwrap_or(&0));
             let all_written = outgoing.is_empty();
             let Some(link) = find(links, conn) else { return core };
             match result {
-                Ok(_) if link.ended.is_some() => return self.ended_after_writing(core, conn),
-                Ok(_) if machine.has_output() => self.poll(&mut core),
-                Ok(_) if all_written => return self.all_written(core, conn),
-                Ok(_) => {}
+                Ok(_) if link.ended.is_some() => {
+                    link.writer = Some(socket);
+                    return self.ended_after_writing(core, conn);
+                }
+                // Over TLS there is always something to be looked at once more after a look.
+                Ok(_) if all_written && (was_idle || !machine.has_output()) => {
+                    link.writer = Some(socket);
+                    if core.ending {
+                        self.ended.notify_all();
+                    }
+                    return core;
+                }
+                Ok(_) => self.poll(&mut core),
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => return self.write_failed(core, conn, socket, &error),
             }
         }
-    }
-
-    /// Gives the role of the writer back.
-    fn all_written<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
-        let Some(link) = core.link(conn) else { return core };
-        if link.ended.is_some() {
-            return self.ended_after_writing(core, conn);
-        }
-        link.writing = false;
-        if core.ending {
-            self.ended.notify_all();
-        }
-        core
     }
 
     /// A writer is blocked, or there is nothing to be written any more.
@@ -243,15 +261,17 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        socket: &Arc<Stream>,
+        socket: Arc<Stream>,
         error: &io::Error,
     ) -> Guard<'a, M, S> {
-        let socket = Arc::clone(socket);
-        let go_on = move |shared: &Arc<Self>| shared.go_on(conn, &socket);
+        let same = Arc::clone(&socket);
+        let go_on = move |shared: &Arc<Self>| shared.go_on(conn, same);
         if is_timeout(error) && self.spawn("gearwheel-write", go_on).is_ok() {
             return core;
         }
-        if core.link(conn).is_some_and(|link| link.ended.is_some()) {
+        let Some(link) = core.link(conn) else { return core };
+        link.writer = Some(socket);
+        if link.ended.is_some() {
             return self.ended_after_writing(core, conn);
         }
         core.break_off(conn, close_reason(error));
@@ -261,11 +281,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// The reader has found the end of a connection while it was being written.
     #[cold]
     fn ended_after_writing<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, conn: ConnId) -> Guard<'a, M, S> {
-        if let Some(link) = core.link(conn) {
-            link.writing = false;
-            if let Some(reason) = link.ended.take() {
-                core.end(conn, reason, self.clock.now());
-            }
+        if let Some(reason) = core.link(conn).and_then(|link| link.ended.take()) {
+            core.end(conn, reason, self.clock.now());
         }
         self.poll(&mut core);
         core
@@ -273,19 +290,26 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// Reads a connection for a caller, until something comes that he may wait for or it is for others to read. What the
     /// machine replies to the rest is written on the way.
+    #[inline(always)]
     pub(super) fn read_for_caller<'a>(
         self: &'a Arc<Self>,
         mut core: Guard<'a, M, S>,
         conn: ConnId,
-        deadline: Option<Instant>,
+        deadline: Instant,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, Turn) {
         let (mut role, news) = (None, core.news);
         let turn = loop {
-            let Some(patience) = patience(earlier(deadline, core.wait), time.now()) else { break Turn::Sleep };
-            let Some(reader) = core.take_role(conn, &mut role) else { break Turn::Sleep };
+            let Some(patience) = patience(deadline.min(core.wait), time.now()) else { break Turn::Sleep };
+            let Some(link) = core.readable(conn) else { break Turn::Sleep };
+            if role.is_none() {
+                role = link.reader.take();
+                link.quiet = false;
+            }
+            let Some(reader) = &mut role else { break Turn::Sleep };
+            link.prepare(reader);
             let awake;
-            (core, awake) = self.read(core, reader, Some(patience), time);
+            (core, awake) = self.read(core, conn, reader, Some(patience), time);
             if !awake {
                 break Turn::Leave;
             }
@@ -298,8 +322,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 break Turn::Look;
             }
         };
-        let Some(role) = role else { return (core, turn) };
-        core.give_back(role);
+        let Some(reader) = role else { return (core, turn) };
+        core.give_back(conn, reader);
         if matches!(turn, Turn::Leave) {
             core.pass_on(conn, true);
             return (self.follow_up(core), turn);
@@ -314,37 +338,40 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         mut core: Guard<'a, M, S>,
         conn: ConnId,
     ) -> (Guard<'a, M, S>, bool) {
-        let mut role = None;
-        let Some(reader) = core.take_role(conn, &mut role) else { return (core, false) };
-        core.link(conn).into_iter().for_each(|link| link.quiet = true);
-        core = self.read(core, reader, None, &mut self.clock.moment()).0;
-        role.into_iter().for_each(|role| core.give_back(role));
+        let Some(link) = core.readable(conn) else { return (core, false) };
+        let Some(mut reader) = link.reader.take() else { return (core, false) };
         // It looks again itself.
-        core.link(conn).into_iter().for_each(|link| link.roused = true);
+        (link.quiet, link.roused) = (true, true);
+        link.prepare(&mut reader);
+        core = self.read(core, conn, &mut reader, None, &mut self.clock.moment()).0;
+        core.give_back(conn, reader);
         core.pass_on(conn, false);
         (self.follow_up(core), true)
     }
 
-    /// Reads once by the role of the reader, and does what the machine wants done, but for what
+    /// Reads once by the role of the reader, with nothing locked, and does what the machine wants done, but for what
     /// [`follow_up`](Self::follow_up) does. False: no byte came within the patience. `time` is that of the end of the read.
     #[inline(always)]
     fn read<'a>(
         self: &'a Arc<Self>,
         core: Guard<'a, M, S>,
-        role: &mut Role,
+        conn: ConnId,
+        reader: &mut Reader,
         patience: Option<u64>,
         time: &mut Moment,
     ) -> (Guard<'a, M, S>, bool) {
         drop(core);
         self.give_way();
-        let (mut core, result) = role.read(patience, || self.lock());
+        let result = reader.read(patience);
+        let mut core = self.lock();
         time.pass();
-        let (conn, now) = (role.conn, time.now());
+        let now = time.now();
         let Core { machine, links, .. } = &mut *core;
         let Some(link) = find(links, conn) else {
             core.news = core.news.wrapping_add(1);
             return (core, true);
         };
+        link.take_in(reader, &result);
         let mut awake = true;
         match result {
             Ok(1..) => {
@@ -355,7 +382,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
-        if core.wait.is_some_and(|at| at <= now) {
+        if core.wait <= now {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }
@@ -364,7 +391,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Ends the wait of a caller for what comes `from` a connection.
-    #[inline]
+    #[inline(always)]
     pub(super) fn leave<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, from: Option<ConnId>) {
         core.call();
         // Where they come one by one, who found something at once may be the last that is awake.
@@ -387,7 +414,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         mut core: Guard<'a, M, S>,
         from: Option<ConnId>,
         may_read: bool,
-        deadline: Option<Instant>,
+        deadline: Instant,
     ) -> Guard<'a, M, S> {
         let mut until = deadline;
         let Core { links, strays, wait, .. } = &mut *core;
@@ -396,16 +423,16 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             Some(Some(link)) if may_read => {
                 link.quiet = false;
                 link.callers.push(waker.clone());
-                if !link.reading {
-                    until = earlier(deadline, *wait);
+                if link.reader.is_some() {
+                    until = deadline.min(*wait);
                 }
             }
             Some(_) => {}
         }
         drop(self.wake(core));
         match until {
-            None => thread::park(),
-            Some(until) => thread::park_timeout(self.clock.until(until)),
+            Instant::NEVER => thread::park(),
+            until => thread::park_timeout(self.clock.until(until)),
         }
         core = self.lock();
         let list = match from.map(|conn| core.link(conn)) {
@@ -417,19 +444,27 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 }
 
-#[inline]
-fn write_batch(socket: &Stream, batch: &Batch) -> io::Result<usize> {
+/// Writes what can be written at once, and forgets it.
+#[inline(always)]
+fn write_batch(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
     match batch.as_slice() {
-        Some(bytes) => match uninterrupted(|| socket.write(bytes))? {
-            0 => Err(ErrorKind::WriteZero.into()),
-            taken => Ok(taken),
+        Some(bytes) => match uninterrupted(|| socket.write(bytes)) {
+            Ok(0) => Err(ErrorKind::WriteZero.into()),
+            result => result,
         },
-        None => write_chunks(batch.chunks(), |slices| socket.write_vectored(slices)),
+        None => write_many(socket, batch),
     }
 }
 
-/// The powers of two are few, so that the socket is seldom told a new one.
-fn patience(limit: Option<Instant>, now: Instant) -> Option<u64> {
-    let left = limit.map_or(READ_PATIENCE, |at| at.nanos_since(now) / 1_000_000);
-    left.min(READ_PATIENCE).checked_ilog2().map(|bits| 1 << bits)
+#[inline(never)]
+fn write_many(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
+    let result = write_chunks(batch.chunks(), |slices| socket.write_vectored(slices));
+    batch.clear();
+    result
+}
+
+/// How many nanoseconds a caller may read; `None` where that is too short.
+fn patience(until: Instant, now: Instant) -> Option<u64> {
+    let left = until.nanos_since(now);
+    if left < MILLISECOND { None } else { Some(left.min(READ_PATIENCE)) }
 }

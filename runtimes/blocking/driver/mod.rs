@@ -14,6 +14,7 @@
 
 mod doors;
 mod flow;
+mod held;
 mod state;
 mod threads;
 
@@ -26,21 +27,20 @@ use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
-use self::flow::Turn;
-use self::state::Core;
+use self::held::Held;
+use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
-use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
-use crate::{Address, ConnId, Input, Instant, Machine};
+use crate::{Address, ConnId, Instant, Machine};
 
 /// How long a caller is blocked in a write before a thread takes it over.
 const WRITE_PATIENCE: Duration = Duration::from_millis(5);
-/// How long a caller reads a quiet connection before its thread takes over, in milliseconds. A power of two.
-const READ_PATIENCE: u64 = 1024;
+/// How long a caller reads a quiet connection before its thread takes over, in nanoseconds.
+const READ_PATIENCE: u64 = 1024 * MILLISECOND;
 /// How often a connection's thread looks in while callers read by themselves; the most that a deferred write waits.
 const NAP: Duration = Duration::from_millis(10);
 /// How long a reader keeps back for those who wait for the lock.
@@ -107,7 +107,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             sink,
             links: Vec::new(),
             due: Vec::new(),
-            flush_at: None,
+            flush_at: Instant::NEVER,
             news: 0,
             scratches: Vec::new(),
             batch: None,
@@ -116,8 +116,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             hears: listener.is_some(),
             listener,
             notices: VecDeque::new(),
-            wait: None,
-            alarm: None,
+            wait: Instant::NEVER,
+            alarm: Instant::NEVER,
             doors: Vec::new(),
             shut: false,
             dials: Vec::new(),
@@ -156,9 +156,10 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         act: impl FnOnce(&mut M, &mut S, Instant) -> T,
         lazy: impl FnOnce(&S) -> bool,
     ) -> T {
-        let mut time = self.0.clock.moment();
-        let (core, result) = self.act(act, lazy, &mut time);
-        drop(self.0.notify(self.0.wake(core)));
+        let mut held = self.hold();
+        let (machine, sink, time) = held.parts();
+        let result = act(machine, sink, time.now());
+        held.settle(lazy);
         result
     }
 
@@ -170,38 +171,16 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         lazy: impl FnOnce(&S) -> bool,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
-        let mut time = self.0.clock.moment();
-        let (mut core, ()) = self.act(act, lazy, &mut time);
-        if !core.notices.is_empty() {
-            // He may wait for long.
-            core = self.0.notify(core);
-            time.pass();
-        }
-        self.wait_on(core, time, None, look)
+        let mut held = self.hold();
+        let (machine, sink, time) = held.parts();
+        act(machine, sink, time.now());
+        held.settle_first(lazy).wait(None, look)
     }
 
-    #[inline]
-    fn act<T>(
-        &self,
-        act: impl FnOnce(&mut M, &mut S, Instant) -> T,
-        lazy: impl FnOnce(&S) -> bool,
-        time: &mut Moment,
-    ) -> (Guard<'_, M, S>, T) {
-        let shared = &self.0;
-        let mut core = shared.lock();
-        let Core { machine, sink, .. } = &mut *core;
-        let now = time.now();
-        let result = act(machine, sink, now);
-        shared.poll(&mut core);
-        core = shared.wake_noted(core);
-        if core.due.is_empty() || !lazy(&core.sink) {
-            core = shared.flush(core);
-        } else if core.flush_at.is_none() {
-            let at = Some(now + NAP);
-            core.flush_at = at;
-            shared.set_alarm(&mut core, at);
-        }
-        (core, result)
+    /// Has the machine for itself, to do something to it.
+    #[inline(always)]
+    pub(crate) fn hold(&self) -> Held<'_, M, S> {
+        Held { shared: &self.0, core: self.0.lock(), time: self.0.clock.moment() }
     }
 
     /// Looks at what there is.
@@ -217,73 +196,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         deadline: Option<Instant>,
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
-        self.wait_on(self.0.lock(), self.0.clock.moment(), deadline, look)
-    }
-
-    #[inline]
-    fn wait_on<'a, T>(
-        &'a self,
-        mut core: Guard<'a, M, S>,
-        mut time: Moment,
-        deadline: Option<Instant>,
-        mut look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
-    ) -> Option<T> {
-        let shared = &self.0;
-        let (mut from, mut may_read, mut parks) = (None, true, None::<Waker>);
-        let found = loop {
-            let Core { machine, sink, .. } = &mut *core;
-            let before = from;
-            from = match look(machine, sink, parks.as_ref(), &mut time) {
-                Look::Found(found) => break Some(found),
-                Look::Missing(Source::Conn(conn)) => conn,
-                Look::Missing(Source::Sole) => core.sole(),
-                Look::Missing(Source::Any) => None,
-            };
-            let parking = parks.take();
-            if let Some(conn) = before.filter(|_| before != from) {
-                // Another may wait for his turn to read what this one reads no more.
-                core.pass_on(conn, false);
-                core = shared.wake(core);
-                time.pass();
-                continue;
-            }
-            if core.machine.has_output() || !core.due.is_empty() {
-                // What was taken may let a connection be read on.
-                shared.poll(&mut core);
-                core = shared.notify(shared.flush(core));
-                time.pass();
-                continue;
-            }
-            let now = time.now();
-            if core.wait.is_some_and(|at| at <= now) {
-                core.machine.handle(Input::Tick, now);
-                core = shared.settle(core);
-                time.pass();
-                continue;
-            }
-            if let Some(waker) = parking {
-                // Also when time is up: another look takes the waker back.
-                core = shared.park(&waker, core, from, may_read, deadline);
-                time.pass();
-                continue;
-            }
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                break None;
-            }
-            if let (true, Some(conn)) = (may_read, from) {
-                let turn;
-                (core, turn) = shared.read_for_caller(core, conn, deadline, &mut time);
-                match turn {
-                    Turn::Look => continue,
-                    Turn::Leave => may_read = false,
-                    Turn::Sleep => {}
-                }
-            }
-            // Another look, which leaves the waker, and then to sleep.
-            parks = Some(own_waker());
-        };
-        shared.leave(core, from);
-        found
+        self.hold().wait(deadline, look)
     }
 
     /// Accepts connections from `listening`.
@@ -341,7 +254,7 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         let mut core = self.0.lock();
         core.ending = true;
         core = self.0.flush(core);
-        core = self.last_words(core, |core| core.links.iter().flatten().all(|link| !link.writing));
+        core = self.last_words(core, |core| core.links.iter().flatten().all(|link| !link.is_being_written()));
         core.machine.close(self.0.clock.now());
         core = self.last_words(self.0.settle(core), |core| core.links.iter().all(Option::is_none));
         core.stopped = true;

@@ -5,7 +5,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::ops::DerefMut;
 use core::task::Waker;
 use core::time::Duration;
 
@@ -17,8 +16,10 @@ use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
-/// So many readers' scratches are kept for others.
+/// So many scratches of connections that have ended are kept for others.
 const SPARE: usize = 4;
+/// In nanoseconds.
+pub(super) const MILLISECOND: u64 = 1_000_000;
 
 pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
@@ -27,7 +28,7 @@ pub(super) struct Core<M: Machine, S> {
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
     /// When the clock's thread writes them, where that was put off.
-    pub(super) flush_at: Option<Instant>,
+    pub(super) flush_at: Instant,
     /// How often the machine has had something to be done but writing, or a reader has found his connection gone or at its
     /// end.
     pub(super) news: u64,
@@ -43,8 +44,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
-    pub(super) wait: Option<Instant>,
-    pub(super) alarm: Option<Instant>,
+    pub(super) wait: Instant,
+    pub(super) alarm: Instant,
     /// What wakes each listener's thread, and whether they are to end.
     pub(super) doors: Vec<Arc<Bell>>,
     pub(super) shut: bool,
@@ -65,13 +66,12 @@ pub(super) struct Link {
     pub(super) broken: Option<CloseReason>,
     /// It has ended while somebody wrote, who will say so.
     pub(super) ended: Option<CloseReason>,
-    pub(super) writing: bool,
-    /// Somebody has the role of the reader.
-    pub(super) reading: bool,
+    /// The role of the writer, unless somebody has it or there is nothing yet to be written to.
+    pub(super) writer: Option<Arc<Stream>>,
+    /// The role of the reader, unless somebody has it or nothing can be read: not yet, or no more.
+    pub(super) reader: Option<Box<Reader>>,
     /// What has come; elsewhere while it is read into.
     pub(super) incoming: Incoming,
-    /// The socket's read timeout, in milliseconds; 0 for none.
-    patience: u64,
     /// Callers who wait for this connection and could read it.
     pub(super) callers: Vec<Waker>,
     /// No caller has read or waited since the thread looked last.
@@ -82,9 +82,9 @@ pub(super) struct Link {
 }
 
 /// The role of the reader of a connection. Whoever has it keeps it from read to read, and gives it back.
-pub(super) struct Role {
-    pub(super) conn: ConnId,
+pub(super) struct Reader {
     socket: Arc<Stream>,
+    /// The socket's read timeout, in nanoseconds; 0 for none.
     patience: u64,
     scratch: Box<[u8]>,
     /// What the next read goes into instead, where the machine has made room there.
@@ -111,38 +111,26 @@ impl<M: Machine, S> Core<M, S> {
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
     }
 
-    /// Makes ready for a read, which is for whoever has the `role`, or can have it now.
+    /// The connection, where it may be read now.
     #[inline(always)]
-    pub(super) fn take_role<'a>(&mut self, conn: ConnId, role: &'a mut Option<Role>) -> Option<&'a mut Role> {
+    pub(super) fn readable(&mut self, conn: ConnId) -> Option<&mut Link> {
         // Not even a broken connection, whose end would overtake what the machine does not want yet.
-        if !self.machine.wants_read(conn) {
-            return None;
-        }
-        let link = find(&mut self.links, conn)?;
-        if role.is_none() {
-            if link.reading {
-                return None;
-            }
-            let socket = link.socket.clone()?;
-            (link.reading, link.quiet) = (true, false);
-            let scratch = self.scratches.pop().unwrap_or_else(|| vec![0; SCRATCH].into());
-            *role = Some(Role { conn, socket, patience: link.patience, scratch, straight: None });
-        }
-        let role = role.as_mut()?;
-        if link.incoming.has_room() {
-            role.straight = Some(core::mem::take(&mut link.incoming));
-        }
-        Some(role)
+        if self.machine.wants_read(conn) { self.link(conn) } else { None }
     }
 
     /// Gives the role of the reader back, unless the connection has ended: then there is nothing more to be read.
-    #[inline]
-    pub(super) fn give_back(&mut self, role: Role) {
-        if let Some(link) = self.link(role.conn) {
-            (link.reading, link.patience) = (link.ended.is_some(), role.patience);
+    #[inline(always)]
+    pub(super) fn give_back(&mut self, conn: ConnId, reader: Box<Reader>) {
+        match self.link(conn) {
+            Some(link) if link.ended.is_none() => link.reader = Some(reader),
+            _ => self.spare(reader.scratch),
         }
+    }
+
+    #[cold]
+    fn spare(&mut self, scratch: Box<[u8]>) {
         if self.scratches.len() < SPARE {
-            self.scratches.push(role.scratch);
+            self.scratches.push(scratch);
         }
     }
 
@@ -150,20 +138,16 @@ impl<M: Machine, S> Core<M, S> {
     /// callers are many, have gone, or `sleep`.
     #[inline]
     pub(super) fn pass_on(&mut self, conn: ConnId, sleep: bool) {
-        let Some(link) = find(&mut self.links, conn).filter(|link| !link.reading) else { return };
-        match &link.callers[..] {
-            [] if !sleep => {}
-            [only] => self.wakers.push(only.clone()),
-            _ => {
-                link.quiet = true;
-                if !core::mem::replace(&mut link.roused, true) {
-                    link.rouse.notify_one();
-                }
-            }
+        if let Some(link) = find(&mut self.links, conn)
+            && (sleep || !link.callers.is_empty())
+            && link.reader.is_some()
+        {
+            self.wakers.extend(link.pass_on());
         }
     }
 
-    pub(super) fn admit(&mut self, conn: ConnId, socket: Option<Arc<Stream>>) {
+    /// There is a connection from now on; its socket may come [later](Self::open).
+    pub(super) fn admit(&mut self, conn: ConnId) {
         let index = conn.index();
         if self.links.len() <= index {
             self.links.resize_with(index + 1, || None);
@@ -171,19 +155,28 @@ impl<M: Machine, S> Core<M, S> {
         if let Some(place) = self.links.get_mut(index) {
             *place = Some(Link {
                 id: conn,
-                socket,
+                socket: None,
                 broken: None,
                 ended: None,
-                writing: false,
-                reading: false,
+                writer: None,
+                reader: None,
                 incoming: Incoming::default(),
-                patience: 0,
                 callers: Vec::new(),
                 quiet: true,
                 rouse: Arc::default(),
                 roused: false,
             });
         }
+    }
+
+    /// A connection has been made.
+    pub(super) fn open(&mut self, conn: ConnId, socket: Stream) {
+        let Some(link) = find(&mut self.links, conn) else { return };
+        let socket = Arc::new(socket);
+        let scratch = self.scratches.pop().unwrap_or_else(|| vec![0; SCRATCH].into());
+        link.reader = Some(Box::new(Reader { socket: Arc::clone(&socket), patience: 0, scratch, straight: None }));
+        link.writer = Some(Arc::clone(&socket));
+        link.socket = Some(socket);
     }
 
     /// The machine has done with a connection.
@@ -207,7 +200,6 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn break_off(&mut self, conn: ConnId, reason: CloseReason) {
         if let Some(link) = self.link(conn) {
             link.broken = Some(reason);
-            link.writing = false;
             link.rouse.notify_one();
             link.socket.iter().for_each(|socket| socket.shutdown());
         }
@@ -218,7 +210,7 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn end(&mut self, conn: ConnId, reason: CloseReason, now: Instant) {
         let Some(link) = self.link(conn) else { return };
         let reason = link.broken.take().unwrap_or(reason);
-        if link.writing {
+        if link.is_being_written() {
             // What is being written must be known as taken before the machine hears of the end.
             link.ended = Some(reason);
             link.socket.iter().for_each(|socket| socket.shutdown());
@@ -250,60 +242,83 @@ impl<M: Machine, S> Core<M, S> {
             link.socket.iter().for_each(|socket| socket.shutdown());
             link.rouse.notify_all();
             self.wakers.extend(link.callers);
+            link.reader.into_iter().for_each(|reader| self.spare(reader.scratch));
         }
     }
 }
 
-impl Role {
-    /// Has the socket read for so many milliseconds at most.
+impl Link {
+    /// The role of the reader is free: says who is to be woken for it, or wakes the connection's thread.
+    #[cold]
+    fn pass_on(&mut self) -> Option<Waker> {
+        if let [only] = &self.callers[..] {
+            return Some(only.clone());
+        }
+        self.quiet = true;
+        if !core::mem::replace(&mut self.roused, true) {
+            self.rouse.notify_one();
+        }
+        None
+    }
+
+    pub(super) const fn is_being_written(&self) -> bool {
+        self.writer.is_none() && self.socket.is_some()
+    }
+
+    /// Makes ready for a read.
+    #[inline]
+    pub(super) fn prepare(&mut self, reader: &mut Reader) {
+        if self.incoming.has_room() {
+            reader.straight = Some(core::mem::take(&mut self.incoming));
+        }
+    }
+
+    /// Takes what a read has brought.
+    #[inline]
+    pub(super) fn take_in(&mut self, reader: &mut Reader, result: &io::Result<usize>) {
+        if let Some(incoming) = reader.straight.take() {
+            self.incoming = incoming;
+        } else if let Ok(came) = result {
+            self.incoming.append(reader.scratch.get(..*came).unwrap_or_default());
+        }
+    }
+}
+
+impl Reader {
+    /// Has the socket read for so many nanoseconds at most, or not much less. What it is told are powers of two, so that it
+    /// is seldom told another.
     #[inline]
     fn wait_for(&mut self, patience: Option<u64>) -> io::Result<()> {
         let fits = match patience {
             None => self.patience == 0,
-            Some(patience) => (patience.div_ceil(4)..=patience).contains(&self.patience),
+            Some(patience) => (patience / 8 + 1..=patience).contains(&self.patience),
         };
-        if !fits {
-            self.socket.set_read_timeout(patience.map(Duration::from_millis))?;
-            self.patience = patience.unwrap_or(0);
-        }
+        if fits { Ok(()) } else { self.tell_socket(patience) }
+    }
+
+    #[cold]
+    fn tell_socket(&mut self, patience: Option<u64>) -> io::Result<()> {
+        let millis = patience.map(|nanos| 1 << (nanos / MILLISECOND).max(1).ilog2());
+        self.socket.set_read_timeout(millis.map(Duration::from_millis))?;
+        self.patience = millis.map_or(0, |millis| millis * MILLISECOND);
         Ok(())
     }
 
-    /// Reads once, with nothing locked, then locks, by `lock`. With `patience` it waits for so many milliseconds at most.
+    /// Reads once, by the scratch or straight. With `patience` it waits for so many nanoseconds at most.
     #[inline(always)]
-    pub(super) fn read<M: Machine, S, C: DerefMut<Target = Core<M, S>>>(
-        &mut self,
-        patience: Option<u64>,
-        lock: impl Fn() -> C,
-    ) -> (C, io::Result<usize>) {
-        if let Err(error) = self.wait_for(patience) {
-            return (lock(), Err(error));
+    pub(super) fn read(&mut self, patience: Option<u64>) -> io::Result<usize> {
+        self.wait_for(patience)?;
+        let Self { socket, scratch, straight, .. } = self;
+        match straight {
+            Some(incoming) => incoming.read_straight(|into| socket.read(into)),
+            None => uninterrupted(|| socket.read(scratch)),
         }
-        let Self { conn, socket, scratch, straight, .. } = self;
-        let (result, mut core);
-        match straight.take() {
-            Some(mut incoming) => {
-                result = incoming.read_straight(|into| socket.read(into));
-                core = lock();
-                if let Some(link) = core.link(*conn) {
-                    link.incoming = incoming;
-                }
-            }
-            None => {
-                result = uninterrupted(|| socket.read(scratch));
-                core = lock();
-                if let (Ok(came), Some(link)) = (&result, core.link(*conn)) {
-                    link.incoming.append(scratch.get(..*came).unwrap_or_default());
-                }
-            }
-        }
-        (core, result)
     }
 }
 
 #[inline]
 pub(super) fn find(links: &mut [Option<Link>], conn: ConnId) -> Option<&mut Link> {
-    links.get_mut(conn.index())?.as_mut().filter(|link| link.id == conn)
+    links.get_mut(conn.index())?.as_mut().filter(|link| link.id.generation() == conn.generation())
 }
 
 /// Whether a socket's read or write timeout has passed.

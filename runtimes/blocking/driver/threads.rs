@@ -16,8 +16,7 @@ use crate::runtimes::std::os::unix::net::UnixStream;
 use crate::runtimes::std::sync::{Condvar, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
 use crate::runtimes::{connect_reason, guarded, made_reason, resolve};
-use crate::time::earlier;
-use crate::{Address, CloseReason, ConnId, Input};
+use crate::{Address, CloseReason, ConnId, Input, Instant};
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     pub(super) fn spawn(
@@ -44,24 +43,24 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         let mut core = self.lock();
         while !core.stopped {
             let now = self.clock.now();
-            if core.wait.is_some_and(|at| at <= now) {
+            if core.wait <= now {
                 core.machine.handle(Input::Tick, now);
                 core = self.settle(core);
                 continue;
             }
-            if core.flush_at.is_some_and(|at| at <= now) {
+            if core.flush_at <= now {
                 // Another may have written it, in the middle of a round of his that had begun before.
-                core.flush_at = None;
+                core.flush_at = Instant::NEVER;
                 core = self.notify(self.flush(core));
                 continue;
             }
             // A time that was asked for holds though its reason is gone by now: the next such reason then wakes nobody.
-            if core.alarm.is_none_or(|alarm| alarm <= now) {
-                core.alarm = earlier(core.wait, core.flush_at);
+            if core.alarm == Instant::NEVER || core.alarm <= now {
+                core.alarm = core.wait.min(core.flush_at);
             }
             core = match core.alarm {
-                None => self.alarm.wait(core).unwrap_or_else(PoisonError::into_inner),
-                Some(at) => sleep(&self.alarm, core, self.clock.until(at)),
+                Instant::NEVER => self.alarm.wait(core).unwrap_or_else(PoisonError::into_inner),
+                at => sleep(&self.alarm, core, self.clock.until(at)),
             };
         }
     }
@@ -74,8 +73,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         match (core.link(conn), result) {
             (None, _) => return,
             (Some(_), Err(reason)) => core.end(conn, reason, now),
-            (Some(link), Ok(socket)) => {
-                link.socket = Some(Arc::new(socket));
+            (Some(_), Ok(socket)) => {
+                core.open(conn, socket);
                 // Who waited for it may want to read it.
                 let strays = core::mem::take(&mut core.strays);
                 if let Some(link) = core.link(conn) {
@@ -128,7 +127,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             let Some(link) = core.link(conn) else { return };
             link.roused = false;
             let rouse = Arc::clone(&link.rouse);
-            if !wants_read && !link.reading {
+            if !wants_read && link.reader.is_some() {
                 core = rouse.wait(core).unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
@@ -146,11 +145,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// The thread that has the role of a blocked writer.
-    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: &Arc<Stream>) {
+    pub(super) fn go_on(self: &Arc<Self>, conn: ConnId, socket: Arc<Stream>) {
         let _counted = self.counted();
         // Where that fails it is only woken more often.
         let _ = socket.set_write_timeout(Some(LAST_WORDS));
-        let core = self.write(self.lock(), conn, socket, true);
+        let core = self.write(self.lock(), conn, Arc::clone(&socket), true);
         let _ = socket.set_write_timeout(Some(WRITE_PATIENCE));
         drop(self.settle(core));
     }
