@@ -17,6 +17,9 @@ use crate::{Instant, Machine, Output};
 /// How long a client whose last handle is gone may still write.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// Turns in a row that may leave reading and writing to the next.
+const PUT_OFF: u32 = 24;
+
 /// A machine and what belongs to it. The lock is never held across an `await` or a call of the user's code, but
 /// for what moves the bytes of a stream of his.
 pub(crate) struct Hub<M: Machine, S> {
@@ -32,6 +35,8 @@ struct State<M, S> {
     driver: Option<Waker>,
     /// Something was done to the machine since the driver's last turn began.
     stirred: bool,
+    /// Turns that have left reading and writing to the next, since one has not.
+    put_off: u32,
     /// Those who wait for room, and those who wait for the end.
     room: Vec<Waker>,
     end: Vec<Waker>,
@@ -54,6 +59,8 @@ pub(crate) struct Turn {
     pub(crate) next: Option<Instant>,
     /// The machine has closed.
     pub(crate) ended: bool,
+    /// The machine had something to tell: before, whoever looked for it need not look again.
+    pub(crate) told: bool,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
@@ -63,6 +70,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             sink,
             driver: None,
             stirred: false,
+            put_off: 0,
             room: Vec::new(),
             end: Vec::new(),
             wakers: Vec::new(),
@@ -174,12 +182,23 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         (guard.driver, guard.stirred) = (None, false);
         let state = &mut *guard;
         let State { machine, sink, wakers, .. } = state;
-        let mut ended = false;
-        while let Some(event) = sockets.next(machine) {
+        let (mut ended, mut told, mut put_off) = (false, false, false);
+        let mut first = state.put_off < PUT_OFF && sink.may_put_off();
+        loop {
+            let event = if first { sockets.heed(machine) } else { sockets.next(machine) };
+            let Some(event) = event else {
+                if !first || put_off {
+                    break;
+                }
+                first = false;
+                continue;
+            };
+            (told, put_off) = (true, first || put_off);
             ended |= M::is_last(&event);
             state.shut |= M::shuts_doors(&event);
             heard.extend(sink.take(event, wakers));
         }
+        state.put_off = if put_off { state.put_off + 1 } else { 0 };
         if state.shut {
             sockets.shut_doors();
         }
@@ -194,11 +213,12 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             state.machine.close(self.clock.now());
             state.stirred = true;
         }
-        let next = if state.stirred { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
+        let next =
+            if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
         state.ended |= ended;
         let ended = state.ended;
         self.wake(guard);
-        Turn { next, ended }
+        Turn { next, ended, told }
     }
 
     /// The driver goes to sleep until `waker` is woken. False: there is more to do.

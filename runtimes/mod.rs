@@ -311,7 +311,11 @@ pub(crate) fn write_out(
     mut outgoing: Outgoing<'_>,
     write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> io::Result<usize> {
-    let taken = write_chunks(outgoing.chunks(), write)?;
+    let taken = match outgoing.as_slice() {
+        Some([]) => 0,
+        Some(all) => write_some(&[IoSlice::new(all)], write)?,
+        None => write_chunks(outgoing.chunks(), write)?,
+    };
     outgoing.advance(taken);
     Ok(taken)
 }
@@ -319,7 +323,7 @@ pub(crate) fn write_out(
 /// One vectored write of the first [`CHUNKS`] of `chunks`. Says how many bytes were taken; an error where it was none.
 pub(crate) fn write_chunks<'a>(
     chunks: impl Iterator<Item = &'a [u8]>,
-    mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
+    write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>,
 ) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); CHUNKS];
     let mut count = 0;
@@ -329,10 +333,14 @@ pub(crate) fn write_chunks<'a>(
     }
     match slices.get(..count) {
         None | Some([]) => Ok(0),
-        Some(slices) => match uninterrupted(|| write(slices))? {
-            0 => Err(ErrorKind::WriteZero.into()),
-            taken => Ok(taken),
-        },
+        Some(slices) => write_some(slices, write),
+    }
+}
+
+fn write_some(slices: &[IoSlice<'_>], mut write: impl FnMut(&[IoSlice<'_>]) -> io::Result<usize>) -> io::Result<usize> {
+    match uninterrupted(|| write(slices))? {
+        0 => Err(ErrorKind::WriteZero.into()),
+        taken => Ok(taken),
     }
 }
 

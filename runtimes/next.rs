@@ -11,7 +11,10 @@ use crate::worker::Worker;
 
 impl Port for Hub<WorkerMachine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool) {
-        self.call(|worker, desk, now| act(worker, desk, now));
+        self.call(|worker, desk, now| {
+            let may_wait = act(worker, desk, now);
+            desk.note(may_wait);
+        });
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {

@@ -35,7 +35,9 @@ pub(crate) struct Sockets<N: Net> {
     doors: Vec<Door<N::Listener>>,
     /// Slots to look at, each once.
     ready: VecDeque<usize>,
-    /// How many of them this turn still looks at; `None` between turns.
+    /// A turn has begun.
+    under_way: bool,
+    /// How many of them it still looks at, once the machine has had its say.
     left: Option<usize>,
     /// When this turn began, until something has been read by that time.
     began: Option<Instant>,
@@ -105,6 +107,7 @@ impl<N: Net> Sockets<N> {
             slots: Vec::new(),
             doors: Vec::new(),
             ready: VecDeque::new(),
+            under_way: false,
             left: None,
             began: None,
             dirty: Vec::new(),
@@ -178,12 +181,26 @@ impl<N: Net> Sockets<N> {
     /// has been; the next one is due at [`deadline`](Self::deadline) or when a socket wakes.
     pub(crate) fn next<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
         loop {
+            if !self.under_way {
+                self.begin(machine);
+            }
+            if let Some(event) = self.heed(machine) {
+                // Who takes it may take his time.
+                self.began = None;
+                return Some(event);
+            }
+            if !self.step(machine) {
+                return None;
+            }
+        }
+    }
+
+    /// The next event of `machine`, after doing as it says; but nothing is read, and only noted what is to be written.
+    #[inline]
+    pub(crate) fn heed<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
+        loop {
             match machine.poll() {
-                Output::Event(event) => {
-                    // Who takes it may take his time.
-                    self.began = None;
-                    return Some(event);
-                }
+                Output::Event(event) => return Some(event),
                 Output::Transmit(conn) => {
                     if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
                         && slot.conn == conn
@@ -199,12 +216,7 @@ impl<N: Net> Sockets<N> {
                 Output::Disconnect(conn) => self.disconnect(conn, machine),
                 Output::Wait(at) => {
                     self.wait = at;
-                    if self.left.is_none() && self.begin(machine) {
-                        continue;
-                    }
-                    if !self.step(machine) {
-                        return None;
-                    }
+                    return None;
                 }
             }
         }
@@ -212,7 +224,7 @@ impl<N: Net> Sockets<N> {
 
     /// When the next turn is due if no socket wakes before: [`Instant::EPOCH`] at once, `None` never.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        if !self.ready.is_empty() || !self.dirty.is_empty() || self.crowded || self.left.is_some() {
+        if !self.ready.is_empty() || !self.dirty.is_empty() || self.crowded || self.under_way {
             return Some(Instant::EPOCH);
         }
         let at = earlier(self.wait, self.next_dial());
@@ -225,49 +237,44 @@ impl<N: Net> Sockets<N> {
         self.ready.is_empty() && !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
     }
 
-    /// Begins a turn. Says whether the machine may have been told something.
-    fn begin<M: Machine>(&mut self, machine: &mut M) -> bool {
-        self.left = Some(self.ready.len());
+    /// Begins a turn.
+    fn begin<M: Machine>(&mut self, machine: &mut M) {
+        self.under_way = true;
         let now = self.clock.now();
         self.began = Some(now);
-        let due = self.wait.is_some_and(|at| at <= now);
-        if due {
+        if self.wait.is_some_and(|at| at <= now) {
             machine.handle(Input::Tick, now);
         }
-        let doors = self.crowded || !self.doors.is_empty() || !self.arrivals.is_empty();
-        if doors {
+        if self.crowded || !self.doors.is_empty() || !self.arrivals.is_empty() {
             self.accept(machine, now);
         }
-        let dials = !self.dialling.is_empty();
         for at in (0..self.dialling.len()).rev() {
             if let Some(&index) = self.dialling.get(at) {
                 self.dial_overdue(index, machine, now);
             }
         }
-        due || doors || dials
     }
 
     /// Does one thing that is due while the machine is idle. False: the turn is over.
     fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
-        match self.left {
-            Some(left) if left > 0 => {
+        match *self.left.get_or_insert(self.ready.len()) {
+            0 if self.dirty.is_empty() || self.writes_later => {
+                (self.under_way, self.left) = (false, None);
+                return false;
+            }
+            0 => {
+                while let Some(index) = self.dirty.pop() {
+                    self.write(index, machine);
+                }
+            }
+            left => {
                 self.left = Some(left - 1);
                 if let Some(index) = self.ready.pop_front() {
                     self.serve(index, machine);
                 }
-                true
-            }
-            _ if !self.dirty.is_empty() && !self.writes_later => {
-                while let Some(index) = self.dirty.pop() {
-                    self.write(index, machine);
-                }
-                true
-            }
-            _ => {
-                self.left = None;
-                false
             }
         }
+        true
     }
 
     fn serve<M: Machine>(&mut self, index: usize, machine: &mut M) {

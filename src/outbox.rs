@@ -213,6 +213,16 @@ impl<'a> Outgoing<'a> {
         })
     }
 
+    /// All of them, where they are in one piece, as those of small packets are.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn as_slice(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Some(outbox) if outbox.chunks.is_empty() => Some(&outbox.tail),
+            Some(_) => None,
+            None => Some(&[]),
+        }
+    }
+
     /// Puts the first chunks into `batch`, at most `most`, for a writer that must not hold the machine. Large payloads are not
     /// copied.
     #[inline]

@@ -2,6 +2,7 @@
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -36,9 +37,6 @@ use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, S
 const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Owner<Machine, Post>>;
-
-/// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of tasks and threads at once.
 ///
@@ -173,7 +171,7 @@ impl<R> Client<R> {
 
     fn open_set(&self, ends_only: bool) -> JobSet {
         let mailbox = self.shared.look(|_, post| post.open(ends_only));
-        JobSet { shared: self.shared.clone(), mailbox, deadline: None }
+        JobSet { shared: self.shared.clone(), mailbox, taken: VecDeque::new(), deadline: None }
     }
 
     /// Asks how an outstanding job is (GET_STATUS).
@@ -415,7 +413,7 @@ impl Pending {
         cx: &mut Context<'_>,
         mut next: impl FnMut(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
-        look_twice(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
+        read_and_look(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
             let found = next(post, self.mailbox, client, time);
             if found.as_ref().is_some_and(|(_, event)| matches!(event, JobEvent::Done(_))) {
                 post.close(self.mailbox);
@@ -425,30 +423,26 @@ impl Pending {
     }
 }
 
-/// Looks for something in a mailbox, and once more where this task has more to read. When there is nothing, `task` is to be
+/// Looks for something in a mailbox, after this task has read what it was woken for. When there is nothing, `task` is to be
 /// woken for it.
 #[inline]
-fn look_twice<T>(
+fn read_and_look<T>(
     shared: &Shared,
     mailbox: Mailbox,
     task: &Waker,
     mut look: impl FnMut(&mut client::Client, &mut Post, &mut Moment) -> Option<T>,
 ) -> Poll<T> {
-    let mut time = shared.clock().moment();
-    let mut look = |client: &mut Machine, post: &mut Post| {
-        let found = look(client, post, &mut time);
-        if found.is_none() {
-            post.register(mailbox, task);
-        }
-        found
-    };
-    let mut found = shared.look(&mut look);
     // Who looks for himself need not be woken.
     let nobody = || shared.look(|_, post| post.register(mailbox, Waker::noop()));
-    if found.is_none() && shared.helm().read(task, nobody) {
-        found = shared.look(&mut look);
-    }
-    found.map_or(Poll::Pending, Poll::Ready)
+    shared.helm().read(task, nobody);
+    let mut time = shared.clock().moment();
+    shared.look(|client, post| match look(client, post, &mut time) {
+        Some(found) => Poll::Ready(found),
+        None => {
+            post.register(mailbox, task);
+            Poll::Pending
+        }
+    })
 }
 
 impl Future for Pending {
@@ -492,6 +486,8 @@ impl fmt::Debug for Pending {
 pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
+    /// What was in the mailbox behind the event that was asked for last: ends only.
+    taken: VecDeque<(JobId, JobEvent)>,
     deadline: Option<Instant>,
 }
 
@@ -513,9 +509,9 @@ impl JobSet {
 
     /// Submits a job, and says whether outcomes wait: then they will soon be looked for again.
     pub(crate) fn put(&mut self, job: Job) -> Result<(JobId, bool), Rejected<Job>> {
-        let (mailbox, deadline) = (self.mailbox, self.deadline);
+        let (mailbox, deadline, taken) = (self.mailbox, self.deadline, self.taken.len());
         self.shared.call(|client, post, now| {
-            let waiting = post.waiting(mailbox);
+            let waiting = taken + post.waiting(mailbox);
             if waiting >= MAX_OUTCOMES {
                 return Err(Rejected::new(
                     Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
@@ -536,7 +532,7 @@ impl JobSet {
     ///
     /// Safe to cancel: no outcome is lost.
     pub async fn next(&mut self) -> Option<(JobId, Outcome)> {
-        poll_fn(|cx| self.poll(cx, Post::next_end)).await
+        poll_fn(|cx| self.poll_end(cx)).await
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
@@ -544,7 +540,7 @@ impl JobSet {
     ///
     /// Safe to cancel: no event is lost.
     pub async fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
-        poll_fn(|cx| self.poll(cx, Post::next)).await
+        poll_fn(|cx| self.poll_event(cx)).await
     }
 
     /// Jobs that have not ended.
@@ -558,20 +554,56 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn poll<T>(&self, cx: &mut Context<'_>, next: Next<T>) -> Poll<Option<T>> {
-        look_twice(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
-            let found = next(post, self.mailbox, client, time);
-            if found.is_some() || post.outstanding(self.mailbox) == 0 { Some(found) } else { None }
+    /// The next end, where it has been taken out of the mailbox already.
+    #[inline]
+    pub(crate) fn next_taken(&mut self) -> Option<(JobId, Outcome)> {
+        match self.taken.pop_front()? {
+            (job, JobEvent::Done(outcome)) => Some((job, outcome)),
+            _ => None,
+        }
+    }
+
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<(JobId, Outcome)>> {
+        if let Some(end) = self.next_taken() {
+            return Poll::Ready(Some(end));
+        }
+        let Self { shared, mailbox, taken, .. } = self;
+        look_for(shared, *mailbox, cx, |post, client, time| {
+            let found = post.next_end(*mailbox, client, time)?;
+            post.take_ends(*mailbox, taken);
+            Some(found)
         })
     }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<(JobId, JobEvent)>> {
+        match self.taken.pop_front() {
+            None => {
+                look_for(&self.shared, self.mailbox, cx, |post, client, time| post.next(self.mailbox, client, time))
+            }
+            taken => Poll::Ready(taken),
+        }
+    }
+}
+
+/// Looks for something in the mailbox of a set. `Ready(None)`: nothing comes any more.
+fn look_for<T>(
+    shared: &Shared,
+    mailbox: Mailbox,
+    cx: &mut Context<'_>,
+    mut next: impl FnMut(&mut Post, &mut client::Client, &mut Moment) -> Option<T>,
+) -> Poll<Option<T>> {
+    read_and_look(shared, mailbox, cx.waker(), |client, post, time| {
+        let found = next(post, client, time);
+        if found.is_some() || post.outstanding(mailbox) == 0 { Some(found) } else { None }
+    })
 }
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 impl Stream for JobSet {
     type Item = (JobId, Outcome);
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.poll(cx, Post::next_end)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_end(cx)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::runtimes::std::{io, time};
 use crate::{Address, ConnId, Instant};
 
 /// Turns in one poll of the driver; then other tasks have theirs.
-pub(super) const TURNS: usize = 16;
+const TURNS: usize = 16;
 
 /// Which executor's sockets and timers are used. Sealed.
 #[expect(private_bounds, reason = "it is sealed")]

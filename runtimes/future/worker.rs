@@ -14,7 +14,6 @@ use core::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::driver::TURNS;
 use super::{Connector, Driver, Running, Runtime, Wakes, connector, ended, finish};
 use crate::runtimes::handles::{
     Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
@@ -28,6 +27,9 @@ use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
 use crate::worker::{Assignment, Counters, JobServer, Latencies};
 use crate::{Address, Rejected, ServerId};
+
+/// Turns in one poll of a worker, each of which may begin but one job; then other tasks have theirs.
+const ROUNDS: usize = 32;
 
 type Shared = Arc<Hub<Machine, Desk>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
@@ -122,6 +124,7 @@ impl<R: Runtime> WorkerBuilder<Worker<R>, Handler> {
             handlers: handlers.collect(),
             panics_fail: self.panics_fail,
             jobs: Slab::new(),
+            wakers: Vec::new(),
             woken: Vec::new(),
         };
         Ok(Worker { shared, driver: Arc::new(Mutex::new(Some(Box::pin(run)))), runtime: PhantomData })
@@ -281,7 +284,9 @@ struct Run<R: Runtime> {
     driver: Driver<R, Machine, Desk>,
     handlers: BTreeMap<Bytes, Handler>,
     panics_fail: bool,
-    jobs: Slab<(Waker, Running)>,
+    jobs: Slab<Running>,
+    /// Those of the places in `jobs`: a wake that comes too late is that of another job, which is polled once for nothing.
+    wakers: Vec<Waker>,
     /// Those to be polled.
     woken: Vec<usize>,
 }
@@ -291,7 +296,7 @@ impl<R: Runtime> Future for Run<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        for _ in 0..TURNS {
+        for _ in 0..ROUNDS {
             let woken = &mut this.woken;
             let more = match this.driver.turn(|job| woken.push(job)) {
                 Poll::Ready(true) => return Poll::Ready(()),
@@ -319,17 +324,17 @@ impl<R: Runtime> Run<R> {
             return false;
         }
         let mut any = false;
-        while let Some(assignment) = self.driver.hub().look(|_, desk| desk.take()) {
+        while let Some((assignment, gone)) = self.driver.hub().look(|_, desk| desk.take_to_run()) {
             any = true;
-            self.begin_one(assignment);
+            self.begin_one(assignment, gone);
         }
         any
     }
 
-    fn begin_one(&mut self, assignment: Assignment) {
+    fn begin_one(&mut self, assignment: Assignment, gone: bool) {
         let hub = self.driver.hub();
         let task = Task::new(assignment, hub.clone(), hub.clock().now());
-        if task.is_cancelled() {
+        if gone {
             return;
         }
         let Some(handler) = self.handlers.get(task.function()) else {
@@ -340,9 +345,10 @@ impl<R: Runtime> Run<R> {
         match &handler.spawn {
             Some(spawn) => spawn(running),
             None => {
-                let place = self.jobs.vacant_entry();
-                let index = place.key();
-                place.insert((Wakes::waker(self.driver.wakes(), Place::Job(index)), running));
+                let index = self.jobs.insert(running);
+                if self.wakers.len() == index {
+                    self.wakers.push(Wakes::waker(self.driver.wakes(), Place::Job(index)));
+                }
                 self.woken.push(index);
             }
         }
@@ -350,7 +356,7 @@ impl<R: Runtime> Run<R> {
 
     fn poll_jobs(&mut self) {
         while let Some(index) = self.woken.pop() {
-            if let Some((waker, running)) = self.jobs.get_mut(index)
+            if let (Some(running), Some(waker)) = (self.jobs.get_mut(index), self.wakers.get(index))
                 && running.as_mut().poll(&mut Context::from_waker(waker)).is_ready()
             {
                 drop(self.jobs.remove(index));

@@ -180,6 +180,12 @@ pub(crate) trait Sink<E>: Send + 'static {
     /// Whether there can be such.
     #[cfg(feature = "blocking")]
     const RELAYS: bool = false;
+
+    /// Whether what the machine has to tell is to be seen to before anything is read or written, if there is something.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    fn may_put_off(&self) -> bool {
+        false
+    }
 }
 
 impl Sink<client::Event> for Post {
@@ -205,6 +211,11 @@ impl Sink<worker::Event> for Desk {
 
     #[cfg(feature = "blocking")]
     const RELAYS: bool = true;
+
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    fn may_put_off(&self) -> bool {
+        Self::may_put_off(self)
+    }
 }
 
 impl Sink<admin::Event> for Replies {

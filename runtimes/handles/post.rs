@@ -286,6 +286,15 @@ impl Post {
         Some((job, outcome))
     }
 
+    /// Takes all at once what is in `mailbox`, where that is ends and nothing else, into `ends`, which is empty: its room
+    /// is used again.
+    pub(crate) fn take_ends(&mut self, mailbox: Mailbox, ends: &mut VecDeque<(JobId, JobEvent)>) {
+        if let Some(contents) = self.contents(mailbox).filter(|contents| contents.ends_only) {
+            contents.first += contents.mail.len() as u64;
+            core::mem::swap(&mut contents.mail, ends);
+        }
+    }
+
     /// Whom to wake when something comes into `mailbox`.
     pub(crate) fn register(&mut self, mailbox: Mailbox, waker: &Waker) {
         if let Some(contents) = self.contents(mailbox) {

@@ -17,6 +17,10 @@ use crate::{Handle, Instant, Reason, Rejected, ServerId};
 
 /// A job done so fast leaves its result to be written with those of the jobs that wait here already.
 const QUICK: Duration = Duration::from_millis(1);
+/// So many jobs are done so fast, one after another, before the next is taken for quick, too, by a thread that has to see to
+/// the sockets as well.
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+const IN_A_ROW: u32 = 16;
 
 /// What a handler may fail with: any error. What the job server is told is WORK_EXCEPTION with its text, but for [`Fail`]
 /// and [`Throw`].
@@ -65,6 +69,9 @@ pub(crate) struct Desk {
     tickets: u64,
     /// Jobs in hand that are no longer this worker's.
     gone: Vec<(TaskId, Gone)>,
+    /// How many jobs, one after another, were done so fast that their results might wait for others.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    quick: u32,
     pub(crate) closed: bool,
     pub(crate) draining: bool,
     /// Whom to wake when the worker has closed.
@@ -75,6 +82,26 @@ impl Desk {
     /// Whether a job waits to be run.
     pub(crate) fn has_tasks(&self) -> bool {
         !self.tasks.is_empty()
+    }
+
+    /// The next job to run, and whether it is this worker's no longer.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn take_to_run(&mut self) -> Option<(Assignment, bool)> {
+        let assignment = self.take()?;
+        let gone = self.is_gone(assignment.task);
+        Some((assignment, gone))
+    }
+
+    /// Something has been said of a job, which may wait for what comes next or not.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn note(&mut self, may_wait: bool) {
+        self.quick = if may_wait { self.quick.saturating_add(1) } else { 0 };
+    }
+
+    /// Whether the results of the last jobs may wait for those of the next.
+    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn may_put_off(&self) -> bool {
+        self.quick >= IN_A_ROW
     }
 
     /// The next job to run. Then [`call`](Self::call) says whom to wake for the one behind it.
@@ -113,7 +140,6 @@ impl Desk {
     }
 
     /// Whether a job in hand is no longer this worker's.
-    #[cfg(feature = "blocking")]
     pub(crate) fn is_gone(&self, task: TaskId) -> bool {
         self.gone.iter().any(|(gone, _)| *gone == task)
     }
@@ -333,5 +359,24 @@ impl Drop for Task {
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Task").field(&self.assignment).finish()
+    }
+}
+
+#[cfg(all(test, any(feature = "mio", feature = "smol", feature = "tokio")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_result_may_wait_after_many_quick_ones_and_no_other() {
+        let mut desk = Desk::default();
+        for _ in 0..3 {
+            for _ in 0..IN_A_ROW {
+                assert!(!desk.may_put_off());
+                desk.note(true);
+            }
+            assert!(desk.may_put_off());
+            desk.note(false);
+            assert!(!desk.may_put_off());
+        }
     }
 }

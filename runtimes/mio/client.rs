@@ -312,7 +312,10 @@ impl JobSet {
     /// Waits for the next job that ends. `None`: all have.
     #[expect(clippy::should_implement_trait, reason = "it is the same as that of its iterator")]
     pub fn next(&mut self) -> Option<(JobId, Outcome)> {
-        wait_for(None, &self.seat, self.set.next())?
+        match self.set.next_taken() {
+            None => wait_for(None, &self.seat, self.set.next())?,
+            end => end,
+        }
     }
 
     /// Like [`next`](Self::next), for `timeout` at most. `None`: all have ended, or time is up.

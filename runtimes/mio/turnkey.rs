@@ -39,6 +39,8 @@ const WAKER: Token = Token(0);
 const NAP: Duration = Duration::from_millis(10);
 /// Turns in which but one caller waits, before he is lent the loop.
 const ALONE: u32 = 16;
+/// Turns that follow one another without a look at what has come, while there is something to be done after each.
+const BUSY: u32 = 16;
 /// Things asked for one after another without a wait, from which on the thread sends them, many at once.
 const IN_A_ROW: u32 = 4;
 
@@ -109,6 +111,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
             self.wait_for_end();
             return Ok(());
         };
+        let mut in_a_row = 0;
         loop {
             let ended = turnkey.turn();
             let called = turnkey.call_user();
@@ -116,7 +119,10 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
                 return Ok(());
             }
             let busy = called | each();
-            if turnkey.is_due() {
+            in_a_row = if busy && in_a_row < BUSY { in_a_row + 1 } else { 0 };
+            if in_a_row > 0 {
+                // What has been done is seen to before there is a look at what has come.
+            } else if turnkey.is_due() {
                 turnkey.sleep(None)?;
             } else if !busy && self.has_lone_caller() {
                 turnkey = self.lend(turnkey);
@@ -256,12 +262,12 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
             if turn && !self.turn() {
                 return Poll::Pending;
             }
+            let Some(turnkey) = &mut self.turnkey else { return Poll::Pending };
             // Also before the first turn: something may have come just before the loop was to be had.
-            let found = look();
+            let found = if turn && !turnkey.told { Poll::Pending } else { look() };
             if found.is_ready() || is_past(deadline, self.seat.hub.clock()) {
                 return found;
             }
-            let Some(turnkey) = &mut self.turnkey else { return found };
             turn = true;
             if (turnkey.is_due() || turnkey.rest()) && turnkey.sleep(deadline).is_err() {
                 // The thread finds the same, and says it.
@@ -297,6 +303,8 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     inbox: Option<Arc<Inbox<Stream>>>,
     /// When the next turn is due, as the last one said.
     next: Option<Instant>,
+    /// Whether the machine had something to tell in it.
+    told: bool,
 }
 
 impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
@@ -312,7 +320,8 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         driver.look_up_on_threads(waker.clone());
         connector.into_iter().for_each(|connector| driver.set_connector(connector));
         let events = Events::with_capacity(EVENTS);
-        Ok(Self { hub, poll, events, driver, waker, listener, heard: Vec::new(), inbox: None, next: None })
+        let (heard, inbox, next, told) = (Vec::new(), None, None, false);
+        Ok(Self { hub, poll, events, driver, waker, listener, heard, inbox, next, told })
     }
 
     /// Does all that is due, but for the [calls](Self::call_user) of the user's code. Says whether the machine has closed.
@@ -324,7 +333,7 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         if self.listener.is_none() {
             self.heard.clear();
         }
-        self.next = turn.next;
+        (self.next, self.told) = (turn.next, turn.told);
         turn.ended
     }
 

@@ -246,19 +246,19 @@ impl Inside {
             return false;
         }
         let mut any = false;
-        while let Some(assignment) = self.seat.look(|_, desk| desk.take()) {
+        while let Some((assignment, gone)) = self.seat.look(|_, desk| desk.take_to_run()) {
             any = true;
             let hub = Arc::clone(&self.seat);
             let now = hub.clock().now();
-            self.run_job(Task::new(assignment, hub, now));
+            let task = Task::new(assignment, hub, now);
+            if !gone {
+                self.run_job(task);
+            }
         }
         any
     }
 
     fn run_job(&self, mut task: Task) {
-        if task.is_cancelled() {
-            return;
-        }
         let Some(handler) = self.handlers.get(task.function()) else {
             task.answer(Err("this worker has no handler for the function".into()));
             return;

@@ -9,6 +9,8 @@ use core::time::Duration;
 use super::dial::STAGGER;
 use super::*;
 use crate::outbox::Outbox;
+use crate::runtimes::handles::{Driven, Sink};
+use crate::runtimes::hub::Hub;
 use crate::runtimes::listening::Bound;
 use crate::runtimes::std::io::IoSlice;
 use crate::runtimes::std::net::TcpListener;
@@ -205,6 +207,24 @@ impl Machine for Toy {
     }
 }
 
+impl Driven for Toy {
+    fn close(&mut self, _: Instant) {}
+
+    fn drain(&mut self, _: Instant) {}
+
+    fn unfinished(&self) -> usize {
+        0
+    }
+
+    fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    fn is_last(_: &Told) -> bool {
+        false
+    }
+}
+
 fn conn(index: u32) -> ConnId {
     ConnId::new(index, 0)
 }
@@ -294,6 +314,59 @@ fn a_turn_that_puts_writes_off_leaves_them_to_the_next() {
     assert!(turn(&mut sockets, &mut toy).is_empty());
     let wire = wires[0].borrow();
     assert_eq!((wire.write_calls, &wire.written[..], sockets.deadline()), (1, &b"line\nmore\n"[..], None));
+}
+
+#[test]
+fn what_a_machine_says_is_heeded_without_a_read_or_a_write() {
+    let (mut sockets, mut toy, wires) = with_connections(1);
+    wires[0].borrow_mut().reads.push_back(Ok(10));
+    wake(&mut sockets, 0);
+    toy.say(conn(0), b"more\n");
+    toy.outputs.push_back(Output::Event(Told::Up(conn(0))));
+    assert_eq!(sockets.heed(&mut toy), Some(Told::Up(conn(0))));
+    assert_eq!(sockets.heed(&mut toy), None);
+    assert_eq!((wires[0].borrow().asked, wires[0].borrow().write_calls), (0, 0));
+    assert_eq!(sockets.deadline(), Some(Instant::EPOCH));
+    assert_eq!(turn(&mut sockets, &mut toy), [Told::Got(conn(0), 10)]);
+    assert_eq!(wires[0].borrow().written, b"more\nline\n");
+}
+
+#[test]
+fn a_hub_whose_sink_may_put_off_reads_and_writes_when_nothing_more_is_told_or_after_so_many_turns() {
+    struct Put(bool);
+
+    impl Sink<Told> for Put {
+        fn take(&mut self, event: Told, _: &mut Vec<Waker>) -> Option<Told> {
+            Some(event)
+        }
+
+        fn may_put_off(&self) -> bool {
+            self.0
+        }
+    }
+
+    let (mut sockets, toy, wires) = with_connections(1);
+    let hub = Hub::new(toy, Put(true), sockets.clock());
+    let mut turns = |tell: bool| {
+        let mut heard = Vec::new();
+        hub.call(|toy, _, _| {
+            toy.say(conn(0), b"x");
+            toy.outputs.extend(tell.then_some(Output::Event(Told::Up(conn(0)))));
+        });
+        let turn = hub.turn(&mut sockets, &mut heard);
+        assert_eq!(heard.len(), usize::from(tell));
+        let written = wires[0].borrow().written.len();
+        assert_eq!(turn.next, if written == 0 { Some(Instant::EPOCH) } else { None });
+        written
+    };
+    assert_eq!([true, true, false].map(&mut turns), [0, 0, 3]);
+    wires[0].borrow_mut().written.clear();
+    let first = (1..1000).find(|_| turns(true) > 0).expect("not for ever");
+    assert!((16..64).contains(&first), "after {first} turns");
+    assert_eq!(wires[0].borrow().written.len(), first);
+    hub.call(|_, put, _| put.0 = false);
+    wires[0].borrow_mut().written.clear();
+    assert_eq!(turns(true), 1);
 }
 
 #[test]

@@ -287,6 +287,45 @@ macro_rules! futures_of {
             }
 
             #[test]
+            fn each_end_is_taken_once_whoever_asks_for_it() {
+                let (server, worker) = (server(), Worker::builder());
+                let client = client(server.local_addr());
+                let worker = worker.server(server.local_addr()).concurrency(50);
+                let worker = worker.function("f", |_| async move { Ok("") }).build().expect("a worker");
+                spawn(worker.run());
+                spawn(client.run());
+                for events in [false, true] {
+                    let mut set = if events { client.set_with_events() } else { client.set() };
+                    let mut jobs: Vec<_> = (0..50).map(|_| set.submit(Job::new("f", "")).expect("taken")).collect();
+                    block_on(async {
+                        while set.outstanding() > 0 {
+                            yield_now().await;
+                        }
+                        let mut ended = vec![set.next().await.expect("an end").0];
+                        while ended.len() < 40 {
+                            if let (job, JobEvent::Done(_)) = set.next_event().await.expect("there are more") {
+                                ended.push(job);
+                            }
+                            ended.push(set.next().await.expect("there are more").0);
+                        }
+                        // What has been taken out of the mailbox by now is not what comes last.
+                        let late = set.submit(Job::new("f", "")).expect("taken");
+                        while let Some((job, _)) = set.next().await {
+                            ended.push(job);
+                        }
+                        assert!(set.next_event().await.is_none());
+                        assert_eq!(ended.pop(), Some(late));
+                        ended.sort_unstable();
+                        jobs.sort_unstable();
+                        assert_eq!(ended, jobs);
+                    });
+                }
+                worker.close();
+                client.close();
+                server.close();
+            }
+
+            #[test]
             fn submit_waits_for_room_and_try_submit_does_not() {
                 let server = server();
                 let client = Client::builder()
