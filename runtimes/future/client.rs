@@ -487,7 +487,7 @@ pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
     /// What was in the mailbox behind the event that was asked for last: ends only.
-    taken: VecDeque<(JobId, JobEvent)>,
+    taken: VecDeque<client::Event>,
     deadline: Option<Instant>,
 }
 
@@ -558,7 +558,7 @@ impl JobSet {
     #[inline]
     pub(crate) fn next_taken(&mut self) -> Option<(JobId, Outcome)> {
         match self.taken.pop_front()? {
-            (job, JobEvent::Done(outcome)) => Some((job, outcome)),
+            client::Event::Done { job, outcome } => Some((job, outcome)),
             _ => None,
         }
     }
@@ -580,7 +580,7 @@ impl JobSet {
             None => {
                 look_for(&self.shared, self.mailbox, cx, |post, client, time| post.next(self.mailbox, client, time))
             }
-            taken => Poll::Ready(taken),
+            taken => Poll::Ready(taken.and_then(JobEvent::of)),
         }
     }
 }

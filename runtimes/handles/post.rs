@@ -288,7 +288,7 @@ impl Post {
 
     /// Takes all at once what is in `mailbox`, where that is ends and nothing else, into `ends`, which is empty: its room
     /// is used again.
-    pub(crate) fn take_ends(&mut self, mailbox: Mailbox, ends: &mut VecDeque<(JobId, JobEvent)>) {
+    pub(crate) fn take_ends(&mut self, mailbox: Mailbox, ends: &mut VecDeque<Event>) {
         if let Some(contents) = self.contents(mailbox).filter(|contents| contents.ends_only) {
             contents.first += contents.mail.len() as u64;
             core::mem::swap(&mut contents.mail, ends);
@@ -468,7 +468,7 @@ impl Contents {
 
 impl JobEvent {
     /// What a client's event says of a job; `None` where it is of none.
-    fn of(event: Event) -> Option<(JobId, Self)> {
+    pub(crate) fn of(event: Event) -> Option<(JobId, Self)> {
         Some(match event {
             Event::Created { job, handle, server } => (job, Self::Created { handle, server }),
             Event::Data { job, payload } => (job, Self::Data(payload)),
