@@ -250,7 +250,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     /// Wakes all who wait for something that may have come, without the lock.
     fn wake(&self, mut state: MutexGuard<'_, State<M, S>>) {
         let State { sink, wakers, room, end, ended, .. } = &mut *state;
-        wakers.extend(sink.call());
+        wakers.extend(sink.summon());
         wakers.append(room);
         if *ended {
             wakers.append(end);

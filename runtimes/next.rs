@@ -37,7 +37,7 @@ impl<'a> Waiting<'a> {
                 desk.came(own);
             }
             match desk.take() {
-                Some(taken) => Poll::Ready(Some((taken, desk.call()))),
+                Some(taken) => Poll::Ready(Some((taken, desk.summon()))),
                 None if desk.closed => Poll::Ready(None),
                 None => {
                     *own = Some(desk.wait(waker.clone()));
@@ -60,7 +60,7 @@ impl Drop for Waiting<'_> {
         let Some(own) = own else { return };
         let next = self.0.look(|_, desk| {
             desk.came(own);
-            desk.call()
+            desk.summon()
         });
         next.into_iter().for_each(Waker::wake);
     }

@@ -165,12 +165,12 @@ impl<R, E: Told> Links<R, E> {
         payload: Option<&Bytes>,
         reply: Option<R>,
     ) {
-        self.submit(place, kind, arguments, payload, reply);
+        self.send_on(place, kind, arguments, payload, reply);
     }
 
     /// The same, and says on which link.
     #[inline]
-    pub(crate) fn submit<const N: usize>(
+    pub(crate) fn send_on<const N: usize>(
         &mut self,
         place: usize,
         kind: PacketType,

@@ -130,6 +130,9 @@ impl Outbox {
         self.waiting -= left;
         self.taken += left as u64;
         self.offered = self.taken;
+        if left == 0 {
+            return;
+        }
         if self.chunks.is_empty() && left == self.tail.len() {
             self.peak = self.peak.max(left);
             self.tail.clear();
@@ -317,6 +320,8 @@ mod tests {
         assert!(room_after(1) <= KEPT, "it needs no more than a little now");
         assert!(room_after(200) <= KEPT_BUSY, "nobody keeps so much");
         assert!(room_after(50) >= 50 * 1012);
+        out.advance(0);
+        assert!(out.tail.capacity() >= 50 * 1012, "that nothing was written says nothing of what it needs");
     }
 
     #[test]

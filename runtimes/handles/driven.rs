@@ -167,7 +167,7 @@ pub(crate) trait Sink<E>: Send + 'static {
 
     /// Who is to be woken of those who wait for anything that comes. They are woken one by one: whoever comes has the next
     /// one woken, and sees to it that somebody reads.
-    fn call(&mut self) -> Option<Waker> {
+    fn summon(&mut self) -> Option<Waker> {
         None
     }
 
@@ -200,13 +200,13 @@ impl Sink<worker::Event> for Desk {
     }
 
     #[inline]
-    fn call(&mut self) -> Option<Waker> {
-        Self::call(self)
+    fn summon(&mut self) -> Option<Waker> {
+        Self::summon(self)
     }
 
     #[cfg(feature = "blocking")]
     fn awaits_one(&self) -> bool {
-        self.called.is_some()
+        self.awaits_one()
     }
 
     #[cfg(feature = "blocking")]

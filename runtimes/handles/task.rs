@@ -65,7 +65,7 @@ pub(crate) struct Desk {
     waiting: Vec<(Ticket, Waker)>,
     /// Who was woken for a job and has not come yet. One at a time: whoever comes has the next one woken, and of quick jobs
     /// most are done by then.
-    pub(super) called: Option<Ticket>,
+    summoned: Option<Ticket>,
     tickets: u64,
     /// Jobs in hand that are no longer this worker's.
     gone: Vec<(TaskId, Gone)>,
@@ -104,7 +104,7 @@ impl Desk {
         self.quick >= IN_A_ROW
     }
 
-    /// The next job to run. Then [`call`](Self::call) says whom to wake for the one behind it.
+    /// The next job to run. Then [`summon`](Self::summon) says whom to wake for the one behind it.
     pub(crate) fn take(&mut self) -> Option<Assignment> {
         self.tasks.pop_front()
     }
@@ -117,25 +117,31 @@ impl Desk {
         ticket
     }
 
-    /// Who has waited is here again, or gives up; then [`call`](Self::call) says who is to come instead.
+    /// Who has waited is here again, or gives up; then [`summon`](Self::summon) says who is to come instead.
     pub(crate) fn came(&mut self, ticket: Ticket) {
-        self.called.take_if(|called| *called == ticket);
+        self.summoned.take_if(|summoned| *summoned == ticket);
         self.waiting.retain(|(other, _)| *other != ticket);
     }
 
     /// Whom to wake for a job that waits.
     #[inline]
-    pub(crate) fn call(&mut self) -> Option<Waker> {
-        if self.tasks.is_empty() || self.called.is_some() {
+    pub(crate) fn summon(&mut self) -> Option<Waker> {
+        if self.tasks.is_empty() || self.summoned.is_some() {
             return None;
         }
-        self.call_one()
+        self.summon_one()
+    }
+
+    /// Whether somebody was woken and has not come yet.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn awaits_one(&self) -> bool {
+        self.summoned.is_some()
     }
 
     #[cold]
-    fn call_one(&mut self) -> Option<Waker> {
+    fn summon_one(&mut self) -> Option<Waker> {
         let (ticket, waker) = self.waiting.pop()?;
-        self.called = Some(ticket);
+        self.summoned = Some(ticket);
         Some(waker)
     }
 
@@ -152,7 +158,7 @@ impl Desk {
         now.saturating_since(since) < QUICK
     }
 
-    /// Puts an event of the worker where it belongs, and tells whom to wake; for jobs [`call`](Self::call) does. One that
+    /// Puts an event of the worker where it belongs, and tells whom to wake; for jobs [`summon`](Self::summon) does. One that
     /// belongs to no one job comes back.
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
         match event {

@@ -539,13 +539,13 @@ fn give(
     let link = match job.extra.as_deref() {
         Some(Extra { start: Some(Start::At(time)), .. }) => {
             let seconds = time.as_secs().to_string();
-            links.submit(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply)
+            links.send_on(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply)
         }
         // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
         Some(Extra { reducer: Some(reducer), .. }) => {
-            links.submit(place, kind, &[&job.function, unique, reducer, b""], payload, reply)
+            links.send_on(place, kind, &[&job.function, unique, reducer, b""], payload, reply)
         }
-        _ => links.submit(place, kind, &[&job.function, unique], payload, reply),
+        _ => links.send_on(place, kind, &[&job.function, unique], payload, reply),
     }?;
     trace::sent(span, &link.address, attempt, unique);
     if let Some(candidate) = candidates.get_mut(place) {

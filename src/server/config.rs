@@ -62,14 +62,14 @@ pub struct Config {
     pub idle: Option<Duration>,
     /// How long an answer may wait where that saves packets. NO_JOB: the grab of a worker that has just ended a job somebody
     /// waited for is likely to be followed by the next job, and waits so long for it, unless waiting has been in vain lately.
-    /// JOB_CREATED: where a worker that took less than this for its last job has waited for this one, and the client waits
-    /// for nothing else, it comes with the result or any other packet. Zero, the default: never, as gearmand. The servers of
+    /// JOB_CREATED: where a worker that took less than this for its last job (of a function without a time limit) has waited
+    /// for this one, and the client waits for nothing else, it comes with the result or any other packet. Zero, the default: never, as gearmand. The servers of
     /// the runtimes set 1 ms (but smol's, where it saves nothing), with which one job after another takes less than half as
     /// many system calls.
     pub patience: Duration,
     /// Whether results and handles for a client that waits for 12 jobs or more leave together: up to a quarter of as many
     /// results as it waits for, 16 at most, and up to 16 KiB. They wait as long as there is more to read, for which the
-    /// server asks for ticks at once; and for [`patience`](Self::patience) at most where one result has followed the other
+    /// server asks for ticks at once; results alone also for [`patience`](Self::patience), where one has followed the other
     /// within that. It spares server and client writes and wake-ups. It is of use where the driver looks for more to read
     /// before it ticks. Default false; the server on mio sets it.
     pub gather_results: bool,

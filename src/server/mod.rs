@@ -624,9 +624,7 @@ impl Machine for Server {
             }
             Input::Tick => {
                 self.tick();
-                if has_passed {
-                    self.peers.end_gathering(self.now);
-                }
+                self.peers.end_gathering(self.now, has_passed);
             }
             Input::Connected(_) => {}
         }
@@ -657,7 +655,7 @@ impl Machine for Server {
                 None if self.life == Life::Closed => return Output::Wait(None),
                 None => {
                     let own = earlier(self.queue.timers.next(), self.queue.next_tired());
-                    let gathered = self.peers.gathering_until().map(|until| until.max(self.now + AT_ONCE));
+                    let gathered = self.peers.gathering_until(self.now + AT_ONCE);
                     return Output::Wait(earlier(own, gathered));
                 }
             }

@@ -234,7 +234,7 @@ impl Server {
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
         let waits = if background || known.is_some() { None } else { self.waits_for_result(peer) };
-        self.peers.created(peer, &handle, waits.or_else(|| self.gathers(peer)));
+        self.peers.created(peer, &handle, waits.or_else(|| self.gathers_at_once(peer)));
         Ok(())
     }
 

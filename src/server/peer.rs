@@ -53,7 +53,7 @@ pub(super) struct Peer {
     pub(super) grab: Option<Grab>,
     /// Whether somebody waited for the job that it has ended since its last grab.
     pub(super) told: bool,
-    /// Whether it took no longer for its last job than an answer may wait.
+    /// Whether it took less time than an answer may wait for its last job that somebody waited for.
     pub(super) quick: bool,
     /// How often its grab has waited in vain, and how many grabs do not wait therefore.
     pub(super) doubt: u8,
@@ -108,9 +108,10 @@ pub(super) struct Peers {
     pub(super) hit: Option<u32>,
     /// Those whose results wait for others. The driver may have been told since.
     gathering: Vec<ConnId>,
-    /// Of how many it has not been told, and none of them is due before.
+    /// Of how many it has not been told.
     gathered: usize,
-    gathering_until: Instant,
+    /// None of these waits less long; as [`Peer::gathers_until`] has it.
+    gathering_until: Option<Instant>,
 }
 
 impl Peers {
@@ -127,7 +128,7 @@ impl Peers {
             hit: None,
             gathering: Vec::new(),
             gathered: 0,
-            gathering_until: Instant::NEVER,
+            gathering_until: None,
         }
     }
 
@@ -259,11 +260,14 @@ impl Peers {
         let was_empty = write(&mut peer.outbox);
         if was_empty || peer.gathered.is_some() {
             let before = peer.gathered.filter(|_| !was_empty);
-            let gather = gather.filter(|_| peer.outbox.waiting() < MOST_GATHERED);
+            let fits = |gather: &Gather| before.is_none() || gather.until.is_some() == peer.gathers_until.is_some();
+            let gather = gather.filter(|gather| peer.outbox.waiting() < MOST_GATHERED && fits(gather));
             let gathered = gather.and_then(|gather| gather.after(before.unwrap_or(0), results));
             if let (None, Some(gather)) = (before, gather) {
                 peer.gathers_until = gather.until;
-                self.gathering_until = self.gathering_until.min(gather.until.unwrap_or(Instant::EPOCH));
+                // `None` is the least.
+                let others = if self.gathered == 0 { gather.until } else { self.gathering_until };
+                self.gathering_until = others.min(gather.until);
             }
             self.gathered += usize::from(gathered.is_some());
             self.gathered -= usize::from(peer.gathered.is_some());
@@ -291,18 +295,18 @@ impl Peers {
         }
     }
 
-    /// A tick: the driver is told of what has waited long enough, and of what may not wait where nothing came to it since the
-    /// last.
-    pub(super) fn end_gathering(&mut self, now: Instant) {
+    /// A tick: the driver is told of what has waited long enough, and, where time `has_passed`, of what may wait only for
+    /// what is to be read and has got nothing since the last.
+    pub(super) fn end_gathering(&mut self, now: Instant, has_passed: bool) {
         let mut gathering = core::mem::take(&mut self.gathering);
-        let mut until = Instant::NEVER;
+        let mut until = Some(Instant::NEVER);
         gathering.retain(|&conn| {
             let Some(index) = self.find(conn) else { return false };
             let goes_on = self.get_mut(index).is_some_and(|peer| {
-                let anew = core::mem::take(&mut peer.gathered_anew);
+                let anew = !has_passed || core::mem::take(&mut peer.gathered_anew);
                 peer.gathers = peer.gathered.is_some() && peer.gathers_until.map_or(anew, |until| now < until);
                 if peer.gathers {
-                    until = until.min(peer.gathers_until.unwrap_or(Instant::EPOCH));
+                    until = until.min(peer.gathers_until);
                 }
                 peer.gathers
             });
@@ -315,8 +319,8 @@ impl Peers {
     }
 
     /// When there is to be a tick for the driver to be told of what was gathered, if anything was.
-    pub(super) fn gathering_until(&self) -> Option<Instant> {
-        if self.gathered == 0 { None } else { Some(self.gathering_until) }
+    pub(super) fn gathering_until(&self, at_once: Instant) -> Option<Instant> {
+        if self.gathered == 0 { None } else { Some(self.gathering_until.unwrap_or(at_once)) }
     }
 
     /// The driver looks at the outgoing bytes of a connection.

@@ -113,7 +113,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// As [`split`] does it, but that the packet is left where it lies. Apart, as to tell the one by the other costs both.
+    /// As [`split`] does it, but that the packet is left where it lies. Neither calls the other, which made both slower.
     #[inline(always)]
     pub(crate) fn read(stream: &mut BytesMut, limit: usize) -> Result<Option<Self>, FrameError> {
         let Some((header, rest)) = stream.split_first_chunk() else { return begins_well(stream) };

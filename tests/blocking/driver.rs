@@ -444,3 +444,54 @@ fn whoever_waits_no_longer_is_not_woken_in_place_of_another() {
         });
     }
 }
+
+#[test]
+fn whoever_waits_for_less_than_a_millisecond_again_and_again_gets_what_has_come() {
+    let server = server();
+    let _echo = worker(server.address(), 1);
+    let client = client(server.address());
+    let worker = Worker::builder().server(server.address()).function("f", |_| Ok("")).build().expect("a worker");
+    for micros in [300, 900] {
+        let brief = Duration::from_micros(micros);
+        let until = Instant::now() + PATIENCE;
+        let mut job = client.submit(Job::new("echo", "x")).expect("taken");
+        while let Err(again) = job.wait_timeout(brief) {
+            assert!(Instant::now() < until, "{micros} us");
+            job = again;
+        }
+        let job = client.submit(Job::new("f", "")).expect("taken");
+        let task = core::iter::repeat_with(|| worker.next_timeout(brief))
+            .take_while(|_| Instant::now() < until)
+            .flatten()
+            .next();
+        task.expect("a job").complete("").expect("it is ours");
+        job.wait().expect("done");
+    }
+}
+
+#[test]
+fn a_listener_may_wait_for_a_job_as_long_as_it_takes() {
+    let server = server();
+    // Longer than a caller reads a quiet connection by himself.
+    let slow = |_: &mut gearwheel::blocking::Task| {
+        thread::park_timeout(Duration::from_millis(1500));
+        Ok("done")
+    };
+    let worker = Worker::builder().server(server.address()).function("slow", slow).spawn().expect("a worker");
+    let own = Arc::new(Mutex::new(None::<Client>));
+    let (tell, told) = mpsc::channel();
+    let his = own.clone();
+    let listener = move |event| {
+        if let client::Event::Connected { .. } = event {
+            let client = his.lock().expect("no panic").clone().expect("it was there before the first job");
+            let _ = tell.send(client.submit(Job::new("slow", "")).expect("taken").wait());
+        }
+    };
+    let client =
+        Client::builder().server(server.address()).timeout(PATIENCE).on_event(listener).build().expect("a client");
+    *own.lock().expect("no panic") = Some(client.clone());
+    assert_eq!(client.submit(Job::new("slow", "")).expect("taken").wait().expect("done"), "done");
+    assert_eq!(told.recv_timeout(PATIENCE).expect("the listener goes on").expect("done"), "done");
+    *own.lock().expect("no panic") = None;
+    drop(worker);
+}

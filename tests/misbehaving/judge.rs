@@ -112,7 +112,8 @@ fn run(row: &Row, runtime: &str) -> Run {
     let over = Arc::new(AtomicBool::new(false));
     let connected = Arc::new(Mutex::new(Vec::new()));
     let complaints = Arc::new(Mutex::new(Vec::new()));
-    let mut listener = Some(TcpListener::bind("127.0.0.1:0").expect("a port"));
+    // Where nobody listens, whoever connects to a port that outgoing connections have may have come upon his own.
+    let mut listener = Some(TcpListener::bind(("127.0.0.1", crate::peers::free_port())).expect("a port"));
     let at = listener.as_ref().expect("just made").local_addr().expect("bound");
     let crowd = if row.door == Door::Crowded { crowd(listener.as_ref().expect("just made"), at) } else { Vec::new() };
     if matches!(row.door, Door::Shut | Door::ShutFor(_)) {

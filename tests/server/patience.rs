@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use gearwheel::ConnId;
+use gearwheel::{ConnId, Input, Machine};
 
 use crate::net::{Net, config, millis};
 
@@ -323,4 +323,26 @@ fn sixteen_grabs_wait_at_most() {
     assert_eq!(answers[16], ["NO_JOB"]);
     net.pass(millis(1));
     assert!(workers[..16].iter().all(|&worker| net.take(worker) == ["NO_JOB"]));
+}
+
+#[test]
+fn a_handle_waits_no_longer_where_others_send_all_the_time() {
+    // A driver may look whether a tick is due before it hands over what it has read, or behind that.
+    for due_before in [true, false] {
+        let mut net = patient();
+        let (client, _, handle) = handle_of_next(&mut net, millis(0));
+        assert!(handle.is_empty());
+        let other = net.connect();
+        let waited = (1..100).find(|_| {
+            net.now = net.now + millis(1) / 10;
+            let due = due_before && net.wait.is_some_and(|at| at <= net.now);
+            net.send(other, &["ECHO_REQ x"]);
+            if due || net.wait.is_some_and(|at| at <= net.now) {
+                net.server.handle(Input::Tick, net.now);
+                net.run();
+            }
+            !net.take(client).is_empty()
+        });
+        assert_eq!(waited, Some(10), "tenths of a millisecond");
+    }
 }

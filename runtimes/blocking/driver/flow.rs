@@ -152,7 +152,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Wakes those for whom something has come, and one of those who wait for the same.
     #[inline]
     pub(super) fn wake<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        core.call();
+        core.summon();
         self.wake_noted(core)
     }
 
@@ -300,7 +300,13 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     ) -> (Guard<'a, M, S>, Turn) {
         let (mut role, news) = (None, core.news);
         let turn = loop {
-            let Some(patience) = patience(deadline.min(core.wait), time.now()) else { break Turn::Sleep };
+            let Some(patience) = patience(deadline.min(core.wait), time.now()) else {
+                // A socket's timeout is no shorter than a millisecond: so short a time others read.
+                if role.is_none() {
+                    core.pass_on(conn, true);
+                }
+                break Turn::Leave;
+            };
             let Some(link) = core.readable(conn) else { break Turn::Sleep };
             if role.is_none() {
                 role = link.reader.take();
@@ -393,8 +399,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     /// Ends the wait of a caller for what comes `from` a connection.
     #[inline(always)]
     pub(super) fn leave<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>, from: Option<ConnId>) {
-        core.call();
-        // Where they come one by one, who found something at once may be the last that is awake.
+        core.summon();
+        // Where they come one by one, the one who comes sees to the reading; else this may be the last that is awake, even
+        // where he found something at once.
         let conn = if S::RELAYS { from.or_else(|| core.sole()) } else { from };
         if let Some(conn) = conn.filter(|_| !core.sink.awaits_one()) {
             core.pass_on(conn, false);
@@ -407,7 +414,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
-    /// Whoever sleeps because the machine's next tick is too near to read before it reads on after it: nobody else does.
+    /// While nobody reads, no longer than until the machine's next tick, behind which there may be something to do.
     pub(super) fn park<'a>(
         &'a self,
         waker: &Waker,

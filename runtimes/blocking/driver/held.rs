@@ -5,7 +5,7 @@ use core::task::Waker;
 
 use super::flow::Turn;
 use super::state::Core;
-use super::{Driven, Guard, Look, NAP, Shared, Sink, Source};
+use super::{Driven, Guard, Look, NAP, OURS, Shared, Sink, Source};
 use crate::runtimes::Moment;
 use crate::runtimes::parked::own_waker;
 use crate::{Input, Instant};
@@ -113,9 +113,15 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
                 (core, turn) = shared.read_for_caller(core, conn, deadline, &mut time);
                 match turn {
                     Turn::Look => continue,
+                    // The connection's thread, in the listener: there is nobody else to leave it to.
+                    Turn::Leave if OURS.get() => continue,
                     Turn::Leave => may_read = false,
                     Turn::Sleep => {}
                 }
+            }
+            if let (false, Some(conn)) = (may_read, from) {
+                // Whoever left it to him to see to the reading did not know.
+                core.pass_on(conn, false);
             }
             // Another look, which leaves the waker, and then to sleep.
             parks = Some(own_waker());

@@ -94,8 +94,8 @@ pub(super) struct Reader {
 impl<M: Machine, S: Sink<M::Event>> Core<M, S> {
     /// Has one of those woken who wait for whatever comes.
     #[inline]
-    pub(super) fn call(&mut self) {
-        if let Some(waker) = self.sink.call() {
+    pub(super) fn summon(&mut self) {
+        if let Some(waker) = self.sink.summon() {
             self.wakers.push(waker);
         }
     }
@@ -291,7 +291,7 @@ impl Reader {
     fn wait_for(&mut self, patience: Option<u64>) -> io::Result<()> {
         let fits = match patience {
             None => self.patience == 0,
-            Some(patience) => (patience / 8 + 1..=patience).contains(&self.patience),
+            Some(patience) => (patience / 4 + 1..=patience).contains(&self.patience),
         };
         if fits { Ok(()) } else { self.tell_socket(patience) }
     }
