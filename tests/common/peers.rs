@@ -108,6 +108,8 @@ impl Gearmand {
     /// SIGSTOP: it keeps its connections and says nothing.
     pub(crate) fn pause(&self) {
         signal(&self.child, "STOP");
+        // Each of its threads stops when it is run next.
+        wait_until("it has stopped", PATIENCE, || has_stopped(self.child.id()));
     }
 
     /// SIGCONT.
@@ -199,6 +201,16 @@ fn listener_on(port: u16, is_c: bool) -> Option<Listener> {
     let _ = stream.read_to_end(&mut Vec::new());
     let pid = line.strip_prefix("OK ").and_then(|pid| pid.trim_end().parse().ok());
     Some(pid.map_or(Listener::Another, Listener::Process))
+}
+
+/// Whether all threads of a process have stopped, as far as the system tells.
+fn has_stopped(process: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{process}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        // The name before the state may have any characters.
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    })
 }
 
 /// A port on which nothing listens now, outside the range from which systems take ports for outgoing connections.
