@@ -112,11 +112,13 @@ fn run(row: &Row, runtime: &str) -> Run {
     let over = Arc::new(AtomicBool::new(false));
     let connected = Arc::new(Mutex::new(Vec::new()));
     let complaints = Arc::new(Mutex::new(Vec::new()));
+    let is_shut = matches!(row.door, Door::Shut | Door::ShutFor(_));
     // Where nobody listens, whoever connects to a port that outgoing connections have may have come upon his own.
-    let mut listener = Some(TcpListener::bind(("127.0.0.1", crate::peers::free_port())).expect("a port"));
+    let bind = || TcpListener::bind(("127.0.0.1", if is_shut { crate::peers::free_port() } else { 0 })).ok();
+    let mut listener = (0..10).find_map(|_| bind());
     let at = listener.as_ref().expect("just made").local_addr().expect("bound");
     let crowd = if row.door == Door::Crowded { crowd(listener.as_ref().expect("just made"), at) } else { Vec::new() };
-    if matches!(row.door, Door::Shut | Door::ShutFor(_)) {
+    if is_shut {
         listener = None;
     }
     let server = {
