@@ -62,7 +62,7 @@ impl Worker {
 
     /// Takes an offer back. Jobs of the function that are in hand are finished first, as a job server would take them away:
     /// only then is a server told (CANT_DO). Until it has been, jobs of the function may still come.
-    /// [`Event::Unregistered`] says when all have been.
+    /// [`Event::Unregistered`](super::Event::Unregistered) says when all have been.
     ///
     /// # Errors
     /// The function is not registered, or the worker has closed.
