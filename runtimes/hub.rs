@@ -272,7 +272,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         state.orphan = true;
         state.deadline = earlier(state.deadline, Some(self.clock.now() + LAST_WORDS));
         drop(state);
-        self.call(|_, _, _| ());
+        self.call(|machine, _, _| machine.flush());
     }
 }
 

@@ -6,6 +6,8 @@ use super::std::path::Path;
 use crate::ConnId;
 use crate::Instant;
 use crate::runtimes::handles::Driven;
+#[cfg(feature = "blocking")]
+use crate::time::earlier;
 use crate::tls::{ClientTls, Error, Identity, Roots, Secured, ServerTls};
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -61,7 +63,17 @@ impl<M: Driven> Driven for Secured<M> {
 
     #[cfg(feature = "blocking")]
     fn rests_until(&mut self) -> Option<Option<Instant>> {
-        if self.is_plain() { (**self).rests_until() } else { None }
+        let own = self.layer_deadline();
+        (**self).rests_until().map(|at| earlier(at, own))
+    }
+
+    #[cfg(feature = "blocking")]
+    fn gathers_until(&self) -> Instant {
+        (**self).gathers_until()
+    }
+
+    fn flush(&mut self) {
+        (**self).flush();
     }
 
     fn is_last(event: &Self::Event) -> bool {

@@ -145,6 +145,8 @@ pub(crate) struct Link<R> {
     pub(crate) id: ServerId,
     pub(crate) address: Address,
     pub(crate) connection: Connection<R>,
+    /// Its driver has not been told that there is something to write.
+    pub(crate) untold: bool,
     /// Of its last connection.
     pub(crate) span: Span,
     index: u32,
@@ -174,6 +176,7 @@ impl<R> Link<R> {
             id,
             address,
             connection: Connection::new(),
+            untold: false,
             span: Span::none(),
             index,
             generation: 0,
@@ -265,7 +268,7 @@ impl<R> Link<R> {
             self.phase = Phase::Up;
             (self.since, self.heard, self.written) = (now, now, (0, now));
             (self.taken, self.received, self.moved) = (0, 0, (0, now));
-            self.holds = 0;
+            (self.holds, self.untold) = (0, false);
         }
         was_connecting
     }

@@ -165,12 +165,13 @@ impl<R, E: Told> Links<R, E> {
         payload: Option<&Bytes>,
         reply: Option<R>,
     ) {
-        self.send_on(place, kind, arguments, payload, reply);
+        self.put(place, kind, arguments, payload, reply);
+        self.tell(place);
     }
 
-    /// The same, and says on which link.
+    /// The same, but for [telling](Self::tell) the driver.
     #[inline]
-    pub(crate) fn send_on<const N: usize>(
+    pub(crate) fn put<const N: usize>(
         &mut self,
         place: usize,
         kind: PacketType,
@@ -180,9 +181,7 @@ impl<R, E: Told> Links<R, E> {
     ) -> Option<&Link<R>> {
         let link = self.list.get_mut(place).filter(|link| link.is_up())?;
         trace::packet_sent(&link.span, kind);
-        if link.connection.send(kind, arguments, payload) {
-            self.due.push_back(link.conn());
-        }
+        link.untold |= link.connection.send(kind, arguments, payload);
         if let Some(reply) = reply {
             link.connection.expect(reply, self.now);
             self.next = self.next.min(self.now + self.settings.reply_timeout);
@@ -190,14 +189,23 @@ impl<R, E: Told> Links<R, E> {
         Some(link)
     }
 
+    /// Has the driver told of what there is to write, if it was not.
+    #[inline]
+    pub(crate) fn tell(&mut self, place: usize) {
+        if let Some(link) = self.list.get_mut(place)
+            && core::mem::take(&mut link.untold)
+        {
+            self.due.push_back(link.conn());
+        }
+    }
+
     /// Sends a line of the text protocol, and remembers the reply that is due for it.
     pub(crate) fn send_text(&mut self, place: usize, line: &[u8], reply: R) {
         let Some(link) = self.list.get_mut(place).filter(|link| link.is_up()) else { return };
-        if link.connection.out.text(line) {
-            self.due.push_back(link.conn());
-        }
+        link.untold |= link.connection.out.text(line);
         link.connection.expect(reply, self.now);
         self.next = self.next.min(self.now + self.settings.reply_timeout);
+        self.tell(place);
     }
 
     /// The link whose `conn` may be looked at now: none when that is over, or when the machine must be polled first.

@@ -1,5 +1,7 @@
 //! The client machine against job servers that the test plays packet by packet.
 
+#[path = "client/gather.rs"]
+mod gather;
 #[path = "client/jobs.rs"]
 mod jobs;
 #[path = "client/limits.rs"]

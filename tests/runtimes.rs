@@ -13,6 +13,8 @@ macro_rules! secured {
 #[cfg(any(feature = "smol", feature = "tokio"))]
 #[path = "runtimes/futures.rs"]
 mod futures;
+#[path = "runtimes/gathering.rs"]
+mod gathering;
 #[path = "runtimes/kinds.rs"]
 mod kinds;
 #[path = "common/peers.rs"]
@@ -41,7 +43,7 @@ macro_rules! scenarios {
                 #[test]
                 fn $scenario() {
                     #[allow(unused_imports, reason = "a runtime may need but one")]
-                    use crate::{scenarios::*, streams::*, unread::*};
+                    use crate::{gathering::*, scenarios::*, streams::*, unread::*};
                     $scenario::<$kind>();
                 }
             )*
@@ -77,6 +79,8 @@ on_all_runtimes! {
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
     what_came_before_a_write_failed_is_read_by_whoever_pauses
+    submissions_that_wait_leave_in_time
+    submissions_that_wait_leave_with_the_last_handle
     a_set_of_jobs_has_one_deadline
     joined_jobs_get_their_own_events
     joined_jobs_get_their_own_events_by_gearmand

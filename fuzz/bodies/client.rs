@@ -15,6 +15,7 @@ pub fn run(data: &[u8]) {
     let mut config = Config::new([1; 32]);
     config.servers = vec!["a".parse().expect("an address"), "b".parse().expect("an address")];
     config.limits.max_packet = 1 << 16;
+    config.gather = Duration::from_millis(1);
     config.limits.max_events = usize::from(data.byte()) + 1;
     let flags = data.byte();
     let style = Style { seed: u64::from(flags), split: flags & 1 > 0, partial: flags & 2 > 0, disturb: flags & 4 > 0 };

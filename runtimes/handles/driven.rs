@@ -35,6 +35,15 @@ pub(crate) trait Driven: Machine<Event: Send> + Send + 'static {
         None
     }
 
+    /// When a tick is wanted that only has something written. `rests_until` does not count it.
+    #[cfg(feature = "blocking")]
+    fn gathers_until(&self) -> Instant {
+        Instant::NEVER
+    }
+
+    /// Has what waits for more to be written with it be written now.
+    fn flush(&mut self) {}
+
     /// Whether nothing comes after this event.
     fn is_last(event: &Self::Event) -> bool;
 
@@ -71,6 +80,15 @@ impl Driven for client::Client {
     #[cfg(feature = "blocking")]
     fn rests_until(&mut self) -> Option<Option<Instant>> {
         Some(Self::rests_until(self))
+    }
+
+    #[cfg(feature = "blocking")]
+    fn gathers_until(&self) -> Instant {
+        Self::gathers_until(self)
+    }
+
+    fn flush(&mut self) {
+        Self::flush(self);
     }
 
     fn is_last(event: &client::Event) -> bool {

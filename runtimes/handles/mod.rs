@@ -43,6 +43,9 @@ pub(crate) type WorkerMachine = Guarded<worker::Worker>;
 pub(crate) type ServerMachine = Guarded<crate::server::Server>;
 pub(crate) type AdminMachine = Guarded<crate::admin::Admin>;
 
+/// How long submissions may wait for others by default: the least that most pollers can wait.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// The user's function for events that belong to no one job.
 pub(crate) type Listener<E> = Box<dyn FnMut(E) + Send>;
 
@@ -155,7 +158,7 @@ pub struct ClientBuilder<C: Dials> {
 impl<C: Dials> ClientBuilder<C> {
     pub(crate) fn new() -> Self {
         Self {
-            config: client::Config::new(seed()),
+            config: client::Config { gather: GATHER, ..client::Config::new(seed()) },
             connector: None,
             listener: None,
             error: None,

@@ -33,6 +33,13 @@ pub struct Config {
     pub namespace: Option<Box<str>>,
     /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
     pub client_id: Option<Box<str>>,
+    /// How long the submission of a foreground job may wait for others, to leave with them, where a job server has 25 jobs of
+    /// this client or more and they end one or two at a time, each within this time after the one before: then the client,
+    /// the job server and the worker would write, read and answer one packet at a time. So many wait that eight times as
+    /// many are with the job server still, and 64 at most; a background job, a request or
+    /// [`flush`](super::Client::flush) takes them along. A job for which a worker is free begins so much later. Zero: none
+    /// waits. Default of a machine zero, of all handles 1 ms.
+    pub gather: Duration,
     /// What happens when the user of a job does not read what comes of it. Default of a machine [`Unread::Polled`], of all
     /// handles [`Unread::Overflow`].
     pub unread: Unread,
@@ -55,6 +62,7 @@ impl Config {
             exceptions: true,
             namespace: None,
             client_id: None,
+            gather: Duration::ZERO,
             unread: Unread::Polled,
             limits: Limits::default(),
             seed: seed.into(),

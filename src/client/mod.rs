@@ -5,6 +5,7 @@
 
 mod config;
 mod event;
+mod gather;
 mod jobs;
 mod packet;
 mod requests;
@@ -21,6 +22,7 @@ use bytes::BytesMut;
 
 pub use self::config::{Config, Counters, Latencies, Unread};
 pub use self::event::{Event, RequestError, RequestId, Status};
+use self::gather::Gathering;
 use self::jobs::{Ended, Jobs, Stage, Terms};
 use self::requests::Ask;
 use self::servers::candidate;
@@ -72,6 +74,7 @@ pub struct Client {
     /// Requests that wait for a connection, place by place.
     asks: Vec<VecDeque<(RequestId, Ask)>>,
     jobs: Jobs,
+    gathering: Gathering,
     /// What of all jobs waits to be read.
     unread: usize,
     requests: u64,
@@ -118,6 +121,7 @@ impl Client {
             candidates,
             links,
             jobs: Jobs::default(),
+            gathering: Gathering::new(config.gather),
             unread: 0,
             requests: 0,
             open_requests: 0,
@@ -162,7 +166,11 @@ impl Client {
         self.dial(choice.dial);
         let Self { links, candidates, .. } = self;
         let sent = choice.send.and_then(|place| Some((place, give(links, candidates, place, id, &job, 1, &span)?)));
+        let may_wait = !job.background;
         self.jobs.insert(id, job, &self.config.terms, span, sent, now);
+        if let Some((place, _)) = sent {
+            self.depart(place, may_wait);
+        }
         Ok(id)
     }
 
@@ -226,6 +234,7 @@ impl Client {
             self.end_requests(place, replies, &RequestError::Closed);
             self.remove_if_done(place);
         }
+        self.gathering = Gathering::new(Duration::ZERO);
         self.links.event(Event::Closed);
     }
 
@@ -251,11 +260,17 @@ impl Client {
         self.links.next_due()
     }
 
-    /// What [`poll`](Machine::poll) has where that is a `Wait`.
+    /// What [`poll`](Machine::poll) has where that is a `Wait`, but for [`gathers_until`](Self::gathers_until).
     #[cfg(feature = "blocking")]
     pub(crate) fn rests_until(&mut self) -> Option<Instant> {
         let Self { links, jobs, asks, .. } = self;
         links.waits(jobs.first_timer(), |place| is_wanted(jobs, asks, place))
+    }
+
+    /// When submissions that wait for others want a tick.
+    #[cfg(feature = "blocking")]
+    pub(crate) const fn gathers_until(&self) -> Instant {
+        self.gathering.next()
     }
 
     /// Tells the wall time, as the time since 1970: jobs that start after a delay need it. To be told again when the wall
@@ -331,6 +346,7 @@ impl Client {
                 && let Some(entry @ jobs::Entry { job: Some(job), span, .. }) = jobs.entry(id)
                 && let Some(end) = give(links, candidates, place, id, job, entry.attempts + 1, span)
             {
+                links.tell(place);
                 self.counters.retried += u64::from(entry.attempts > 0);
                 self.jobs.sent(id, place, end);
             }
@@ -442,6 +458,7 @@ impl Client {
     }
 
     fn tick(&mut self) {
+        self.end_gathering(self.links.now);
         for place in 0..self.links.len() {
             if let Some(reason) = self.links.tick(place, Some(Reply::Probe), |reply| matches!(reply, Reply::Option)) {
                 self.break_off(place, &reason);
@@ -539,13 +556,13 @@ fn give(
     let link = match job.extra.as_deref() {
         Some(Extra { start: Some(Start::At(time)), .. }) => {
             let seconds = time.as_secs().to_string();
-            links.send_on(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply)
+            links.put(place, kind, &[&job.function, unique, seconds.as_bytes()], payload, reply)
         }
         // libgearman leaves the aggregator empty, too: job servers only pass the reducer on.
         Some(Extra { reducer: Some(reducer), .. }) => {
-            links.send_on(place, kind, &[&job.function, unique, reducer, b""], payload, reply)
+            links.put(place, kind, &[&job.function, unique, reducer, b""], payload, reply)
         }
-        _ => links.send_on(place, kind, &[&job.function, unique], payload, reply),
+        _ => links.put(place, kind, &[&job.function, unique], payload, reply),
     }?;
     trace::sent(span, &link.address, attempt, unique);
     if let Some(candidate) = candidates.get_mut(place) {
@@ -584,8 +601,8 @@ impl Machine for Client {
     }
 
     fn poll(&mut self) -> Output<Event> {
-        let Self { links, jobs, asks, .. } = self;
-        links.output(|| jobs.first_timer(), |place| is_wanted(jobs, asks, place))
+        let Self { links, jobs, gathering, asks, .. } = self;
+        links.output(|| jobs.first_timer().min(gathering.next()), |place| is_wanted(jobs, asks, place))
     }
 
     fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

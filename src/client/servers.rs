@@ -134,6 +134,9 @@ impl Client {
             candidate.outstanding = candidate.outstanding.saturating_sub(1);
             candidate.counters.finished += u64::from(finished);
         }
+        if finished {
+            self.gathering.ended(place, self.links.now);
+        }
         self.remove_if_done(place);
     }
 

@@ -135,6 +135,12 @@ impl<M> Secured<M> {
         self.layer.as_ref().is_some_and(|layer| !(layer.said.is_empty() && layer.noticed.is_empty()))
     }
 
+    /// When the layer wants its next tick.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn layer_deadline(&self) -> Option<Instant> {
+        self.layer.as_ref()?.deadline()
+    }
+
     /// Whether nothing is encrypted, so that this machine is the one inside.
     #[cfg(feature = "blocking")]
     pub(crate) const fn is_plain(&self) -> bool {
@@ -256,6 +262,10 @@ impl Layer {
     }
 
     #[inline(never)]
+    fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
     fn poll<M: Machine>(&mut self, machine: &mut M) -> Output<M::Event> {
         self.parting = None;
         loop {
@@ -285,7 +295,7 @@ impl Layer {
                     return Output::Disconnect(conn);
                 }
                 Output::Wait(at) => {
-                    return Output::Wait(earlier(at, self.deadlines.first().map(|(at, _)| *at)));
+                    return Output::Wait(earlier(at, self.deadline()));
                 }
                 output => return output,
             }

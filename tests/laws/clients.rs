@@ -37,6 +37,7 @@ pub(super) fn new_client(max_events: usize) -> Client {
     let mut config = client::Config::new(SEED);
     config.servers = vec!["a".parse().expect("an address"), "b".parse().expect("an address")];
     config.limits.max_events = max_events;
+    config.gather = Duration::from_millis(1);
     Client::new(config).expect("a good configuration")
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn what_came_before_a_write_failed_is_read_by_whoever_pauses<K: Kind>
 }
 
 /// A job server of the test's own for one client, which is told what to send once so many jobs have been submitted.
-fn played(jobs: usize, play: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
+pub(crate) fn played(jobs: usize, play: impl FnOnce(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind(local()).expect("a port");
     let at = listener.local_addr().expect("bound");
     thread::spawn(move || {
@@ -148,7 +148,7 @@ fn played(jobs: usize, play: impl FnOnce(TcpStream) + Send + 'static) -> SocketA
 }
 
 /// Reads a packet and says its type.
-fn request(stream: &mut TcpStream) -> u32 {
+pub(crate) fn request(stream: &mut TcpStream) -> u32 {
     let mut header = [0; 12];
     stream.read_exact(&mut header).expect("a packet");
     let [kind, size] = [4, 8].map(|at| u32::from_be_bytes(header[at..at + 4].try_into().expect("four")));

@@ -67,6 +67,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
         let Some(at) = core.machine.rests_until() else { return false };
         self.wait_until(core, at);
+        self.flush_at(core, core.machine.gathers_until());
         true
     }
 
@@ -75,7 +76,12 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         loop {
             match core.machine.poll() {
                 Output::Transmit(conn) => core.due.push(conn),
-                Output::Wait(at) => return self.wait_until(core, at),
+                Output::Wait(at) => {
+                    if !self.rests(core) {
+                        self.wait_until(core, at);
+                    }
+                    return;
+                }
                 Output::Event(event) => self.note(core, event),
                 other => self.change(core, other),
             }
@@ -125,6 +131,15 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     fn wait_until(&self, core: &mut Core<M, S>, at: Option<Instant>) {
         core.wait = at.unwrap_or(Instant::NEVER);
         self.set_alarm(core, core.wait);
+    }
+
+    /// The clock's thread has it written at this time what was put off.
+    #[inline]
+    pub(super) fn flush_at(&self, core: &mut Core<M, S>, at: Instant) {
+        if at < core.flush_at {
+            core.flush_at = at;
+            self.set_alarm(core, at);
+        }
     }
 
     /// The clock's thread must be awake at this time.
@@ -199,6 +214,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     fn flush_all<'a>(self: &'a Arc<Self>, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         core.flush_at = Instant::NEVER;
+        let gathers_until = core.machine.gathers_until();
+        self.flush_at(&mut core, gathers_until);
         while let Some(conn) = core.due.pop() {
             if let Some(socket) = core.link(conn).and_then(|link| link.writer.take()) {
                 core = self.write(core, conn, socket, false);

@@ -50,10 +50,8 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
         core = shared.wake_noted(core);
         if core.due.is_empty() || !lazy(&core.sink) {
             core = shared.flush(core);
-        } else if core.flush_at == Instant::NEVER {
-            let at = time.now() + NAP;
-            core.flush_at = at;
-            shared.set_alarm(&mut core, at);
+        } else {
+            shared.flush_at(&mut core, time.now() + NAP);
         }
         Self { shared, core, time }
     }

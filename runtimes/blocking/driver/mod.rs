@@ -253,7 +253,8 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         self.shut_doors();
         let mut core = self.0.lock();
         core.ending = true;
-        core = self.0.flush(core);
+        core.machine.flush();
+        core = self.0.settle(core);
         core = self.last_words(core, |core| core.links.iter().flatten().all(|link| !link.is_being_written()));
         core.machine.close(self.0.clock.now());
         core = self.last_words(self.0.settle(core), |core| core.links.iter().all(Option::is_none));

@@ -51,7 +51,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             if core.flush_at <= now {
                 // Another may have written it, in the middle of a round of his that had begun before.
                 core.flush_at = Instant::NEVER;
-                core = self.notify(self.flush(core));
+                core.machine.handle(Input::Tick, now);
+                core = self.settle(core);
                 continue;
             }
             // A time that was asked for holds though its reason is gone by now: the next such reason then wakes nobody.

@@ -54,6 +54,7 @@ impl World {
         if self.dice.chance(500) {
             config.deadlines.accept = None;
         }
+        config.gather = Duration::from_millis(place as u64 % 2);
         let reading = Reading::new(&mut self.dice);
         reading.configure(&mut config);
         config.client_id = self.dice.chance(300).then(|| format!("client-{place}").into());
