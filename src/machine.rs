@@ -113,10 +113,10 @@ pub enum Output<E> {
         within: Duration,
     },
     /// [`Machine::outgoing`] has bytes for a connection where it had none. Said once: whoever could not write all of them
-    /// goes on when the socket is writable. A client that [gathers submissions](crate::client::Config::gather), a server with [`patience`](crate::server::Config::patience), or one that
-    /// [gathers results](crate::server::Config::gather_results), may say it a little later than the bytes are there, for
-    /// more to follow; then it wants a tick, and where that is at once, the driver had better see first whether there is
-    /// more to read.
+    /// goes on when the socket is writable. A client that [gathers submissions](crate::client::Config::gather), a server with
+    /// [`patience`](crate::server::Config::patience) and one that [gathers results](crate::server::Config::gather_results)
+    /// may say it a little later than the bytes are there, for more to follow; then it wants a tick, and where that is at
+    /// once, the driver had better see first whether there is more to read.
     Transmit(ConnId),
     /// Reading may go on: hand in what was left of the last [`Input::Data`], then read.
     Resume(ConnId),
