@@ -63,15 +63,17 @@ pub struct Config {
     /// How long an answer may wait where that saves packets. NO_JOB: the grab of a worker that has just ended a job somebody
     /// waited for is likely to be followed by the next job, and waits so long for it, unless waiting has been in vain lately.
     /// JOB_CREATED: where a worker that took less than this for its last job (of a function without a time limit) has waited
-    /// for this one, and the client waits for nothing else, it comes with the result or any other packet. Zero, the default: never, as gearmand. The servers of
-    /// the runtimes set 1 ms (but smol's, where it saves nothing), with which one job after another takes less than half as
-    /// many system calls.
+    /// for this one, and the client waits for nothing else, it comes with the result or any other packet; for a client with
+    /// many jobs see [`gather_results`](Self::gather_results). Zero, the default: never, as gearmand. The servers of the
+    /// runtimes set 1 ms (but smol's, where it saves nothing), with which one job after another takes less than half as many
+    /// system calls.
     pub patience: Duration,
     /// Whether results and handles for a client that waits for 12 jobs or more leave together: up to a quarter of as many
     /// results as it waits for, 16 at most, and up to 16 KiB. They wait as long as there is more to read, for which the
-    /// server asks for ticks at once; results alone also for [`patience`](Self::patience), where one has followed the other
-    /// within that. It spares server and client writes and wake-ups. It is of use where the driver looks for more to read
-    /// before it ticks. Default false; the server on mio sets it.
+    /// server asks for ticks at once; results also for [`patience`](Self::patience), where one has followed the other within
+    /// that. So do the handles of foreground jobs then, if the client has submitted this job or the one before without having
+    /// the handle of the last; other handles take along what waits. It spares server and client writes and wake-ups. It is of
+    /// use where the driver looks for more to read before it ticks. Default false; the server on mio sets it.
     pub gather_results: bool,
     /// Whether the admin commands `shutdown` and `shutdown graceful` work, and then only from this machine. gearmand has
     /// them no more. Default false: they are unknown commands.

@@ -233,8 +233,10 @@ impl Server {
         }
         self.counters.submitted += 1;
         let handle = self.handles.write(self.queue.jobs.table[job].number);
+        let runs_ahead = self.peers.runs_ahead(peer);
         let waits = if background || known.is_some() { None } else { self.waits_for_result(peer) };
-        self.peers.created(peer, &handle, waits.or_else(|| self.gathers_at_once(peer)));
+        let gather = || if runs_ahead && !background { self.gathers(peer) } else { self.gathers_at_once(peer) };
+        self.peers.created(peer, &handle, waits.or_else(gather));
         Ok(())
     }
 

@@ -66,15 +66,16 @@ impl Server {
         }
     }
 
-    /// How results for this connection wait for each other, if they do: for `patience` where one has followed the other
-    /// within that.
+    /// How results for this connection, and the handles that it does not need for its next job, wait for each other, if they
+    /// do: for `patience` where one result has followed the other within that.
     pub(super) fn gathers(&self, client: u32) -> Option<Gather> {
         let patience = self.config.patience;
         let follow = self.peers.get(client).is_some_and(|this| self.now < this.answered + patience);
         Some(Gather { until: follow.then(|| self.now + patience), ..self.gathers_at_once(client)? })
     }
 
-    /// The same for its handles, which wait only for what is there to be read: it may submit the next job when it has them.
+    /// The same for its other handles, which wait only for what is there to be read: it may submit the next job when it has
+    /// them.
     pub(super) fn gathers_at_once(&self, client: u32) -> Option<Gather> {
         let most = (self.queue.party(client).waiting / SHARE).min(MOST_RESULTS);
         (self.config.gather_results && most >= FEWEST_RESULTS).then_some(Gather { most, until: None })

@@ -67,6 +67,9 @@ pub(super) struct Peer {
     gathered_anew: bool,
     /// When it got its last result.
     pub(super) answered: Instant,
+    /// Behind the first byte of its last handle, and whether it submitted that job before it had the handle of the one before.
+    created: u64,
+    runs_ahead: bool,
 }
 
 /// How a packet waits for others.
@@ -178,6 +181,8 @@ impl Peers {
             gathers: false,
             gathered_anew: false,
             answered: Instant::EPOCH,
+            created: 0,
+            runs_ahead: false,
         }));
         conn
     }
@@ -230,6 +235,15 @@ impl Peers {
         payload: Option<&Bytes>,
     ) {
         self.write(index, None, 0, |outbox| outbox.packet(Magic::Response, kind, arguments, payload));
+    }
+
+    /// The next packet for a connection is the handle of a job that it submits. Says whether it does not need the handles of
+    /// those before for that: it has not got one of them, or had not with the last.
+    pub(super) fn runs_ahead(&mut self, index: u32) -> bool {
+        let Some(peer) = self.get_mut(index) else { return false };
+        let now = peer.outbox.perhaps_taken() < peer.created;
+        peer.created = peer.outbox.end() + 1;
+        core::mem::replace(&mut peer.runs_ahead, now) || now
     }
 
     /// Queues a JOB_CREATED, which may wait for results as these do for each other.

@@ -201,17 +201,90 @@ fn results_wait_for_those_that_have_followed_each_other_lately() {
     assert!(net.take(client).is_empty());
     net.pass(millis(1) / 4);
     assert_eq!((net.take(client).len(), net.wait), (3, None));
-    // Handles do not, and take along what waits: their client may submit the next job then.
-    assert_eq!(complete(&mut net), 0);
-    assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]).len(), 2);
-    assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
-    net.pass(SOON);
-    assert_eq!((net.take(client), net.wait), (vec!["JOB_CREATED H:lap:66".to_owned()], None));
     net.now = net.now + millis(1);
     // The last result is too long ago.
     assert_eq!(complete(&mut net), 0);
     net.pass(SOON);
     assert_eq!((net.take(client).len(), net.wait), (1, None));
+}
+
+/// A client that has submitted 100 jobs, each when it had the handle of the last, and has just got the results of the first two.
+fn flowing() -> (Net, ConnId, ConnId) {
+    let mut config = config();
+    (config.patience, config.gather_results) = (millis(1), true);
+    let mut net = Net::with(config);
+    let (client, worker) = (net.connect(), net.peer(&["CAN_DO f"]));
+    for number in 1..=100 {
+        net.send(client, &["SUBMIT_JOB f||x"]);
+        net.pass(SOON);
+        assert_eq!(net.take(client), [format!("JOB_CREATED H:lap:{number}")]);
+    }
+    assert_eq!([1, 2].map(|number| complete(&mut net, (client, worker), number, "r")), [0, 2]);
+    (net, client, worker)
+}
+
+#[test]
+fn who_submits_only_with_the_last_handle_gets_each_at_once() {
+    let (mut net, client, worker) = flowing();
+    for number in 3..=64 {
+        assert_eq!(complete(&mut net, (client, worker), number, "r"), 0);
+        let came = [format!("WORK_COMPLETE H:lap:{number}|r"), format!("JOB_CREATED H:lap:{}", 2 * number + 95)];
+        assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"]), came);
+        // Where there is nothing to take along, as soon as there is no more to be read.
+        net.send(client, &["SUBMIT_JOB f||x"]);
+        net.pass(SOON);
+        assert_eq!(net.take(client), [format!("JOB_CREATED H:lap:{}", 2 * number + 96)]);
+    }
+}
+
+/// As [`flowing`], but the client has just submitted three jobs at once.
+fn running_ahead() -> (Net, ConnId, ConnId) {
+    let (mut net, client, worker) = flowing();
+    assert_eq!(net.ask(client, &["SUBMIT_JOB f||x"; 3]).len(), 3, "nobody knew it of the first");
+    (net, client, worker)
+}
+
+#[test]
+fn who_submits_without_the_last_handle_gets_it_with_the_results_that_follow() {
+    let (mut net, client, worker) = running_ahead();
+    let mut numbers = 3..;
+    // One that comes alone is not the first that does.
+    for submissions in [2, 1] {
+        assert!(net.ask(client, &vec!["SUBMIT_JOB f||x"; submissions]).is_empty());
+        let came = [(); 16].map(|()| complete(&mut net, (client, worker), numbers.next().expect("more"), "r"));
+        assert_eq!(came[..15], [0; 15]);
+        assert_eq!(came[15], 16 + submissions);
+    }
+    // The next that comes alone shows that the client may have waited for the handle.
+    net.send(client, &["SUBMIT_JOB f||x"]);
+    net.pass(SOON);
+    assert_eq!((net.take(client).len(), net.wait), (1, None));
+}
+
+#[test]
+fn a_handle_waits_for_results_no_longer_than_a_millisecond_whatever_follows_it() {
+    let (mut net, client, worker) = running_ahead();
+    for number in 3..=6 {
+        assert!(net.ask(client, &["SUBMIT_JOB f||x"]).is_empty());
+        assert_eq!(complete(&mut net, (client, worker), number, "r"), 0);
+        assert_eq!(net.pass(millis(1) / 4), usize::from(number == 6));
+    }
+    assert_eq!((net.take(client).len(), net.wait), (8, None));
+}
+
+#[test]
+fn a_handle_waits_only_where_results_have_followed_each_other_lately_and_with_nothing_else() {
+    let (mut net, client, worker) = running_ahead();
+    for (line, reply) in [("SUBMIT_JOB_BG f||x", "JOB_CREATED H:lap:106"), ("ECHO_REQ x", "ECHO_RES x")] {
+        assert!(net.ask(client, &["SUBMIT_JOB f||x"; 2]).is_empty());
+        assert_eq!(net.ask(client, &[line])[2], reply, "{line}");
+    }
+    assert_eq!(complete(&mut net, (client, worker), 3, "r"), 0);
+    net.pass(millis(1));
+    net.take(client);
+    net.send(client, &["SUBMIT_JOB f||x"; 2]);
+    net.pass(SOON);
+    assert_eq!((net.take(client).len(), net.wait), (2, None));
 }
 
 #[test]
