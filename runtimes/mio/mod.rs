@@ -84,6 +84,7 @@
 //! [`Server`], [`Client`], [`Worker`] and [`Admin`] have a loop of their own; their handles may be used by any thread.
 
 mod admin;
+mod alarm;
 mod client;
 mod driver;
 mod server;

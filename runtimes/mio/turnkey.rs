@@ -17,6 +17,7 @@ use core::time::Duration;
 
 use ::mio::{Events, Token};
 
+use super::alarm::Alarm;
 use super::driver::Connector;
 use super::{Driver, Stream};
 use crate::Instant;
@@ -33,8 +34,9 @@ use crate::time::earlier;
 
 /// Events taken from the poll at once.
 const EVENTS: usize = 1024;
-/// The token of the waker; all above are for sockets.
+/// The tokens of the waker and the alarm; all between are for sockets.
 const WAKER: Token = Token(0);
+const ALARM: Token = Token(usize::MAX);
 /// How often the thread looks in while a caller has the loop; it takes it back after two looks at an idle one.
 const NAP: Duration = Duration::from_millis(10);
 /// Turns in which but one caller waits, before he is lent the loop.
@@ -298,6 +300,7 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     events: Events,
     driver: Driver,
     waker: Waker,
+    alarm: Alarm,
     listener: Option<Listener<M::Event>>,
     heard: Vec<M::Event>,
     inbox: Option<Arc<Inbox<Stream>>>,
@@ -316,12 +319,12 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         let poll = ::mio::Poll::new().map_err(Error::io("make a poll"))?;
         let waker = ::mio::Waker::new(poll.registry(), WAKER).map_err(Error::io("make a waker"))?;
         let waker = Waker::from(Arc::new(Awake(waker)));
-        let mut driver = Driver::with_clock(poll.registry(), WAKER.0 + 1..usize::MAX, hub.clock())?;
+        let mut driver = Driver::with_clock(poll.registry(), WAKER.0 + 1..ALARM.0, hub.clock())?;
         driver.look_up_on_threads(waker.clone());
         connector.into_iter().for_each(|connector| driver.set_connector(connector));
         let events = Events::with_capacity(EVENTS);
-        let (heard, inbox, next, told) = (Vec::new(), None, None, false);
-        Ok(Self { hub, poll, events, driver, waker, listener, heard, inbox, next, told })
+        let (alarm, heard, inbox, next, told) = (Alarm::default(), Vec::new(), None, None, false);
+        Ok(Self { hub, poll, events, driver, waker, alarm, listener, heard, inbox, next, told })
     }
 
     /// Does all that is due, but for the [calls](Self::call_user) of the user's code. Says whether the machine has closed.
@@ -362,17 +365,19 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
 
     /// Waits for events until the next turn is due, or until `deadline`.
     fn sleep(&mut self, deadline: Option<Instant>) -> Result<(), Error> {
+        let Self { hub, poll, events, driver, alarm, .. } = self;
         let timeout = match earlier(self.next, deadline) {
             Some(at) if at == Instant::EPOCH => Some(Duration::ZERO),
-            at => at.map(|at| self.hub.clock().until(at)),
+            at => at.and_then(|at| alarm.timeout(at, || hub.clock().until(at), poll.registry(), ALARM)),
         };
-        let Self { poll, events, driver, .. } = self;
         match poll.poll(events, timeout) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             polled => polled.map_err(Error::io("wait for events"))?,
         }
         for event in &*events {
-            if !driver.handle_event(event) {
+            if event.token() == ALARM {
+                alarm.rung();
+            } else if !driver.handle_event(event) {
                 driver.sockets().wake_dialling();
             }
         }
