@@ -1,5 +1,6 @@
 //! The client's handles.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,9 +23,6 @@ use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Re
 const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Driver<Machine, Post>>;
-
-/// What takes something out of a mailbox.
-type Next<T> = fn(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<T>;
 
 /// A client of one or more job servers. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -99,7 +97,7 @@ impl Client {
 
     fn open_set(&self, ends_only: bool) -> JobSet {
         let mailbox = self.0.call(|_, post, _| post.open(ends_only));
-        JobSet { shared: self.0.clone(), mailbox, deadline: None }
+        JobSet { shared: self.0.clone(), mailbox, taken: VecDeque::new(), deadline: None }
     }
 
     /// Asks how an outstanding job is (GET_STATUS), and waits for the answer.
@@ -382,6 +380,8 @@ impl Drop for Pending {
 pub struct JobSet {
     shared: Shared,
     mailbox: Mailbox,
+    /// What was in the mailbox behind the end that was asked for last: ends only.
+    taken: VecDeque<client::Event>,
     deadline: Option<Instant>,
 }
 
@@ -398,10 +398,10 @@ impl JobSet {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
     pub fn submit(&mut self, mut job: Job) -> Result<JobId, Rejected<Job>> {
-        let mailbox = self.mailbox;
+        let (mailbox, taken) = (self.mailbox, self.taken.len());
         let mut held = self.shared.hold();
         let (client, post, time) = held.parts();
-        if post.waiting(mailbox) >= MAX_OUTCOMES {
+        if taken + post.waiting(mailbox) >= MAX_OUTCOMES {
             let reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
             return Err(Rejected::new(reason, job));
         }
@@ -410,30 +410,30 @@ impl JobSet {
         }
         let job = client.submit(job, time.now())?;
         post.expect(job, mailbox, client, time.now());
-        held.settle(|post| post.waiting(mailbox) > 0);
+        held.settle(|post| taken + post.waiting(mailbox) > 0);
         Ok(job)
     }
 
     /// Waits for the next job that ends. `None`: all have.
     #[expect(clippy::should_implement_trait, reason = "it is the same as that of its iterator")]
     pub fn next(&mut self) -> Option<(JobId, Outcome)> {
-        self.wait(None, Post::next_end)
+        self.next_taken().or_else(|| self.wait_for_end(None))
     }
 
     /// Like [`next`](Self::next), for `timeout` at most. `None`: all have ended, or time is up.
     pub fn next_timeout(&mut self, timeout: Duration) -> Option<(JobId, Outcome)> {
-        self.wait(Some(self.shared.now() + timeout), Post::next_end)
+        self.next_taken().or_else(|| self.wait_for_end(Some(self.shared.now() + timeout)))
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
     /// ([`Client::set_with_events`]). `None`: all jobs have ended.
     pub fn next_event(&mut self) -> Option<(JobId, JobEvent)> {
-        self.wait(None, Post::next)
+        self.event_until(None)
     }
 
     /// Like [`next_event`](Self::next_event), for `timeout` at most. `None`: all jobs have ended, or time is up.
     pub fn next_event_timeout(&mut self, timeout: Duration) -> Option<(JobId, JobEvent)> {
-        self.wait(Some(self.shared.now() + timeout), Post::next)
+        self.event_until(Some(self.shared.now() + timeout))
     }
 
     /// Jobs that have not ended.
@@ -447,22 +447,52 @@ impl JobSet {
         self.shared.call(|client, _, now| client.abandon(job, now));
     }
 
-    fn wait<T>(&self, deadline: Option<Instant>, next: Next<T>) -> Option<T> {
-        let mailbox = self.mailbox;
-        let mut found = None;
-        self.shared.wait(deadline, |client, post, waker, time| {
-            if let Some(next) = next(post, mailbox, client, time) {
-                found = Some(next);
-                return Look::Found(());
-            }
-            if post.outstanding(mailbox) == 0 {
-                return Look::Found(());
-            }
-            waker.into_iter().for_each(|waker| post.register(mailbox, waker));
-            Look::Missing(any_of(client))
-        })?;
-        found
+    /// The next end, where it has been taken out of the mailbox already.
+    #[inline]
+    fn next_taken(&mut self) -> Option<(JobId, Outcome)> {
+        match self.taken.pop_front()? {
+            client::Event::Done { job, outcome } => Some((job, outcome)),
+            _ => None,
+        }
     }
+
+    /// Waits for an end, and takes along those that are there by then, which need no lock when it is their turn.
+    fn wait_for_end(&mut self, deadline: Option<Instant>) -> Option<(JobId, Outcome)> {
+        let Self { shared, mailbox, taken, .. } = self;
+        wait_for(shared, *mailbox, deadline, |post, client, time| {
+            let end = post.next_end(*mailbox, client, time)?;
+            post.take_ends(*mailbox, taken);
+            Some(end)
+        })
+    }
+
+    fn event_until(&mut self, deadline: Option<Instant>) -> Option<(JobId, JobEvent)> {
+        match self.taken.pop_front() {
+            Some(taken) => JobEvent::of(taken),
+            None => wait_for(&self.shared, self.mailbox, deadline, |post, client, time| {
+                post.next(self.mailbox, client, time)
+            }),
+        }
+    }
+}
+
+/// Waits for what `next` takes out of the mailbox of a set. `None`: nothing comes any more, or time is up.
+fn wait_for<T>(
+    shared: &Shared,
+    mailbox: Mailbox,
+    deadline: Option<Instant>,
+    mut next: impl FnMut(&mut Post, &mut client::Client, &mut Moment) -> Option<T>,
+) -> Option<T> {
+    let mut found = None;
+    shared.wait(deadline, |client, post, waker, time| {
+        found = next(post, client, time);
+        if found.is_some() || post.outstanding(mailbox) == 0 {
+            return Look::Found(());
+        }
+        waker.into_iter().for_each(|waker| post.register(mailbox, waker));
+        Look::Missing(any_of(client))
+    })?;
+    found
 }
 
 impl Iterator for &mut JobSet {
