@@ -21,8 +21,9 @@ impl Instant {
     /// The instant `since` after the epoch, or the last one there is.
     #[must_use]
     pub const fn from_epoch(since: Duration) -> Self {
-        let nanos = since.as_nanos();
-        Self(if nanos > u64::MAX as u128 { u64::MAX } else { nanos as u64 })
+        const SECOND: u64 = 1_000_000_000;
+        let seconds = since.as_secs();
+        Self(if seconds < u64::MAX / SECOND { seconds * SECOND + since.subsec_nanos() as u64 } else { u64::MAX })
     }
 
     /// How long after the epoch this is.
