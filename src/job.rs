@@ -407,6 +407,18 @@ impl Handle {
         }
     }
 
+    /// Whether it is this one.
+    #[inline]
+    pub(crate) fn is(&self, name: &[u8]) -> bool {
+        match &self.0 {
+            Repr::Short { length, bytes } => {
+                usize::from(*length) == name.len()
+                    && bytes.get(..name.len()).is_some_and(|bytes| are_equal(bytes, name))
+            }
+            Repr::Long(bytes) => **bytes == *name,
+        }
+    }
+
     /// Its bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -414,6 +426,15 @@ impl Handle {
             Repr::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
             Repr::Long(bytes) => bytes,
         }
+    }
+}
+
+/// Compares names of one length word by word: a call costs more than most of them.
+#[inline]
+fn are_equal(a: &[u8], b: &[u8]) -> bool {
+    match (a.last_chunk::<8>(), b.last_chunk::<8>()) {
+        (Some(last), Some(other)) => last == other && a.chunks_exact(8).eq(b.chunks_exact(8)),
+        _ => a == b,
     }
 }
 

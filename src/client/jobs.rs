@@ -52,22 +52,17 @@ impl Terms {
         Self { accept: accept.into(), total: total.into(), idle: idle.into(), retry, max_unread }
     }
 
-    /// Those of a job: its own, and these.
-    fn of(&self, job: &Job) -> Self {
-        job.extra.as_ref().map_or(*self, |extra| self.with(extra))
-    }
-
     #[cold]
-    fn with(&self, extra: &Extra) -> Self {
+    fn with(&self, extra: &Extra) -> Box<Self> {
         let or = |own: Option<Duration>, default| own.map_or(default, |own| Some(own).into());
         let Deadlines { accept, total, idle } = extra.deadlines;
-        Self {
+        Box::new(Self {
             accept: or(accept, self.accept),
             total: or(total, self.total),
             idle: or(idle, self.idle),
             retry: extra.retry.unwrap_or(self.retry),
             max_unread: extra.max_unread.unwrap_or(self.max_unread),
-        }
+        })
     }
 }
 
@@ -75,7 +70,8 @@ impl Terms {
 pub(super) struct Entry {
     /// `None` once it is never submitted again.
     pub(super) job: Option<Job>,
-    pub(super) terms: Terms,
+    /// Where it says something itself.
+    own_terms: Option<Box<Terms>>,
     pub(super) stage: Stage,
     /// The place of its job server, from `Sent` on.
     pub(super) link: usize,
@@ -124,27 +120,32 @@ impl Entry {
         matches!(self.stage, Stage::Sent { .. } | Stage::Accepted { .. })
     }
 
-    /// When one of its deadlines passes.
-    pub(super) fn deadline(&self) -> Instant {
-        let other = match self.stage {
-            Stage::Accepted { .. } => self.terms.idle,
-            _ => self.terms.accept,
-        };
-        (self.submitted + self.terms.total).min(self.since + other)
+    pub(super) fn terms<'a>(&'a self, defaults: &'a Terms) -> &'a Terms {
+        self.own_terms.as_deref().unwrap_or(defaults)
     }
 
-    fn next_timer(&self) -> Instant {
+    /// When one of its deadlines passes.
+    pub(super) fn deadline(&self, defaults: &Terms) -> Instant {
+        let terms = self.terms(defaults);
+        let other = match self.stage {
+            Stage::Accepted { .. } => terms.idle,
+            _ => terms.accept,
+        };
+        (self.submitted + terms.total).min(self.since + other)
+    }
+
+    fn next_timer(&self, defaults: &Terms) -> Instant {
         let other = match &self.stage {
             Stage::Delayed { until } => Some(*until),
             Stage::Accepted { doubt: Some(doubt), .. } => doubt.ask_at,
             Stage::Accepted { .. } | Stage::Parked | Stage::Sent { .. } => None,
         };
-        self.deadline().min(other.unwrap_or(Instant::NEVER))
+        self.deadline(defaults).min(other.unwrap_or(Instant::NEVER))
     }
 
     /// When something is next due for it, where that is earlier than what its timer says; then it says so.
-    fn wind(&mut self) -> Option<Instant> {
-        let at = self.next_timer();
+    fn wind(&mut self, defaults: &Terms) -> Option<Instant> {
+        let at = self.next_timer(defaults);
         if at >= self.timer {
             return None;
         }
@@ -164,6 +165,19 @@ pub(super) struct Ended {
     pub(super) span: Span,
 }
 
+impl Ended {
+    #[inline]
+    fn of(entry: &mut Entry) -> Self {
+        Self {
+            link: entry.is_placed().then_some(entry.link),
+            submitted: entry.submitted,
+            unread: entry.unread,
+            holds: entry.holds,
+            span: core::mem::replace(&mut entry.span, Span::none()),
+        }
+    }
+}
+
 /// Handles of which ghosts are kept, at most.
 const MAX_GHOSTS: usize = 4096;
 
@@ -175,8 +189,10 @@ struct Ghosts {
     dealt: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Jobs {
+    /// Those of jobs that have none of their own.
+    pub(super) defaults: Terms,
     /// By [`JobId::index`]. An entry is made and dropped where it stands, as it is large.
     places: Vec<Option<Entry>>,
     vacant: Vec<u32>,
@@ -194,6 +210,20 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
+    pub(super) fn new(defaults: Terms) -> Self {
+        Self {
+            defaults,
+            places: Vec::new(),
+            vacant: Vec::new(),
+            handles: HashTable::new(),
+            ghosts: BTreeMap::new(),
+            timers: VecDeque::new(),
+            other_timers: BTreeSet::new(),
+            parked: BTreeSet::new(),
+            next: 0,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.vacant.len()
     }
@@ -204,37 +234,37 @@ impl Jobs {
     }
 
     /// The name of the job that is inserted next.
-    pub(super) fn next_id(&self) -> JobId {
+    fn next_id(&self) -> JobId {
         let index =
             self.vacant.last().map_or_else(|| u32::try_from(self.places.len()).unwrap_or(u32::MAX), |&last| last);
         JobId::new(index, self.next as u32)
     }
 
-    /// Takes up the job of that name: one that is `sent` to a place, where the stream is past it at an end, or that waits for a
-    /// job server.
+    /// Takes up a job. `give` gives it to the connection of a link, and says where the stream of that is past it; else it waits
+    /// for a job server.
     #[inline(always)]
     pub(super) fn insert(
         &mut self,
-        id: JobId,
         job: Job,
-        defaults: &Terms,
         span: Span,
-        sent: Option<(usize, u64)>,
         now: Instant,
-    ) {
+        give: impl FnOnce(JobId, &Job, &Span) -> Option<(usize, u64)>,
+    ) -> JobId {
+        let id = self.next_id();
         if self.vacant.pop().is_none() {
             self.places.push(None);
         }
-        let Some(place) = self.places.get_mut(id.index()) else { return };
+        let Some(place) = self.places.get_mut(id.index()) else { return id };
         let sequence = self.next;
         self.next += 1;
-        let terms = defaults.of(&job);
+        let defaults = &self.defaults;
+        let own_terms = job.extra.as_ref().map(|extra| defaults.with(extra));
         let entry = place.insert(Entry {
             job: None,
-            terms,
-            stage: sent.map_or(Stage::Parked, |(_, end)| Stage::Sent { end }),
-            link: sent.map_or(0, |(link, _)| link),
-            attempts: u32::from(sent.is_some()),
+            own_terms,
+            stage: Stage::Parked,
+            link: 0,
+            attempts: 0,
             submitted: now,
             span,
             since: now,
@@ -248,15 +278,16 @@ impl Jobs {
             holds: false,
             muted: false,
         });
-        // Behind all the rest, as it is large: so it is moved once.
-        entry.job = Some(job);
-        let timer = entry.wind();
-        if sent.is_none() {
-            self.parked.insert((sequence, id.index() as u32));
+        // By itself, as it is large: so it is moved once.
+        let job = entry.job.insert(job);
+        match give(id, job, &entry.span) {
+            Some((link, end)) => (entry.stage, entry.link, entry.attempts) = (Stage::Sent { end }, link, 1),
+            None => drop(self.parked.insert((sequence, id.index() as u32))),
         }
-        if let Some(at) = timer {
+        if let Some(at) = entry.wind(defaults) {
             self.add_timer(id, at);
         }
+        id
     }
 
     pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
@@ -314,11 +345,10 @@ impl Jobs {
         &mut self,
         id: JobId,
         link: usize,
-        handle: Handle,
+        name: &[u8],
         doubt: Option<Box<Doubt>>,
         random: &Random,
     ) -> bool {
-        let name = handle.as_bytes();
         let (index, hash) = (id.index() as u32, hash(random, link, name));
         let places = &self.places;
         let has_it = |&other: &u32| at(places, other).is_some_and(|other| is_at(other, link, name));
@@ -331,13 +361,14 @@ impl Jobs {
             _ => false,
         };
         let dealt = if is_new { Some(0) } else { self.join(id, link, name, hash) };
+        let defaults = self.defaults;
         let (Some(dealt), Some(entry)) = (dealt, self.entry_mut(id)) else { return false };
-        if !matches!(entry.terms.retry, Retry::Idempotent { .. }) {
+        if !matches!(entry.terms(&defaults).retry, Retry::Idempotent { .. }) {
             entry.job = None;
         }
         (entry.hash, entry.dealt) = (hash, dealt);
-        entry.stage = Stage::Accepted { handle, running: false, doubt };
-        if let Some(at) = entry.wind() {
+        entry.stage = Stage::Accepted { handle: Handle::of(name), running: false, doubt };
+        if let Some(at) = entry.wind(&defaults) {
             self.add_timer(id, at);
         }
         true
@@ -370,13 +401,14 @@ impl Jobs {
     /// Has a job looked at when something is next due for it, or before: a timer is not put off when its job no longer needs
     /// it so soon.
     pub(super) fn set_timer(&mut self, id: JobId) {
-        if let Some(at) = self.entry_mut(id).and_then(Entry::wind) {
+        let defaults = self.defaults;
+        if let Some(at) = self.entry_mut(id).and_then(|entry| entry.wind(&defaults)) {
             self.add_timer(id, at);
         }
     }
 
     fn add_timer(&mut self, id: JobId, at: Instant) {
-        while self.timers.front().is_some_and(|first| !holds(&self.places, first)) {
+        if self.timers.front().is_some_and(|first| !holds(&self.places, first)) {
             self.timers.pop_front();
         }
         let timer = (at, id);
@@ -420,7 +452,6 @@ impl Jobs {
     }
 
     /// The job that has `handle` on `link`, where it can share that with no other. Only one that is joined with others does.
-    #[inline(always)]
     pub(super) fn sole(&self, link: usize, handle: &[u8], random: &Random) -> Option<JobId> {
         let is_it = |&index: &u32| at(&self.places, index).is_some_and(|entry| is_at(entry, link, handle));
         let &index = self.handles.find(hash(random, link, handle), is_it)?;
@@ -524,7 +555,6 @@ impl Jobs {
     }
 
     /// Takes a job out: it has ended.
-    #[inline(always)]
     pub(super) fn remove(&mut self, id: JobId) -> Option<Ended> {
         let index = id.index() as u32;
         let place = self.places.get_mut(id.index())?;
@@ -534,14 +564,30 @@ impl Jobs {
             Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
             _ => {}
         }
-        let ended = Ended {
-            link: entry.is_placed().then_some(entry.link),
-            submitted: entry.submitted,
-            unread: entry.unread,
-            holds: entry.holds,
-            span: core::mem::replace(&mut entry.span, Span::none()),
-        };
+        let ended = Ended::of(entry);
         *place = None;
+        self.vacated(index);
+        Some(ended)
+    }
+
+    /// Takes out the job that has `handle` on `link`, as it has ended, where it can share that with no other.
+    #[inline(always)]
+    pub(super) fn remove_sole(&mut self, link: usize, handle: &[u8], random: &Random) -> Option<(JobId, Ended)> {
+        let places = &self.places;
+        let is_it = |&index: &u32| at(places, index).is_some_and(|entry| is_at(entry, link, handle));
+        let found = self.handles.find_entry(hash(random, link, handle), is_it).ok()?;
+        let index = *found.get();
+        let place = self.places.get_mut(index as usize)?;
+        let entry = place.as_mut().filter(|entry| entry.joins == 0 && self.ghosts.is_empty())?;
+        found.remove();
+        let (id, ended) = (JobId::new(index, entry.generation), Ended::of(entry));
+        *place = None;
+        self.vacated(index);
+        Some((id, ended))
+    }
+
+    #[inline(always)]
+    fn vacated(&mut self, index: u32) {
         self.vacant.push(index);
         if self.vacant.len() == self.places.len() {
             self.timers.clear();
@@ -549,7 +595,6 @@ impl Jobs {
                 self.other_timers.clear();
             }
         }
-        Some(ended)
     }
 }
 
@@ -578,7 +623,7 @@ pub(super) fn joins(job: &Job) -> Option<&[u8]> {
 }
 
 fn is_at(entry: &Entry, link: usize, wanted: &[u8]) -> bool {
-    entry.link == link && matches!(&entry.stage, Stage::Accepted { handle, .. } if handle.as_bytes() == wanted)
+    entry.link == link && matches!(&entry.stage, Stage::Accepted { handle, .. } if handle.is(wanted))
 }
 
 fn hash(random: &Random, link: usize, handle: &[u8]) -> u64 {
@@ -593,16 +638,18 @@ mod tests {
         Instant::from_epoch(Duration::from_secs(seconds))
     }
 
-    fn send(jobs: &mut Jobs, now: Instant) -> JobId {
+    fn jobs() -> Jobs {
         let deadlines = Deadlines { accept: Some(Duration::from_secs(30)), total: None, idle: None };
-        let (id, terms) = (jobs.next_id(), Terms::new(&deadlines, Retry::Unsent, 0));
-        jobs.insert(id, Job::new("f", ""), &terms, Span::none(), Some((0, 0)), now);
-        id
+        Jobs::new(Terms::new(&deadlines, Retry::Unsent, 0))
+    }
+
+    fn send(jobs: &mut Jobs, now: Instant) -> JobId {
+        jobs.insert(Job::new("f", ""), Span::none(), now, |_, _, _| Some((0, 0)))
     }
 
     #[test]
     fn timers_of_jobs_that_have_ended_do_not_pile_up() {
-        let mut jobs = Jobs::default();
+        let mut jobs = jobs();
         let long = send(&mut jobs, second(0));
         for later in 1..10_000 {
             let id = send(&mut jobs, second(later));
@@ -616,7 +663,7 @@ mod tests {
 
     #[test]
     fn timers_of_jobs_with_one_deadline_do_not_pile_up() {
-        let mut jobs = Jobs::default();
+        let mut jobs = jobs();
         let mut last = send(&mut jobs, second(0));
         for _ in 1..10_000 {
             let id = send(&mut jobs, second(0));
@@ -628,10 +675,10 @@ mod tests {
 
     #[test]
     fn a_timer_that_was_put_off_is_looked_at_once() {
-        let mut jobs = Jobs::default();
+        let mut jobs = jobs();
         let random = Random::new(&[0; 32].into());
-        let (id, handle) = (send(&mut jobs, second(0)), Handle::from_wire(b"H:1"));
-        assert!(jobs.accept(id, 0, handle, None, &random));
+        let id = send(&mut jobs, second(0));
+        assert!(jobs.accept(id, 0, b"H:1", None, &random));
         assert_eq!(jobs.timed(second(29)), None);
         assert_eq!(jobs.timed(second(30)), Some(id));
         jobs.set_timer(id);

@@ -91,8 +91,6 @@ pub struct Client {
 /// What of its configuration a client needs all its life.
 #[derive(Debug)]
 struct Settings {
-    /// Those of jobs that have none of their own.
-    terms: Terms,
     exceptions: bool,
     unread: Unread,
     client_id: Option<Box<str>>,
@@ -120,7 +118,7 @@ impl Client {
             asks: candidates.iter().map(|_| VecDeque::new()).collect(),
             candidates,
             links,
-            jobs: Jobs::default(),
+            jobs: Jobs::new(terms),
             gathering: Gathering::new(config.gather),
             unread: 0,
             requests: 0,
@@ -130,7 +128,6 @@ impl Client {
             unix_time: None,
             closed: false,
             config: Settings {
-                terms,
                 exceptions: config.exceptions,
                 unread: config.unread,
                 client_id: config.client_id,
@@ -162,13 +159,15 @@ impl Client {
         }
         self.counters.submitted += 1;
         self.make_ready(&mut job);
-        let (id, span) = (self.jobs.next_id(), trace::submitted(&job));
+        let span = trace::submitted(&job);
         self.dial(choice.dial);
-        let Self { links, candidates, .. } = self;
-        let sent = choice.send.and_then(|place| Some((place, give(links, candidates, place, id, &job, 1, &span)?)));
-        let may_wait = !job.background;
-        self.jobs.insert(id, job, &self.config.terms, span, sent, now);
-        if let Some((place, _)) = sent {
+        let (place, may_wait) = (choice.send, !job.background);
+        let Self { links, candidates, jobs, .. } = self;
+        let id = jobs.insert(job, span, now, |id, job, span| {
+            let place = place?;
+            Some((place, give(links, candidates, place, id, job, 1, span)?))
+        });
+        if let Some(place) = place {
             self.depart(place, may_wait);
         }
         Ok(id)
@@ -256,12 +255,14 @@ impl Client {
 
     /// What [`poll`](Machine::poll) has where that is a `Transmit`, ahead of its turn.
     #[cfg(feature = "blocking")]
+    #[inline(always)]
     pub(crate) fn next_due(&mut self) -> Option<ConnId> {
         self.links.next_due()
     }
 
     /// What [`poll`](Machine::poll) has where that is a `Wait`, but for [`gathers_until`](Self::gathers_until).
     #[cfg(feature = "blocking")]
+    #[inline(always)]
     pub(crate) fn rests_until(&mut self) -> Option<Instant> {
         let Self { links, jobs, asks, .. } = self;
         links.waits(jobs.first_timer(), |place| is_wanted(jobs, asks, place))
@@ -408,6 +409,7 @@ impl Client {
 
     /// A job's connection is gone: another attempt, or the end.
     fn lose(&mut self, id: JobId, taken: u64, server: &Address, reason: &CloseReason) {
+        let defaults = self.jobs.defaults;
         let Some(entry) = self.jobs.entry_mut(id) else { return };
         let (phase, place, attempts) = (entry.phase(taken), entry.link, entry.attempts);
         if phase >= Phase::Accepted {
@@ -416,7 +418,7 @@ impl Client {
         if core::mem::take(&mut entry.holds) {
             self.links.unhold(place);
         }
-        let until = match entry.terms.retry {
+        let until = match entry.terms(&defaults).retry {
             Retry::Unsent | Retry::Idempotent { .. } if phase <= Phase::Sending => None,
             Retry::Idempotent { attempts: most } if attempts < most => {
                 let doubled = self.links.settings.retry_first.saturating_mul(1 << attempts.saturating_sub(1).min(30));
@@ -479,8 +481,9 @@ impl Client {
 
     fn job_timer(&mut self, id: JobId) {
         let Some(phase) = self.phase(id) else { return };
+        let defaults = self.jobs.defaults;
         let Some(entry) = self.jobs.entry_mut(id) else { return };
-        if entry.deadline() <= self.links.now {
+        if entry.deadline(&defaults) <= self.links.now {
             let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
             let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
             return self.finish(id, Outcome::TimedOut { phase, server, attempts });
@@ -600,6 +603,7 @@ impl Machine for Client {
         }
     }
 
+    #[inline(always)]
     fn poll(&mut self) -> Output<Event> {
         let Self { links, jobs, gathering, asks, .. } = self;
         links.output(|| jobs.first_timer().min(gathering.next()), |place| is_wanted(jobs, asks, place))

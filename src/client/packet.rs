@@ -27,8 +27,7 @@ impl Client {
             PacketType::WORK_COMPLETE => {
                 let [handle, payload] = WorkComplete::arguments(head.body(stream))?;
                 let (size, name) = (payload.len(), handle_name(handle));
-                let sole = self.jobs.sole(place, name, &self.links.random);
-                if let Some((job, ended)) = sole.and_then(|job| Some((job, self.jobs.remove(job)?))) {
+                if let Some((job, ended)) = self.jobs.remove_sole(place, name, &self.links.random) {
                     return Ok(self.done(job, ended, Outcome::Complete(head.split(stream, size))));
                 }
                 let handle = Handle::of(name);
@@ -165,8 +164,7 @@ impl Client {
             let interval = self.links.settings.retry_first.saturating_mul(2);
             Box::new(Doubt { ask_at: Some(self.links.now + interval), interval, unknown: false })
         });
-        let handle = Handle::of(handle);
-        let told = (!entry.muted).then(|| handle.clone());
+        let told = (!entry.muted).then(|| Handle::of(handle));
         if !self.jobs.accept(id, place, handle, doubt, &self.links.random) {
             return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
         }

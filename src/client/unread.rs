@@ -13,11 +13,12 @@ impl Client {
     /// ended need not be.
     pub fn release(&mut self, job: JobId, payload: usize, now: Instant) {
         self.links.advance_clock(now);
+        let defaults = self.jobs.defaults;
         let Some(entry) = self.jobs.entry_mut(job) else { return };
         let read = entry.unread.min(payload.saturating_add(EVENT_COST));
         entry.unread -= read;
         self.unread -= read;
-        if entry.holds && entry.unread <= entry.terms.max_unread / 2 {
+        if entry.holds && entry.unread <= entry.terms(&defaults).max_unread / 2 {
             entry.holds = false;
             let place = entry.link;
             self.links.unhold(place);
@@ -44,10 +45,11 @@ impl Client {
     /// A job runs again before its user has read what came of it before: on to the new connection goes the pause, else each
     /// attempt would bring more than may wait.
     pub(super) fn hold_again(&mut self, place: usize, job: JobId) {
+        let defaults = self.jobs.defaults;
         if self.config.unread == Unread::Pause
             && let Some(entry) = self.jobs.entry_mut(job)
             && entry.unread > 0
-            && (entry.unread >= entry.terms.max_unread || self.unread >= self.links.limits.max_unread_total)
+            && (entry.unread >= entry.terms(&defaults).max_unread || self.unread >= self.links.limits.max_unread_total)
         {
             entry.holds = true;
             self.links.hold(place);
@@ -56,9 +58,9 @@ impl Client {
 
     /// Whether an event with a payload of so many bytes may wait for the user of `job`. Ends the job when it may not.
     pub(super) fn may_wait(&mut self, place: usize, job: JobId, payload: usize) -> bool {
-        let total_limit = self.links.limits.max_unread_total;
+        let (total_limit, defaults) = (self.links.limits.max_unread_total, self.jobs.defaults);
         let Some(entry) = self.jobs.entry_mut(job).filter(|entry| !entry.muted) else { return false };
-        let limit = entry.terms.max_unread;
+        let limit = entry.terms(&defaults).max_unread;
         let cost = payload.saturating_add(EVENT_COST);
         let (unread, total) = (entry.unread.saturating_add(cost), self.unread.saturating_add(cost));
         match self.config.unread {
