@@ -73,11 +73,13 @@ impl Driven for client::Client {
     }
 
     #[cfg(feature = "blocking")]
+    #[inline(always)]
     fn next_due(&mut self) -> Option<ConnId> {
         Self::next_due(self)
     }
 
     #[cfg(feature = "blocking")]
+    #[inline(always)]
     fn rests_until(&mut self) -> Option<Option<Instant>> {
         Some(Self::rests_until(self))
     }
@@ -207,6 +209,7 @@ pub(crate) trait Sink<E>: Send + 'static {
 }
 
 impl Sink<client::Event> for Post {
+    #[inline(always)]
     fn take(&mut self, event: client::Event, wake: &mut Vec<Waker>) -> Option<client::Event> {
         self.deliver(event, wake)
     }

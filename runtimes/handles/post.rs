@@ -192,16 +192,15 @@ impl Post {
 
     /// The events of `job` go to `mailbox` from now on. To be called before the machine is polled.
     pub(crate) fn expect(&mut self, job: JobId, mailbox: Mailbox, client: &mut Client, now: Instant) {
-        if self.peek(mailbox).is_some_and(|contents| contents.ends_only) {
+        let Some(contents) = self.contents(mailbox) else { return };
+        contents.outstanding += 1;
+        if contents.ends_only {
             client.want_end(job, now);
         }
         let addressee = Some(Addressee { job, mailbox, status: None });
         match self.jobs.get_mut(job.index()) {
             Some(place) => *place = addressee,
             None => self.make_room(job.index(), addressee),
-        }
-        if let Some(contents) = self.contents(mailbox) {
-            contents.outstanding += 1;
         }
     }
 
@@ -215,7 +214,9 @@ impl Post {
     pub(crate) fn close(&mut self, mailbox: Mailbox) {
         if let Some(contents) = self.contents(mailbox) {
             (contents.left, contents.waker) = (true, None);
-            contents.retain(|_| false);
+            if !contents.mail.is_empty() {
+                contents.drop_all();
+            }
             if contents.outstanding == 0 {
                 self.free.push(mailbox);
             }
@@ -274,10 +275,6 @@ impl Post {
         client: &mut Client,
         time: &mut Moment,
     ) -> Option<(JobId, Outcome)> {
-        if self.waiting(mailbox) == 0 { None } else { self.find_end(mailbox, client, time) }
-    }
-
-    fn find_end(&mut self, mailbox: Mailbox, client: &mut Client, time: &mut Moment) -> Option<(JobId, Outcome)> {
         let contents = self.contents(mailbox)?;
         if !matches!(contents.mail.front()?, Event::Done { .. }) {
             contents.drop_to_end(client, time);
@@ -327,6 +324,7 @@ impl Post {
     }
 
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
+    #[inline(always)]
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
         let job = match &event {
             Event::Done { job, .. } => {
@@ -451,6 +449,11 @@ impl Contents {
         if self.buffers > SHARING && payload.len() <= COPIED {
             *payload = Bytes::copy_from_slice(payload);
         }
+    }
+
+    #[cold]
+    fn drop_all(&mut self) {
+        self.retain(|_| false);
     }
 
     #[cold]
