@@ -326,19 +326,13 @@ impl Post {
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
     #[inline(always)]
     pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        let job = match &event {
-            Event::Done { job, .. } => {
-                let job = *job;
-                self.put_end(job, event, wake);
-                return None;
+        match event {
+            Event::Done { job, outcome } => self.put_end(job, outcome, wake),
+            Event::Created { .. } | Event::Data { .. } | Event::Warning { .. } | Event::Progress { .. } => {
+                self.put(event, wake);
             }
-            Event::Created { job, .. }
-            | Event::Data { job, .. }
-            | Event::Warning { job, .. }
-            | Event::Progress { job, .. } => *job,
-            _ => return self.deliver_reply(event, wake),
-        };
-        self.put(job, event, wake);
+            other => return self.deliver_reply(other, wake),
+        }
         None
     }
 
@@ -352,7 +346,14 @@ impl Post {
     }
 
     #[inline(never)]
-    fn put(&mut self, job: JobId, event: Event, wake: &mut Vec<Waker>) {
+    fn put(&mut self, event: Event, wake: &mut Vec<Waker>) {
+        let (Event::Created { job, .. }
+        | Event::Data { job, .. }
+        | Event::Warning { job, .. }
+        | Event::Progress { job, .. }) = event
+        else {
+            return;
+        };
         let Some(Addressee { mailbox, status, .. }) = addressee(&mut self.jobs, job) else { return };
         let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
         if !contents.left && !contents.ends_only && contents.put(event, status) {
@@ -362,13 +363,16 @@ impl Post {
 
     /// The last event of a job.
     #[inline(always)]
-    fn put_end(&mut self, job: JobId, event: Event, wake: &mut Vec<Waker>) {
+    fn put_end(&mut self, job: JobId, mut outcome: Outcome, wake: &mut Vec<Waker>) {
         let Some(place) = self.jobs.get_mut(job.index()) else { return };
         let Some(Addressee { mailbox, .. }) = place.take_if(|known| known.job == job) else { return };
         let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
         contents.outstanding -= 1;
         if !contents.left {
-            contents.push(event);
+            if let Outcome::Complete(payload) | Outcome::Exception(payload) = &mut outcome {
+                contents.keep(payload);
+            }
+            contents.mail.push_back(Event::Done { job, outcome });
             if let Some(waker) = contents.waker.take() {
                 wake.push(waker);
             }
@@ -412,7 +416,7 @@ impl Contents {
     }
 
     /// Says whether there is something new to be taken. `status` is that of the job.
-    fn put(&mut self, event: Event, status: &mut Option<u64>) -> bool {
+    fn put(&mut self, mut event: Event, status: &mut Option<u64>) -> bool {
         let last = status.take();
         if matches!(event, Event::Progress { .. }) {
             *status = last;
@@ -424,19 +428,14 @@ impl Contents {
             }
             *status = Some(self.first + self.mail.len() as u64);
         }
-        self.push(event);
-        true
-    }
-
-    /// Puts an event behind the others, which keeps alive no more than it may.
-    #[inline(always)]
-    fn push(&mut self, mut event: Event) {
-        if let Some(payload) = payload_mut(&mut event) {
+        if let Event::Data { payload, .. } | Event::Warning { payload, .. } = &mut event {
             self.keep(payload);
         }
         self.mail.push_back(event);
+        true
     }
 
+    /// A payload is to keep alive no more than it may, while it waits behind the others.
     #[inline(always)]
     fn keep(&mut self, payload: &mut Bytes) {
         if self.mail.is_empty() {
@@ -485,15 +484,6 @@ impl JobEvent {
 
 fn addressee(jobs: &mut [Option<Addressee>], job: JobId) -> Option<&mut Addressee> {
     jobs.get_mut(job.index())?.as_mut().filter(|known| known.job == job)
-}
-
-fn payload_mut(event: &mut Event) -> Option<&mut Bytes> {
-    match event {
-        Event::Data { payload, .. }
-        | Event::Warning { payload, .. }
-        | Event::Done { outcome: Outcome::Complete(payload) | Outcome::Exception(payload), .. } => Some(payload),
-        _ => None,
-    }
 }
 
 fn replace(place: &mut Option<Waker>, waker: &Waker) {
