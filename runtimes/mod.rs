@@ -159,6 +159,12 @@ impl Moment {
         *self.read.get_or_insert_with(|| self.clock.now())
     }
 
+    /// Where it has not been read, a reading of before will do.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn assume(&mut self, before: Instant) {
+        self.read.get_or_insert(before);
+    }
+
     /// Time has passed: the clock is to be read anew.
     pub(crate) const fn pass(&mut self) {
         self.read = None;

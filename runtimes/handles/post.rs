@@ -248,7 +248,9 @@ impl Post {
             if !contents.mail.is_empty() {
                 contents.drop_all_but_ends();
             }
-            client.want_end(job, time.now());
+            if !client.mute(job) {
+                client.want_end(job, time.now());
+            }
         }
     }
 

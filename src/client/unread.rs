@@ -29,13 +29,25 @@ impl Client {
     /// machine makes. What was polled before counts as read, and nothing of it waits to be read any more.
     pub fn want_end(&mut self, job: JobId, now: Instant) {
         self.links.advance_clock(now);
-        let Some(entry) = self.jobs.entry_mut(job) else { return };
-        entry.muted = true;
-        self.unread -= core::mem::take(&mut entry.unread);
-        if core::mem::take(&mut entry.holds) {
+        if !self.mute(job)
+            && let Some(entry) = self.jobs.entry_mut(job)
+        {
+            entry.holds = false;
             let place = entry.link;
             self.links.unhold(place);
+            self.mute(job);
         }
+    }
+
+    /// The same, where it needs no time. False: its connection is paused for it, so that it does.
+    #[inline]
+    pub(crate) fn mute(&mut self, job: JobId) -> bool {
+        let Some(entry) = self.jobs.entry_mut(job) else { return true };
+        if !entry.holds {
+            entry.muted = true;
+            self.unread -= core::mem::take(&mut entry.unread);
+        }
+        !entry.holds
     }
 
     pub(super) fn is_muted(&self, job: JobId) -> bool {

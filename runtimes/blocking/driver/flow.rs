@@ -389,6 +389,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         let mut core = self.lock();
         time.pass();
         let now = time.now();
+        core.seen = now;
         let Core { machine, links, .. } = &mut *core;
         let Some(link) = find(links, conn) else {
             core.news = core.news.wrapping_add(1);

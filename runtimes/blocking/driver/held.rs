@@ -90,6 +90,11 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
                 time.pass();
                 continue;
             }
+            if let (true, None, Some(conn)) = (may_read && deadline == Instant::NEVER, &parking, from)
+                && core.is_at_leisure(conn)
+            {
+                time.assume(core.seen);
+            }
             let now = time.now();
             if core.wait <= now {
                 core.machine.handle(Input::Tick, now);
@@ -114,7 +119,7 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
                     // The connection's thread, in the listener: there is nobody else to leave it to.
                     Turn::Leave if OURS.get() => continue,
                     Turn::Leave => may_read = false,
-                    Turn::Sleep => {}
+                    Turn::Sleep => time.pass(),
                 }
             }
             if let (false, Some(conn)) = (may_read, from) {

@@ -116,6 +116,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             hears: listener.is_some(),
             listener,
             notices: VecDeque::new(),
+            seen: Instant::EPOCH,
             wait: Instant::NEVER,
             alarm: Instant::NEVER,
             doors: Vec::new(),

@@ -9,6 +9,7 @@ use core::task::Waker;
 use core::time::Duration;
 
 use super::super::stream::Stream;
+use super::READ_PATIENCE;
 use super::doors::Bell;
 use crate::runtimes::handles::{Listener, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
@@ -43,6 +44,8 @@ pub(super) struct Core<M: Machine, S> {
     /// What it is to hear; bounded by `MAX_NOTICES`, and empty for ever where no listener is.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
+    /// When the clock was read last. While a caller may take the role of a reader, that is [`NAP`](super::NAP) ago and hardly more.
+    pub(super) seen: Instant,
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
     pub(super) wait: Instant,
     pub(super) alarm: Instant,
@@ -109,6 +112,14 @@ impl<M: Machine, S> Core<M, S> {
     pub(super) fn sole(&self) -> Option<ConnId> {
         let mut all = self.links.iter().flatten();
         all.next().filter(|_| all.next().is_none()).map(|link| link.id)
+    }
+
+    /// Whether a caller may begin to read as if no time had passed since the clock was read last: nothing is due within two
+    /// patiences of a reader, so that he would not have less than one.
+    #[inline]
+    pub(super) fn is_at_leisure(&mut self, conn: ConnId) -> bool {
+        self.wait.nanos_since(self.seen) > 2 * READ_PATIENCE
+            && self.link(conn).is_some_and(|link| link.reader.is_some())
     }
 
     /// The connection, where it may be read now.
@@ -189,6 +200,7 @@ impl<M: Machine, S> Core<M, S> {
     /// Reading goes on with what was left of the last time.
     #[cold]
     pub(super) fn resume(&mut self, conn: ConnId, now: Instant) {
+        self.seen = now;
         let Some(link) = find(&mut self.links, conn) else { return };
         link.rouse.notify_one();
         self.machine.handle(Input::Data(conn, &mut link.incoming.bytes), now);

@@ -71,6 +71,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         let result = self.connect(conn, server, within);
         let mut core = self.lock();
         let now = self.clock.now();
+        core.seen = now;
         match (core.link(conn), result) {
             (None, _) => return,
             (Some(_), Err(reason)) => core.end(conn, reason, now),
@@ -141,6 +142,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 }
             }
             core.link(conn).into_iter().for_each(|link| link.quiet = true);
+            core.seen = self.clock.now();
             core = sleep(&rouse, core, NAP);
         }
     }
