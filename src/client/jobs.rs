@@ -5,8 +5,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::time::Duration;
 
-use hashbrown::{HashTable, hash_table};
-
+use super::handles::Handles;
 use crate::job::{Deadlines, Extra, Handle, Job, JobId, Phase, Retry, Unique};
 use crate::random::Random;
 use crate::time::{Instant, Nanos};
@@ -82,12 +81,13 @@ pub(super) struct Entry {
     /// gave a sign of life.
     pub(super) since: Instant,
     timer: Instant,
-    generation: u32,
     sequence: u64,
     /// Packets dealt to it since its handle was shared; see [`Jobs::deal`].
     dealt: u32,
     /// Of its handle, once it has one.
-    hash: u64,
+    pub(super) hash: u64,
+    /// The next in the list of [`Handles`] that it is in, if it has a handle.
+    pub(super) next: u32,
     /// Of what job servers join it by; 0 if they must not.
     joins: u64,
     /// What of it waits to be read, as [`Limits::max_unread`](crate::Limits::max_unread) counts.
@@ -108,6 +108,10 @@ impl Entry {
             Stage::Accepted { running: false, .. } => Phase::Accepted,
             Stage::Accepted { running: true, .. } => Phase::Running,
         }
+    }
+
+    const fn generation(&self) -> u32 {
+        self.sequence as u32
     }
 
     /// Its place in the order of submission.
@@ -194,9 +198,9 @@ pub(super) struct Jobs {
     /// Those of jobs that have none of their own.
     pub(super) defaults: Terms,
     /// By [`JobId::index`]. An entry is made and dropped where it stands, as it is large.
-    places: Vec<Option<Entry>>,
+    pub(super) places: Vec<Option<Entry>>,
     vacant: Vec<u32>,
-    handles: HashTable<u32>,
+    handles: Handles,
     /// By link and handle.
     ghosts: BTreeMap<(usize, Vec<u8>), Ghosts>,
     /// Most jobs have the same time to be accepted in, so that their timers come in order and stand in a queue. One that
@@ -215,7 +219,7 @@ impl Jobs {
             defaults,
             places: Vec::new(),
             vacant: Vec::new(),
-            handles: HashTable::new(),
+            handles: Handles::default(),
             ghosts: BTreeMap::new(),
             timers: VecDeque::new(),
             other_timers: BTreeSet::new(),
@@ -269,10 +273,10 @@ impl Jobs {
             span,
             since: now,
             timer: Instant::NEVER,
-            generation: id.generation(),
             sequence,
             dealt: 0,
             hash: 0,
+            next: 0,
             joins: 0,
             unread: 0,
             holds: false,
@@ -291,17 +295,17 @@ impl Jobs {
     }
 
     pub(super) fn entry(&self, id: JobId) -> Option<&Entry> {
-        at(&self.places, id.index() as u32).filter(|entry| entry.generation == id.generation())
+        at(&self.places, id.index() as u32).filter(|entry| entry.generation() == id.generation())
     }
 
     pub(super) fn entry_mut(&mut self, id: JobId) -> Option<&mut Entry> {
-        self.places.get_mut(id.index())?.as_mut().filter(|entry| entry.generation == id.generation())
+        self.places.get_mut(id.index())?.as_mut().filter(|entry| entry.generation() == id.generation())
     }
 
     /// All that are outstanding.
     pub(super) fn iter(&self) -> impl Iterator<Item = (JobId, &Entry)> {
         let taken = (0..).zip(&self.places).filter_map(|(index, place)| Some((index, place.as_ref()?)));
-        taken.map(|(index, entry)| (JobId::new(index, entry.generation), entry))
+        taken.map(|(index, entry)| (JobId::new(index, entry.generation()), entry))
     }
 
     /// Those that wait for a job server, oldest first.
@@ -316,10 +320,10 @@ impl Jobs {
     /// A job waits for a job server, or for its next attempt.
     pub(super) fn put_off(&mut self, id: JobId, until: Option<Instant>) {
         let Some(entry) = self.entry_mut(id) else { return };
-        let (key, hash) = ((entry.sequence, id.index() as u32), entry.hash);
+        let key = (entry.sequence, id.index() as u32);
         let stage = until.map_or(Stage::Parked, |until| Stage::Delayed { until });
         if matches!(core::mem::replace(&mut entry.stage, stage), Stage::Accepted { .. }) {
-            forget_handle(&mut self.handles, hash, key.1);
+            self.handles.remove(&mut self.places, key.1);
         }
         if until.is_none() {
             self.parked.insert(key);
@@ -349,26 +353,20 @@ impl Jobs {
         doubt: Option<Box<Doubt>>,
         random: &Random,
     ) -> bool {
-        let (index, hash) = (id.index() as u32, hash(random, link, name));
-        let places = &self.places;
-        let has_it = |&other: &u32| at(places, other).is_some_and(|other| is_at(other, link, name));
-        let hash_of = |&other: &u32| at(places, other).map_or(0, |other| other.hash);
-        let is_new = match self.handles.entry(hash, has_it, hash_of) {
-            hash_table::Entry::Vacant(vacant) if self.ghosts.is_empty() => {
-                vacant.insert(index);
-                true
-            }
-            _ => false,
-        };
+        let hash = hash(random, link, name);
+        let has_it = |other: &Entry| is_at(other, link, name);
+        let is_new = self.ghosts.is_empty() && self.handles.find(&self.places, hash, has_it).is_none();
         let dealt = if is_new { Some(0) } else { self.join(id, link, name, hash) };
         let defaults = self.defaults;
         let (Some(dealt), Some(entry)) = (dealt, self.entry_mut(id)) else { return false };
         if !matches!(entry.terms(&defaults).retry, Retry::Idempotent { .. }) {
             entry.job = None;
         }
-        (entry.hash, entry.dealt) = (hash, dealt);
+        entry.dealt = dealt;
         entry.stage = Stage::Accepted { handle: Handle::of(name), running: false, doubt };
-        if let Some(at) = entry.wind(&defaults) {
+        let timer = entry.wind(&defaults);
+        self.handles.insert(&mut self.places, id.index() as u32, hash);
+        if let Some(at) = timer {
             self.add_timer(id, at);
         }
         true
@@ -377,24 +375,19 @@ impl Jobs {
     /// A job is given a handle that others have, or had. Its turn comes when those before it have had as many packets as the
     /// foremost of them: so many it is to count as dealt to it. `None`: it may not have the handle.
     #[cold]
-    fn join(&mut self, id: JobId, link: usize, handle: &[u8], hash: u64) -> Option<u32> {
+    fn join(&self, id: JobId, link: usize, handle: &[u8], hash: u64) -> Option<u32> {
         let joins = self.entry(id)?.joins;
-        let places = &self.places;
         let mut dealt = None;
-        for &other in self.handles.iter_hash(hash) {
-            if let Some(other) = at(places, other).filter(|other| is_at(other, link, handle)) {
-                if joins == 0 || other.joins != joins {
-                    return None;
-                }
-                dealt = dealt.max(Some(other.dealt));
+        for (_, other) in self.handles.with_hash(&self.places, hash).filter(|(_, other)| is_at(other, link, handle)) {
+            if joins == 0 || other.joins != joins {
+                return None;
             }
+            dealt = dealt.max(Some(other.dealt));
         }
         if dealt.is_none() {
             let ghosts = self.ghosts.get(&(link, handle.into()));
             dealt = ghosts.and_then(|ghosts| u32::try_from(ghosts.dealt.div_ceil(ghosts.count)).ok());
         }
-        let hash_of = |&other: &u32| at(places, other).map_or(0, |other| other.hash);
-        self.handles.insert_unique(hash, id.index() as u32, hash_of);
         Some(dealt.unwrap_or(0))
     }
 
@@ -453,10 +446,19 @@ impl Jobs {
 
     /// The job that has `handle` on `link`, where it can share that with no other. Only one that is joined with others does.
     pub(super) fn sole(&self, link: usize, handle: &[u8], random: &Random) -> Option<JobId> {
-        let is_it = |&index: &u32| at(&self.places, index).is_some_and(|entry| is_at(entry, link, handle));
-        let &index = self.handles.find(hash(random, link, handle), is_it)?;
-        let entry = at(&self.places, index)?;
-        (entry.joins == 0 && self.ghosts.is_empty()).then(|| JobId::new(index, entry.generation))
+        let (index, entry) = self.with_handle(link, handle, random).next()?;
+        (entry.joins == 0 && self.ghosts.is_empty()).then(|| JobId::new(index, entry.generation()))
+    }
+
+    /// All that have `handle` on `link`.
+    fn with_handle<'a>(
+        &'a self,
+        link: usize,
+        handle: &'a [u8],
+        random: &Random,
+    ) -> impl Iterator<Item = (u32, &'a Entry)> + Clone + use<'a> {
+        let all = self.handles.with_hash(&self.places, hash(random, link, handle));
+        all.filter(move |(_, entry)| is_at(entry, link, handle))
     }
 
     /// Who gets a packet for `handle` on `link`, and whether others share the handle. A server sends one copy for each
@@ -465,13 +467,7 @@ impl Jobs {
         if let Some(job) = self.sole(link, handle, random) {
             return Some((job, false));
         }
-        let hash = hash(random, link, handle);
-        let places = &self.places;
-        let sharing = self
-            .handles
-            .iter_hash(hash)
-            .filter_map(|&index| at(places, index).map(|entry| (index, entry)))
-            .filter(|(_, entry)| is_at(entry, link, handle));
+        let sharing = self.with_handle(link, handle, random);
         let shared = sharing.clone().nth(1).is_some();
         let first = sharing.min_by_key(|(_, entry)| (entry.dealt, entry.sequence));
         let first = first.map(|(index, entry)| (index, entry.dealt));
@@ -486,7 +482,7 @@ impl Jobs {
         let (index, _) = first?;
         let entry = self.places.get_mut(index as usize)?.as_mut()?;
         entry.dealt = entry.dealt.wrapping_add(1);
-        Some((JobId::new(index, entry.generation), shared))
+        Some((JobId::new(index, entry.generation()), shared))
     }
 
     /// What job servers join this job by, to be noted before the job forgets what it was made of.
@@ -512,9 +508,7 @@ impl Jobs {
 
     /// A submission that has ended before has been given a handle.
     pub(super) fn ghost_created(&mut self, link: usize, handle: &[u8], random: &Random) {
-        let places = &self.places;
-        let sharing = self.handles.iter_hash(hash(random, link, handle)).filter_map(|&other| at(places, other));
-        let dealt = sharing.filter(|other| is_at(other, link, handle)).map(|other| other.dealt).max();
+        let dealt = self.with_handle(link, handle, random).map(|(_, other)| other.dealt).max();
         self.haunt(link, handle, dealt.unwrap_or(0));
     }
 
@@ -532,10 +526,7 @@ impl Jobs {
         if self.ghosts.is_empty() {
             return;
         }
-        let places = &self.places;
-        let name = handle.as_bytes();
-        let mut others = self.handles.iter_hash(hash(random, link, name));
-        if !others.any(|&other| at(places, other).is_some_and(|other| is_at(other, link, name))) {
+        if self.with_handle(link, handle.as_bytes(), random).next().is_none() {
             self.ghosts.remove(&(link, handle.as_bytes().into()));
         }
     }
@@ -547,23 +538,21 @@ impl Jobs {
 
     /// Any job that has this handle.
     pub(super) fn first_of(&self, link: usize, handle: &Handle, random: &Random) -> Option<JobId> {
-        let with_entry = |&index: &u32| at(&self.places, index).map(|entry| (index, entry));
-        let name = handle.as_bytes();
-        let all = self.handles.iter_hash(hash(random, link, name)).filter_map(with_entry);
-        let first = all.filter(|(_, entry)| is_at(entry, link, name)).min_by_key(|(_, entry)| entry.sequence);
-        first.map(|(index, entry)| JobId::new(index, entry.generation))
+        let first = self.with_handle(link, handle.as_bytes(), random).min_by_key(|(_, entry)| entry.sequence);
+        first.map(|(index, entry)| JobId::new(index, entry.generation()))
     }
 
     /// Takes a job out: it has ended.
     pub(super) fn remove(&mut self, id: JobId) -> Option<Ended> {
         let index = id.index() as u32;
-        let place = self.places.get_mut(id.index())?;
-        let entry = place.as_mut().filter(|entry| entry.generation == id.generation())?;
+        let entry = self.entry(id)?;
         match entry.stage {
-            Stage::Accepted { .. } => forget_handle(&mut self.handles, entry.hash, index),
+            Stage::Accepted { .. } => self.handles.remove(&mut self.places, index),
             Stage::Parked => drop(self.parked.remove(&(entry.sequence, index))),
             _ => {}
         }
+        let place = self.places.get_mut(id.index())?;
+        let entry = place.as_mut()?;
         let ended = Ended::of(entry);
         *place = None;
         self.vacated(index);
@@ -573,14 +562,15 @@ impl Jobs {
     /// Takes out the job that has `handle` on `link`, as it has ended, where it can share that with no other.
     #[inline(always)]
     pub(super) fn remove_sole(&mut self, link: usize, handle: &[u8], random: &Random) -> Option<(JobId, Ended)> {
-        let places = &self.places;
-        let is_it = |&index: &u32| at(places, index).is_some_and(|entry| is_at(entry, link, handle));
-        let found = self.handles.find_entry(hash(random, link, handle), is_it).ok()?;
-        let index = *found.get();
+        let has_it = |entry: &Entry| is_at(entry, link, handle);
+        let (index, entry) = self.handles.find(&self.places, hash(random, link, handle), has_it)?;
+        if entry.joins != 0 || !self.ghosts.is_empty() {
+            return None;
+        }
+        self.handles.remove(&mut self.places, index);
         let place = self.places.get_mut(index as usize)?;
-        let entry = place.as_mut().filter(|entry| entry.joins == 0 && self.ghosts.is_empty())?;
-        found.remove();
-        let (id, ended) = (JobId::new(index, entry.generation), Ended::of(entry));
+        let entry = place.as_mut()?;
+        let (id, ended) = (JobId::new(index, entry.generation()), Ended::of(entry));
         *place = None;
         self.vacated(index);
         Some((id, ended))
@@ -598,20 +588,14 @@ impl Jobs {
     }
 }
 
-fn forget_handle(handles: &mut HashTable<u32>, hash: u64, index: u32) {
-    if let Ok(found) = handles.find_entry(hash, |&other| other == index) {
-        found.remove();
-    }
-}
-
-fn at(places: &[Option<Entry>], index: u32) -> Option<&Entry> {
+pub(super) fn at(places: &[Option<Entry>], index: u32) -> Option<&Entry> {
     places.get(index as usize)?.as_ref()
 }
 
 /// Whether a timer is that of its job: not that of one which has ended, whose place another job has that is due at the same
 /// time.
 fn holds(places: &[Option<Entry>], &(due, id): &(Instant, JobId)) -> bool {
-    at(places, id.index() as u32).is_some_and(|entry| entry.timer == due && entry.generation == id.generation())
+    at(places, id.index() as u32).is_some_and(|entry| entry.timer == due && entry.generation() == id.generation())
 }
 
 /// The unique by which job servers join a foreground job with others.

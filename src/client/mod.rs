@@ -6,6 +6,7 @@
 mod config;
 mod event;
 mod gather;
+mod handles;
 mod jobs;
 mod packet;
 mod requests;
