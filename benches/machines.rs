@@ -64,13 +64,13 @@ const SERVER: Shape = Shape::Server { depth: 1, payload: 16, functions: 1, queue
 
 /// Each with the instructions a job that `--check` allows: a little more than it takes, as compilers differ.
 const CASES: &[(&str, Shape, u32)] = &[
-    ("client-depth-1", CLIENT, 3_180),
-    ("client-depth-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: false }, 2_710),
-    ("client-depth-1024", Shape::Client { depth: 1024, payload: 16, servers: 1, background: false }, 2_765),
-    ("client-depth-64-1k", Shape::Client { depth: 64, payload: 1024, servers: 1, background: false }, 3_890),
+    ("client-depth-1", CLIENT, 3_000),
+    ("client-depth-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: false }, 2_580),
+    ("client-depth-1024", Shape::Client { depth: 1024, payload: 16, servers: 1, background: false }, 2_650),
+    ("client-depth-64-1k", Shape::Client { depth: 64, payload: 1024, servers: 1, background: false }, 3_755),
     ("client-depth-1-64k", Shape::Client { depth: 1, payload: 64 << 10, servers: 1, background: false }, 71_300),
-    ("client-background-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: true }, 2_035),
-    ("client-16-servers", Shape::Client { depth: 1, payload: 16, servers: 16, background: false }, 3_310),
+    ("client-background-64", Shape::Client { depth: 64, payload: 16, servers: 1, background: true }, 1_980),
+    ("client-16-servers", Shape::Client { depth: 1, payload: 16, servers: 16, background: false }, 3_130),
     ("worker-busy", WORKER, 2_640),
     ("worker-woken", Shape::Worker { concurrency: 1, payload: 16, functions: 1, asleep: true }, 3_510),
     ("worker-concurrency-16", Shape::Worker { concurrency: 16, payload: 16, functions: 1, asleep: false }, 1_980),
