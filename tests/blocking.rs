@@ -72,6 +72,35 @@ fn worker(at: SocketAddr, concurrency: usize) -> Running {
 }
 
 #[test]
+fn each_end_is_taken_once_whoever_asks_for_it() {
+    let server = server();
+    let client = client(server.address());
+    let _worker = worker(server.address(), 1);
+    for events in [false, true] {
+        let mut set = if events { client.set_with_events() } else { client.set() };
+        let mut jobs: Vec<_> = (0..50).map(|_| set.submit(Job::new("echo", "")).expect("taken")).collect();
+        wait_until("all have ended", PATIENCE, || set.outstanding() == 0);
+        let mut ended = vec![set.next().expect("an end").0];
+        while ended.len() < 40 {
+            if let (job, JobEvent::Done(_)) = set.next_event().expect("there are more") {
+                ended.push(job);
+            }
+            ended.push(set.next_timeout(Duration::ZERO).expect("there are more").0);
+        }
+        // What has been taken out of the mailbox by now is not what comes last.
+        let late = set.submit(Job::new("echo", "")).expect("taken");
+        while let Some((job, _)) = set.next() {
+            ended.push(job);
+        }
+        assert!(set.next_event().is_none());
+        assert_eq!(ended.pop(), Some(late));
+        ended.sort_unstable();
+        jobs.sort_unstable();
+        assert_eq!(ended, jobs);
+    }
+}
+
+#[test]
 fn events_are_waited_for_no_longer_than_one_likes() {
     let server = server();
     let client = client(server.address());
