@@ -329,7 +329,7 @@ impl<R, E: Told> Links<R, E> {
     }
 
     /// The next output; for the last of them `other` and `wanted` are as for [`waits`](Self::waits).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn output(&mut self, other: impl FnOnce() -> Instant, wanted: impl Fn(usize) -> bool) -> Output<E> {
         if let Some(output) = self.queue.pop_front() {
             return output;
