@@ -53,6 +53,31 @@ struct State<M, S> {
     ended: bool,
 }
 
+/// A machine, locked. When this is dropped its driver is woken, for something is done to it.
+pub(crate) struct Hold<'a, M, S> {
+    // Before the other, and so dropped before it.
+    state: MutexGuard<'a, State<M, S>>,
+    _due: Due,
+}
+
+impl<M, S> Hold<'_, M, S> {
+    #[inline]
+    pub(crate) fn parts(&mut self) -> (&mut M, &mut S) {
+        let State { machine, sink, .. } = &mut *self.state;
+        (machine, sink)
+    }
+}
+
+/// Who is to be woken at the end.
+struct Due(Option<Waker>);
+
+impl Drop for Due {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(Waker::wake);
+    }
+}
+
 /// How a turn left things.
 pub(crate) struct Turn {
     /// When the next is due, if nothing wakes before: [`Instant::EPOCH`] at once.
@@ -98,15 +123,19 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
 
     /// Does something to the machine, and has the driver do what follows.
     pub(crate) fn call<T>(&self, act: impl FnOnce(&mut M, &mut S, Instant) -> T) -> T {
+        let (mut hold, now) = self.hold();
+        let (machine, sink) = hold.parts();
+        act(machine, sink, now)
+    }
+
+    /// For one who does something to the machine, at the time that is returned.
+    #[inline]
+    pub(crate) fn hold(&self) -> (Hold<'_, M, S>, Instant) {
         let now = self.clock.now();
         let mut state = self.lock();
-        let State { machine, sink, .. } = &mut *state;
-        let result = act(machine, sink, now);
         state.stirred = true;
-        let driver = state.driver.take();
-        drop(state);
-        driver.into_iter().for_each(Waker::wake);
-        result
+        let due = Due(state.driver.take());
+        (Hold { state, _due: due }, now)
     }
 
     /// Whether something was done to the machine since the driver's last turn began.
@@ -179,25 +208,9 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     /// Lets `sockets` do all that is due, and puts the events where they belong; those for the user's listener into `heard`.
     pub(crate) fn turn<N: Net>(&self, sockets: &mut Sockets<N>, heard: &mut Vec<M::Event>) -> Turn {
         let mut guard = self.lock();
-        (guard.driver, guard.stirred) = (None, false);
         let state = &mut *guard;
-        let State { machine, sink, wakers, .. } = state;
-        let (mut ended, mut told, mut put_off) = (false, false, false);
-        let mut first = state.put_off < PUT_OFF && sink.may_put_off();
-        loop {
-            let event = if first { sockets.heed(machine) } else { sockets.next(machine) };
-            let Some(event) = event else {
-                if !first || put_off {
-                    break;
-                }
-                first = false;
-                continue;
-            };
-            (told, put_off) = (true, first || put_off);
-            ended |= M::is_last(&event);
-            state.shut |= M::shuts_doors(&event);
-            heard.extend(sink.take(event, wakers));
-        }
+        (state.driver, state.stirred) = (None, false);
+        let Heard { told, put_off } = state.hear(sockets, heard);
         state.put_off = if put_off { state.put_off + 1 } else { 0 };
         if state.shut {
             sockets.shut_doors();
@@ -215,7 +228,6 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         }
         let next =
             if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
-        state.ended |= ended;
         let ended = state.ended;
         self.wake(guard);
         Turn { next, ended, told }
@@ -273,6 +285,52 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         state.deadline = earlier(state.deadline, Some(self.clock.now() + LAST_WORDS));
         drop(state);
         self.call(|machine, _, _| machine.flush());
+    }
+}
+
+/// What became of a turn.
+struct Heard {
+    /// The machine had something to tell.
+    told: bool,
+    /// Reading and writing are left to the next turn.
+    put_off: bool,
+}
+
+impl<M: Driven, S: Sink<M::Event>> State<M, S> {
+    fn hear<N: Net>(&mut self, sockets: &mut Sockets<N>, heard: &mut Vec<M::Event>) -> Heard {
+        let Self { machine, sink, wakers, .. } = self;
+        let (mut told, mut put_off) = (false, false);
+        let mut first = self.put_off < PUT_OFF && sink.may_put_off();
+        if !first {
+            sockets.begin(machine);
+        }
+        loop {
+            let output = machine.poll();
+            if let Output::Event(event) = &output {
+                (told, put_off) = (true, first);
+                self.ended |= M::is_last(event);
+                self.shut |= M::shuts_doors(event);
+            }
+            // What is looked at above is moved but once here, which is much of what an event costs.
+            match output {
+                Output::Event(event) => {
+                    if let Some(event) = sink.take(event, wakers) {
+                        heard.push(event);
+                    }
+                }
+                output => {
+                    if sockets.obey(output, machine) {
+                        continue;
+                    }
+                    if first && !put_off {
+                        first = false;
+                        sockets.begin(machine);
+                    } else if put_off || !sockets.step(machine) {
+                        return Heard { told, put_off };
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -179,47 +179,48 @@ impl<N: Net> Sockets<N> {
 
     /// The next event of `machine`, after doing all that is due. `None`: this turn is over, and all that could be written
     /// has been; the next one is due at [`deadline`](Self::deadline) or when a socket wakes.
+    #[cfg(any(feature = "mio", test))]
     pub(crate) fn next<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
+        self.begin(machine);
         loop {
-            if !self.under_way {
-                self.begin(machine);
-            }
-            if let Some(event) = self.heed(machine) {
-                // Who takes it may take his time.
-                self.began = None;
-                return Some(event);
-            }
-            if !self.step(machine) {
-                return None;
+            match machine.poll() {
+                Output::Event(event) => {
+                    // Who takes it may take his time.
+                    self.began = None;
+                    return Some(event);
+                }
+                output => {
+                    if !self.obey(output, machine) && !self.step(machine) {
+                        return None;
+                    }
+                }
             }
         }
     }
 
-    /// The next event of `machine`, after doing as it says; but nothing is read, and only noted what is to be written.
-    #[inline]
-    pub(crate) fn heed<M: Machine>(&mut self, machine: &mut M) -> Option<M::Event> {
-        loop {
-            match machine.poll() {
-                Output::Event(event) => return Some(event),
-                Output::Transmit(conn) => {
-                    if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
-                        && slot.conn == conn
-                        && !slot.dirty
-                        && !slot.blocked
-                    {
-                        slot.dirty = true;
-                        self.dirty.push(conn.index());
-                    }
-                }
-                Output::Connect { conn, server, within: _ } => self.connect(conn, server, machine),
-                Output::Resume(conn) => self.resume(conn, machine),
-                Output::Disconnect(conn) => self.disconnect(conn, machine),
-                Output::Wait(at) => {
-                    self.wait = at;
-                    return None;
+    /// Does what `machine` says, but nothing is read, and only noted what is to be written. False: it said to wait.
+    pub(crate) fn obey<M: Machine>(&mut self, output: Output<M::Event>, machine: &mut M) -> bool {
+        match output {
+            Output::Transmit(conn) => {
+                if let Some(slot) = self.slots.get_mut(conn.index()).and_then(Option::as_mut)
+                    && slot.conn == conn
+                    && !slot.dirty
+                    && !slot.blocked
+                {
+                    slot.dirty = true;
+                    self.dirty.push(conn.index());
                 }
             }
+            Output::Connect { conn, server, within: _ } => self.connect(conn, server, machine),
+            Output::Resume(conn) => self.resume(conn, machine),
+            Output::Disconnect(conn) => self.disconnect(conn, machine),
+            Output::Wait(at) => {
+                self.wait = at;
+                return false;
+            }
+            Output::Event(_) => {}
         }
+        true
     }
 
     /// When the next turn is due if no socket wakes before: [`Instant::EPOCH`] at once, `None` never.
@@ -237,9 +238,11 @@ impl<N: Net> Sockets<N> {
         self.ready.is_empty() && !self.slots.iter().flatten().any(|slot| slot.dirty || slot.blocked)
     }
 
-    /// Begins a turn.
-    fn begin<M: Machine>(&mut self, machine: &mut M) {
-        self.under_way = true;
+    /// Begins a turn, where none is under way.
+    pub(crate) fn begin<M: Machine>(&mut self, machine: &mut M) {
+        if core::mem::replace(&mut self.under_way, true) {
+            return;
+        }
         let now = self.clock.now();
         self.began = Some(now);
         if self.wait.is_some_and(|at| at <= now) {
@@ -255,8 +258,8 @@ impl<N: Net> Sockets<N> {
         }
     }
 
-    /// Does one thing that is due while the machine is idle. False: the turn is over.
-    fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
+    /// Does one thing that is due while the machine is idle. False: the turn is over, and the next one begins.
+    pub(crate) fn step<M: Machine>(&mut self, machine: &mut M) -> bool {
         match *self.left.get_or_insert(self.ready.len()) {
             0 if self.dirty.is_empty() || self.writes_later => {
                 (self.under_way, self.left) = (false, None);

@@ -128,12 +128,12 @@ impl<R> Client<R> {
     /// # Errors
     /// The job comes back: it is none, a limit is reached, or the client is closed.
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        let (job, mailbox) = self.shared.call(|client, post, now| {
-            let job = client.submit(job, now)?;
-            let mailbox = post.open(false);
-            post.expect(job, mailbox, client, now);
-            Ok::<_, Rejected<Job>>((job, mailbox))
-        })?;
+        let (mut hold, now) = self.shared.hold();
+        let (client, post) = hold.parts();
+        let job = client.submit(job, now)?;
+        let mailbox = post.open(false);
+        post.expect(job, mailbox, client, now);
+        drop(hold);
         Ok(Pending { shared: self.shared.clone(), job, mailbox, outcome: None })
     }
 
@@ -508,31 +508,31 @@ impl JobSet {
     }
 
     /// Submits a job, and says whether outcomes wait: then they will soon be looked for again.
-    pub(crate) fn put(&mut self, job: Job) -> Result<(JobId, bool), Rejected<Job>> {
-        let (mailbox, deadline, taken) = (self.mailbox, self.deadline, self.taken.len());
-        self.shared.call(|client, post, now| {
-            let waiting = taken + post.waiting(mailbox);
-            if waiting >= MAX_OUTCOMES {
-                return Err(Rejected::new(
-                    Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES },
-                    job,
-                ));
-            }
-            let job = match deadline {
-                Some(deadline) => job.at_most(deadline.saturating_since(now)),
-                None => job,
-            };
-            let job = client.submit(job, now)?;
-            post.expect(job, mailbox, client, now);
-            Ok((job, waiting > 0))
-        })
+    pub(crate) fn put(&mut self, mut job: Job) -> Result<(JobId, bool), Rejected<Job>> {
+        let (mut hold, now) = self.shared.hold();
+        let (client, post) = hold.parts();
+        let waiting = self.taken.len() + post.waiting(self.mailbox);
+        if waiting >= MAX_OUTCOMES {
+            let full = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
+            return Err(Rejected::new(full, job));
+        }
+        if let Some(deadline) = self.deadline {
+            job = job.at_most(deadline.saturating_since(now));
+        }
+        let job = client.submit(job, now)?;
+        post.expect(job, self.mailbox, client, now);
+        Ok((job, waiting > 0))
     }
 
     /// Waits for the next job that ends. `None`: all have.
     ///
     /// Safe to cancel: no outcome is lost.
-    pub async fn next(&mut self) -> Option<(JobId, Outcome)> {
-        poll_fn(|cx| self.poll_end(cx)).await
+    #[cfg_attr(
+        any(feature = "smol", feature = "tokio"),
+        expect(clippy::should_implement_trait, reason = "it is the same as that of its stream")
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Option<(JobId, Outcome)>> + Send {
+        poll_fn(|cx| self.poll_end(cx))
     }
 
     /// Waits for the next event of any job, [`JobEvent::Done`] included; others come only to a set with events
@@ -563,10 +563,17 @@ impl JobSet {
         }
     }
 
+    #[inline]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<(JobId, Outcome)>> {
-        if let Some(end) = self.next_taken() {
-            return Poll::Ready(Some(end));
+        match self.taken.pop_front() {
+            Some(client::Event::Done { job, outcome }) => Poll::Ready(Some((job, outcome))),
+            _ => self.look_for_ends(cx),
         }
+    }
+
+    /// Apart from what is done for each job.
+    #[inline(never)]
+    fn look_for_ends(&mut self, cx: &mut Context<'_>) -> Poll<Option<(JobId, Outcome)>> {
         let Self { shared, mailbox, taken, .. } = self;
         look_for(shared, *mailbox, cx, |post, client, time| {
             let found = post.next_end(*mailbox, client, time)?;
