@@ -11,8 +11,8 @@ use crate::time::Instant;
 
 /// One submission may wait in so many jobs that its job server has.
 const SHARE: usize = 8;
-/// Fewer than this are not worth waiting for.
-const FEWEST: usize = 3;
+/// Where a server has fewer, that would be less than three, which are not worth waiting for.
+pub(super) const FEWEST: usize = 3 * SHARE + 1;
 /// So many ends at a time are few, and so often in a row they are a trickle.
 const FEW: usize = 2;
 const IN_A_ROW: usize = 16;
@@ -74,7 +74,7 @@ impl Gathering {
         let most = (outstanding.saturating_sub(waiting) / SHARE).min(MOST);
         let trickles = this.trickled >= IN_A_ROW && this.together <= FEW && now < this.ended + self.within;
         let over = this.waiting > 0 && this.until <= now;
-        if !trickles || most < FEWEST || waiting > most || over {
+        if !trickles || waiting > most || over {
             this.waiting = 0;
             return false;
         }
@@ -115,8 +115,12 @@ impl Client {
     pub(super) fn depart(&mut self, place: usize, may_wait: bool) {
         let Self { links, candidates, gathering, .. } = self;
         let (Some(link), Some(candidate)) = (links.get(place), candidates.get(place)) else { return };
-        let waits = may_wait && link.untold && link.connection.out.waiting() < MOST_BYTES;
-        if !(waits && gathering.waits(place, candidate.outstanding, links.now)) {
+        let waits = candidate.outstanding >= FEWEST
+            && may_wait
+            && link.untold
+            && link.connection.out.waiting() < MOST_BYTES
+            && gathering.waits(place, candidate.outstanding, links.now);
+        if !waits {
             links.tell(place);
         }
     }

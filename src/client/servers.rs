@@ -3,6 +3,7 @@
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use super::gather::FEWEST;
 use super::{Client, Event, Reply, RequestError};
 use crate::address::Address;
 use crate::balancer::{Candidate, ServerCounters};
@@ -133,9 +134,9 @@ impl Client {
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.outstanding = candidate.outstanding.saturating_sub(1);
             candidate.counters.finished += u64::from(finished);
-        }
-        if finished {
-            self.gathering.ended(place, self.links.now);
+            if finished && candidate.outstanding + 1 >= FEWEST {
+                self.gathering.ended(place, self.links.now);
+            }
         }
         self.remove_if_done(place);
     }
