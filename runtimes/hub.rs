@@ -280,11 +280,12 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     }
 
     fn orphan(&self) {
-        let mut state = self.lock();
+        let (mut hold, now) = self.hold();
+        let state = &mut *hold.state;
         state.orphan = true;
-        state.deadline = earlier(state.deadline, Some(self.clock.now() + LAST_WORDS));
-        drop(state);
-        self.call(|machine, _, _| machine.flush());
+        state.deadline = earlier(state.deadline, Some(now + LAST_WORDS));
+        // No turn between may find that all has been written.
+        state.machine.flush();
     }
 }
 

@@ -268,7 +268,7 @@ impl<R> Link<R> {
             self.phase = Phase::Up;
             (self.since, self.heard, self.written) = (now, now, (0, now));
             (self.taken, self.received, self.moved) = (0, 0, (0, now));
-            (self.holds, self.untold) = (0, false);
+            self.holds = 0;
         }
         was_connecting
     }
@@ -318,7 +318,7 @@ impl<R> Link<R> {
         let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
         self.failed = Some(now);
-        self.holds = 0;
+        (self.holds, self.untold) = (0, false);
         let until = now + random.jitter(doubled.min(settings.retry_most)).max(Duration::from_millis(1));
         self.phase = Phase::Waiting { until };
         until
@@ -327,7 +327,7 @@ impl<R> Link<R> {
     /// Leaves it unconnected, with nothing to wait for.
     pub(crate) fn rest(&mut self) {
         self.phase = Phase::Idle;
-        self.holds = 0;
+        (self.holds, self.untold) = (0, false);
     }
 
     /// When it must be looked at. `wanted`: whether somebody waits for a connection that is not there.

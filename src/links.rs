@@ -277,6 +277,8 @@ impl<R, E: Told> Links<R, E> {
                 let retry_at = link.lost(self.now, &self.settings, &mut self.random);
                 trace::lost(&link.span, reason, retry_at.saturating_since(self.now));
                 link.span = Span::none();
+                let conn = link.conn();
+                self.due.retain(|due| *due != conn);
                 (link.connection.end().collect(), retry_at)
             }
             None => (Vec::new(), self.now),
@@ -297,6 +299,7 @@ impl<R, E: Told> Links<R, E> {
         let conn = link.conn();
         if link.owns(conn) {
             self.queue.push_back(Output::Disconnect(conn));
+            self.due.retain(|due| *due != conn);
             trace::left(&link.span);
         }
         link.span = Span::none();

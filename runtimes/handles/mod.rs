@@ -43,7 +43,8 @@ pub(crate) type WorkerMachine = Guarded<worker::Worker>;
 pub(crate) type ServerMachine = Guarded<crate::server::Server>;
 pub(crate) type AdminMachine = Guarded<crate::admin::Admin>;
 
-/// How long submissions may wait for others by default: the least that most pollers can wait.
+/// How long submissions may wait for others by default: the least that most pollers can wait. It was measured to save more than
+/// the timer costs on smol, too.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// The user's function for events that belong to no one job.

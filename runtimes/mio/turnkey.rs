@@ -67,10 +67,25 @@ struct Place<M: Driven, S: Sink<M::Event>> {
     still: bool,
     /// The thread sleeps until it is put down.
     asleep: bool,
+    /// When a turn of the loop that lies there is due, and when the thread looks in at the latest.
+    due: Instant,
+    looks: Instant,
     /// Callers who wait without it.
     parked: Vec<Waker>,
     /// Turns of the thread in which but one of them did.
     alone: u32,
+}
+
+impl<M: Driven, S: Sink<M::Event>> Place<M, S> {
+    fn put_down(&mut self, turnkey: Box<Loop<M, S>>) {
+        self.due = turnkey.next.unwrap_or(Instant::NEVER);
+        self.turnkey = Some(turnkey);
+    }
+
+    fn pick_up(&mut self) -> Option<Box<Loop<M, S>>> {
+        self.due = Instant::NEVER;
+        self.turnkey.take()
+    }
 }
 
 impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
@@ -84,7 +99,8 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         let hub = Hub::new(machine, sink, clock);
         let turnkey = Some(Box::new(Loop::new(hub.clone(), listener, connector)?));
         let (lent, wanted, still, asleep, parked, alone) = (false, false, false, false, Vec::new(), 0);
-        let place = Mutex::new(Place { turnkey, lent, wanted, still, asleep, parked, alone });
+        let (due, looks) = (Instant::NEVER, Instant::NEVER);
+        let place = Mutex::new(Place { turnkey, lent, wanted, still, asleep, due, looks, parked, alone });
         Ok(Self { hub, place, bell: Condvar::new(), in_a_row: AtomicU32::new(0) })
     }
 
@@ -107,7 +123,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     /// `each` is called after each turn, and says whether it did something.
     pub(super) fn run(&self, mut each: impl FnMut() -> bool) -> Result<(), Error> {
         let mut place = self.lock();
-        let turnkey = if place.lent { None } else { place.turnkey.take() };
+        let turnkey = if place.lent { None } else { place.pick_up() };
         drop(place);
         let Some(mut turnkey) = turnkey else {
             self.wait_for_end();
@@ -151,33 +167,44 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         (place.lent, place.still, place.alone) = (true, false, 0);
         // Who has done something to the machine since the last turn has not found the loop here.
         place.wanted = !turnkey.rest();
-        place.turnkey = Some(turnkey);
+        place.put_down(turnkey);
         if !place.wanted {
             place.parked.iter().for_each(Waker::wake_by_ref);
         }
+        let clock = self.hub.clock();
+        let mut nap_ends = clock.now() + NAP;
         loop {
             place = if place.asleep {
                 let away = |place: &mut Place<M, S>| place.turnkey.is_none();
                 self.bell.wait_while(place, away).unwrap_or_else(PoisonError::into_inner)
             } else {
-                let theirs = |place: &mut Place<M, S>| place.turnkey.is_none() || !place.wanted;
-                self.bell.wait_timeout_while(place, NAP, theirs).unwrap_or_else(PoisonError::into_inner).0
+                place.looks = nap_ends.min(place.due);
+                let most = clock.until(place.looks);
+                let theirs =
+                    |place: &mut Place<M, S>| (place.turnkey.is_none() || !place.wanted) && place.looks <= place.due;
+                self.bell.wait_timeout_while(place, most, theirs).unwrap_or_else(PoisonError::into_inner).0
             };
-            let was_still = core::mem::replace(&mut place.still, true);
-            if (place.wanted || was_still)
-                && let Some(turnkey) = place.turnkey.take()
+            let now = clock.now();
+            let overdue = place.due <= now;
+            let nap_is_over = !overdue && (place.asleep || nap_ends <= now);
+            let was_still = nap_is_over && core::mem::replace(&mut place.still, true);
+            if (place.wanted || overdue || was_still)
+                && let Some(turnkey) = place.pick_up()
             {
                 (place.lent, place.asleep) = (false, false);
                 return turnkey;
             }
-            place.asleep = was_still && place.turnkey.is_none();
+            if nap_is_over {
+                nap_ends = now + NAP;
+                place.asleep = was_still;
+            }
         }
     }
 
     /// Takes the loop where it may be taken; else the caller whose `waker` is given is parked.
     fn take(&self, waker: Option<&Waker>) -> Option<Taken<'_, M, S>> {
         let mut place = self.lock();
-        let turnkey = if place.lent && !place.wanted { place.turnkey.take() } else { None };
+        let turnkey = if place.lent && !place.wanted { place.pick_up() } else { None };
         if turnkey.is_none() {
             place.parked.extend(waker.cloned());
             return None;
@@ -282,13 +309,14 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
 
 impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
     fn drop(&mut self) {
-        let due = self.turnkey.as_ref().is_some_and(|turnkey| turnkey.is_due());
+        let Some(turnkey) = self.turnkey.take() else { return };
+        let due = turnkey.is_due();
         let mut place = self.seat.lock();
-        place.turnkey = self.turnkey.take();
+        place.put_down(turnkey);
         place.still = false;
         // Who has done something to the machine since the last turn has not found the loop here.
         place.wanted |= self.wanted || due || !place.parked.is_empty() || self.seat.hub.is_stirred();
-        if place.wanted || place.asleep {
+        if place.wanted || place.asleep || place.due < place.looks {
             self.seat.bell.notify_all();
         }
     }
@@ -451,6 +479,18 @@ mod tests {
             assert_eq!((removed.is_ok(), turnkey.turn()), (true, false));
             assert!(turnkey.heard.is_empty() && !turnkey.owes_a_call());
         }
+    }
+
+    #[test]
+    fn a_lent_loop_that_is_due_is_taken_back_before_the_nap_is_over() {
+        let (machine, _, _) =
+            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
+        let seat = Seat::new(machine, Post::default(), Clock::start(), None, None).expect("a loop");
+        let mut turnkey = seat.lock().pick_up().expect("nobody else");
+        assert!(!turnkey.turn());
+        turnkey.next = Some(seat.hub.clock().now() + Duration::from_nanos(1));
+        drop(seat.lend(turnkey));
+        assert!(!seat.lock().still, "nobody has looked how still it lies");
     }
 
     #[test]

@@ -75,7 +75,6 @@ impl Gathering {
         let trickles = this.trickled >= IN_A_ROW && this.together <= FEW && now < this.ended + self.within;
         let over = this.waiting > 0 && this.until <= now;
         if !trickles || waiting > most || over {
-            this.waiting = 0;
             return false;
         }
         if waiting == 1 {
@@ -84,6 +83,17 @@ impl Gathering {
         }
         this.waiting = waiting;
         true
+    }
+
+    /// None waits at `place` any more.
+    #[inline]
+    pub(super) fn left(&mut self, place: usize) {
+        if let Some(this) = self.places.get_mut(place)
+            && core::mem::take(&mut this.waiting) > 0
+            && self.places.iter().all(|this| this.waiting == 0)
+        {
+            self.next = Instant::NEVER;
+        }
     }
 
     /// When some have waited long enough.
@@ -122,6 +132,7 @@ impl Client {
             && gathering.waits(place, candidate.outstanding, links.now);
         if !waits {
             links.tell(place);
+            gathering.left(place);
         }
     }
 

@@ -102,10 +102,15 @@ impl Client {
     /// A client of these job servers. It connects when the first job is submitted.
     ///
     /// # Errors
-    /// No servers, one twice, a client id that is none, or a duration that is too short.
+    /// No servers, one twice, a client id that is none, or a duration that is too short or, of [`Config::gather`], too long.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;
+        }
+        // Else a reply would seem to be late that was not asked for yet.
+        if config.gather > config.connecting.reply_timeout / 2 {
+            let (what, must_be) = ("time for which submissions gather", "half the reply timeout at most");
+            return Err(ConfigError::BadDuration { what, must_be });
         }
         let terms = Terms::new(&config.deadlines, config.retry, config.limits.max_unread);
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
@@ -392,6 +397,7 @@ impl Client {
         // A writer may be at work while the machine breaks off: what it has in hand may have arrived.
         let (server, address, taken) = (link.id, link.address.clone(), link.connection.out.perhaps_taken());
         let (replies, retry_at) = self.links.lost(place, reason);
+        self.gathering.left(place);
         self.jobs.lay_all_ghosts(place);
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;

@@ -39,7 +39,7 @@ impl Client {
         }
     }
 
-    /// The same, where it needs no time. False: its connection is paused for it, so that it does.
+    /// The same without the time; but where its connection is paused for the job, it says false and does nothing.
     #[inline]
     pub(crate) fn mute(&mut self, job: JobId) -> bool {
         let Some(entry) = self.jobs.entry_mut(job) else { return true };

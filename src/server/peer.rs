@@ -67,8 +67,9 @@ pub(super) struct Peer {
     gathered_anew: bool,
     /// When it got its last result.
     pub(super) answered: Instant,
-    /// Behind the first byte of its last handle, and whether it submitted that job before it had the handle of the one before.
-    created: u64,
+    /// How much of its bytes must have been taken for its last handle to be on its way, and whether it submitted that job
+    /// before the handle of the one before was.
+    handle_begins: u64,
     runs_ahead: bool,
 }
 
@@ -181,7 +182,7 @@ impl Peers {
             gathers: false,
             gathered_anew: false,
             answered: Instant::EPOCH,
-            created: 0,
+            handle_begins: 0,
             runs_ahead: false,
         }));
         conn
@@ -241,8 +242,8 @@ impl Peers {
     /// those before for that: it has not got one of them, or had not with the last.
     pub(super) fn runs_ahead(&mut self, index: u32) -> bool {
         let Some(peer) = self.get_mut(index) else { return false };
-        let now = peer.outbox.perhaps_taken() < peer.created;
-        peer.created = peer.outbox.end() + 1;
+        let now = peer.outbox.perhaps_taken() < peer.handle_begins;
+        peer.handle_begins = peer.outbox.end() + 1;
         core::mem::replace(&mut peer.runs_ahead, now) || now
     }
 

@@ -132,7 +132,8 @@ impl<M> Secured<M> {
 impl<M> Secured<M> {
     /// Whether this layer has something for its driver, whatever the machine inside has.
     pub(crate) fn layer_has_output(&self) -> bool {
-        self.layer.as_ref().is_some_and(|layer| !(layer.said.is_empty() && layer.noticed.is_empty()))
+        let has_none = |layer: &Layer| layer.said.is_empty() && layer.noticed.is_empty() && layer.parting.is_none();
+        self.layer.as_ref().is_some_and(|layer| !has_none(layer))
     }
 
     /// When the layer wants its next tick.
@@ -261,11 +262,11 @@ impl Layer {
         }
     }
 
-    #[inline(never)]
     fn deadline(&self) -> Option<Instant> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    #[inline(never)]
     fn poll<M: Machine>(&mut self, machine: &mut M) -> Output<M::Event> {
         self.parting = None;
         loop {
@@ -294,9 +295,7 @@ impl Layer {
                     self.leave(conn, machine);
                     return Output::Disconnect(conn);
                 }
-                Output::Wait(at) => {
-                    return Output::Wait(earlier(at, self.deadline()));
-                }
+                Output::Wait(at) => return Output::Wait(earlier(at, self.deadline())),
                 output => return output,
             }
         }

@@ -1,7 +1,7 @@
 //! A machine under a test that plays its driver and its peers by hand, on a clock that the test moves.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub struct Rig<M: Machine> {
     pub events: Vec<M::Event>,
     pub connects: Vec<(ConnId, Address)>,
     disconnects: Vec<ConnId>,
+    /// Connections that do not stand: not yet, or no more.
+    down: HashSet<ConnId>,
     written: HashMap<ConnId, BytesMut>,
     streams: HashMap<ConnId, BytesMut>,
 }
@@ -33,6 +35,7 @@ impl<M: Machine<Event: Debug>> Rig<M> {
             events: Vec::new(),
             connects: Vec::new(),
             disconnects: Vec::new(),
+            down: HashSet::new(),
             written: HashMap::new(),
             streams: HashMap::new(),
         };
@@ -51,8 +54,12 @@ impl<M: Machine<Event: Debug>> Rig<M> {
     pub fn run(&mut self) {
         for _ in 0..100_000 {
             match self.machine.poll() {
-                Output::Connect { conn, server, .. } => self.connects.push((conn, server)),
+                Output::Connect { conn, server, .. } => {
+                    self.down.insert(conn);
+                    self.connects.push((conn, server));
+                }
                 Output::Transmit(conn) => {
+                    assert!(!self.down.contains(&conn), "Transmit for a connection that does not stand");
                     if self.writable {
                         self.write(conn, usize::MAX);
                     }
@@ -62,7 +69,10 @@ impl<M: Machine<Event: Debug>> Rig<M> {
                     self.machine.handle(Input::Data(conn, &mut stream), self.now);
                     self.streams.insert(conn, stream);
                 }
-                Output::Disconnect(conn) => self.disconnects.push(conn),
+                Output::Disconnect(conn) => {
+                    self.down.insert(conn);
+                    self.disconnects.push(conn);
+                }
                 Output::Event(event) => self.events.push(event),
                 Output::Wait(at) => {
                     self.wait = at;
@@ -83,6 +93,11 @@ impl<M: Machine<Event: Debug>> Rig<M> {
     }
 
     pub fn handle(&mut self, input: Input<'_>) {
+        match &input {
+            Input::Connected(conn) => self.down.remove(conn),
+            Input::Closed(conn, _) => self.down.insert(*conn),
+            _ => false,
+        };
         self.machine.handle(input, self.now);
         self.run();
     }

@@ -23,7 +23,7 @@ pub(crate) fn submissions_that_wait_leave_in_time<K: Kind>() {
 }
 
 pub(crate) fn submissions_that_wait_leave_with_the_last_handle<K: Kind>() {
-    let (client, jobs, all_came) = trickle::<K>(|config| config.gather = Duration::from_secs(3600));
+    let (client, jobs, all_came) = trickle::<K>(|config| config.gather = Duration::from_secs(7));
     drop((jobs, client));
     all_came.recv_timeout(PATIENCE).expect("all submissions");
 }

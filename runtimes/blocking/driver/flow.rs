@@ -406,7 +406,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             Err(error) if is_timeout(&error) => awake = false,
             Err(error) => core.end(conn, close_reason(&error), now),
         }
-        if core.wait <= now {
+        if core.wait.min(core.machine.gathers_until()) <= now {
             // Whoever reads a flood may keep the clock's thread from the lock for long.
             core.machine.handle(Input::Tick, now);
         }

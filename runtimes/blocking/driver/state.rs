@@ -28,7 +28,7 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) links: Vec<Option<Link>>,
     /// Connections with something to write.
     pub(super) due: Vec<ConnId>,
-    /// When the clock's thread writes them, where that was put off.
+    /// When the clock's thread writes them, or has the machine say more of them, where that was put off.
     pub(super) flush_at: Instant,
     /// How often the machine has had something to be done but writing, or a reader has found his connection gone or at its
     /// end.
@@ -44,7 +44,8 @@ pub(super) struct Core<M: Machine, S> {
     /// What it is to hear; bounded by `MAX_NOTICES`, and empty for ever where no listener is.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
-    /// When the clock was read last. While a caller may take the role of a reader, that is [`NAP`](super::NAP) ago and hardly more.
+    /// When something was read last, or a connection's thread began a nap: the time at which a caller begins to read, where no
+    /// more than his patience hangs on it. As long as he may, that is hardly more than a [`NAP`](super::NAP) ago.
     pub(super) seen: Instant,
     /// When the machine wants its next tick, and until when the clock's thread sleeps.
     pub(super) wait: Instant,

@@ -51,7 +51,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             if core.flush_at <= now {
                 // Another may have written it, in the middle of a round of his that had begun before.
                 core.flush_at = Instant::NEVER;
-                core.machine.handle(Input::Tick, now);
+                if core.machine.gathers_until() <= now {
+                    core.machine.handle(Input::Tick, now);
+                }
                 core = self.settle(core);
                 continue;
             }
