@@ -424,9 +424,13 @@ impl<N: Net> Sockets<N> {
             }
         }
         for number in 0..self.doors.len() {
+            if let Some(door) = self.doors.get_mut(number) {
+                // Nothing may come, or be wanted, for long: it is no reason to look again then.
+                door.until.take_if(|until| *until <= now);
+            }
             for taken in 0.. {
                 let Some(door) = self.doors.get_mut(number) else { break };
-                if !door.ready || door.until.is_some_and(|until| until > now) || !machine.wants_accept() {
+                if !door.ready || door.until.is_some() || !machine.wants_accept() {
                     break;
                 }
                 if taken == ACCEPTED_A_TURN {
@@ -435,7 +439,6 @@ impl<N: Net> Sockets<N> {
                 }
                 match self.net.accept(&door.listener, &mut Context::from_waker(&door.waker)) {
                     Ok((stream, from)) => {
-                        door.until = None;
                         if let Some(conn) = machine.accept(Visitor::of(from, door.plain).peer(), now) {
                             self.open(conn, stream, machine, true);
                         }

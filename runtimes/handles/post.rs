@@ -14,8 +14,8 @@ use crate::client::{Client, Event, RequestError, RequestId, Status};
 use crate::runtimes::Moment;
 use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
 
-/// Payloads in a mailbox, and as many that a set has taken out of it, may keep alive so many buffers, of 64 KiB at most, that other things came in, too; what comes in
-/// further ones is copied, if it has no more bytes than [`COPIED`].
+/// Payloads in a mailbox, and as many that a set has taken out of it, may keep alive so many buffers, of 64 KiB at most, that
+/// other things came in, too; what comes in further ones is copied, if it has no more bytes than [`COPIED`].
 const SHARING: usize = 64;
 const COPIED: usize = 32 << 10;
 /// What lies so near behind the payload before it is in the same buffer, and keeps hardly more alive than itself.

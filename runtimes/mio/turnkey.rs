@@ -187,8 +187,10 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
             let now = clock.now();
             let overdue = place.due <= now;
             let nap_is_over = !overdue && (place.asleep || nap_ends <= now);
-            let was_still = nap_is_over && core::mem::replace(&mut place.still, true);
-            if (place.wanted || overdue || was_still)
+            // Whoever has done something to the machine may do something else for long.
+            let stirred = nap_is_over && place.turnkey.is_some() && self.hub.is_stirred();
+            let was_still = nap_is_over && !stirred && core::mem::replace(&mut place.still, true);
+            if (place.wanted || overdue || stirred || was_still)
                 && let Some(turnkey) = place.pick_up()
             {
                 (place.lent, place.asleep) = (false, false);
@@ -463,7 +465,7 @@ mod tests {
     use core::cell::RefCell;
 
     use super::*;
-    use crate::runtimes::handles::{ClientBuilder, Post};
+    use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post};
     use crate::runtimes::std::sync::mpsc;
     use crate::runtimes::std::thread_local;
 
@@ -489,6 +491,27 @@ mod tests {
         let mut turnkey = seat.lock().pick_up().expect("nobody else");
         assert!(!turnkey.turn());
         turnkey.next = Some(seat.hub.clock().now() + Duration::from_nanos(1));
+        drop(seat.lend(turnkey));
+        assert!(!seat.lock().still, "nobody has looked how still it lies");
+    }
+
+    #[test]
+    fn a_lent_loop_that_has_something_to_do_is_taken_back_with_the_first_nap() {
+        struct Acts(Arc<Hub<ClientMachine, Post>>);
+
+        impl Wake for Acts {
+            fn wake(self: Arc<Self>) {
+                self.0.call(|_, _, _| ());
+            }
+        }
+
+        let (machine, _, _) =
+            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
+        let seat = Seat::new(machine, Post::default(), Clock::start(), None, None).expect("a loop");
+        let mut turnkey = seat.lock().pick_up().expect("nobody else");
+        assert!(!turnkey.turn());
+        // The caller who is woken does something to the machine, and nothing else.
+        seat.lock().parked.push(Arc::new(Acts(seat.hub.clone())).into());
         drop(seat.lend(turnkey));
         assert!(!seat.lock().still, "nobody has looked how still it lies");
     }

@@ -489,6 +489,26 @@ fn without_descriptors_the_listener_is_left_alone() {
 }
 
 #[test]
+fn a_listener_that_was_left_alone_is_no_reason_to_spin_when_nobody_knocks_or_may_come_in() {
+    for full in [false, true] {
+        let (mut sockets, mut toy, _wires) = with_connections(0);
+        sockets.net.accepts.push_back(Err(io::Error::other("too many open files")));
+        sockets.wake(Place::Door(0), false);
+        turn(&mut sockets, &mut toy);
+        assert!(sockets.deadline().is_some());
+        sockets.doors[0].until = Some(Instant::EPOCH);
+        toy.full = full;
+        turn(&mut sockets, &mut toy);
+        assert_eq!(sockets.deadline(), None);
+        toy.full = false;
+        sockets.net.accepts.push_back(Ok(Shared::default()));
+        sockets.wake(Place::Door(0), false);
+        turn(&mut sockets, &mut toy);
+        assert_eq!(toy.accepted, 1);
+    }
+}
+
+#[test]
 fn an_accept_that_failed_for_its_own_connection_is_passed_over() {
     let (mut sockets, mut toy, _wires) = with_connections(0);
     sockets.net.accepts.extend([Err(ErrorKind::ConnectionAborted.into()), Ok(Shared::default())]);

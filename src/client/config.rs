@@ -38,7 +38,8 @@ pub struct Config {
     /// the job server and the worker would write, read and answer one packet at a time. So many wait that eight times as
     /// many are with the job server still, and 64 at most; a background job, a request or
     /// [`flush`](super::Client::flush) takes them along. A job for which a worker is free begins so much later. Zero: none
-    /// waits; at most half of [`reply_timeout`](Connecting::reply_timeout). Default of a machine zero, of all handles 1 ms.
+    /// waits. More than half of [`reply_timeout`](Connecting::reply_timeout), which runs meanwhile, counts as that. Default
+    /// of a machine zero, of all handles 1 ms.
     pub gather: Duration,
     /// What happens when the user of a job does not read what comes of it. Default of a machine [`Unread::Polled`], of all
     /// handles [`Unread::Overflow`].

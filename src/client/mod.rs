@@ -102,16 +102,13 @@ impl Client {
     /// A client of these job servers. It connects when the first job is submitted.
     ///
     /// # Errors
-    /// No servers, one twice, a client id that is none, or a duration that is too short or, of [`Config::gather`], too long.
+    /// No servers, one twice, a client id that is none, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;
         }
         // Else a reply would seem to be late that was not asked for yet.
-        if config.gather > config.connecting.reply_timeout / 2 {
-            let (what, must_be) = ("time for which submissions gather", "half the reply timeout at most");
-            return Err(ConfigError::BadDuration { what, must_be });
-        }
+        let gather = config.gather.min(config.connecting.reply_timeout / 2);
         let terms = Terms::new(&config.deadlines, config.retry, config.limits.max_unread);
         let links: Links<_, _> = Links::new(config.servers, config.connecting, config.limits, &config.seed)?;
         let candidates: Vec<_> = links.iter().map(candidate).collect();
@@ -125,7 +122,7 @@ impl Client {
             candidates,
             links,
             jobs: Jobs::new(terms),
-            gathering: Gathering::new(config.gather),
+            gathering: Gathering::new(gather),
             unread: 0,
             requests: 0,
             open_requests: 0,
