@@ -18,8 +18,8 @@ use crate::trace::Span;
 pub struct Connecting {
     /// The most time a connection attempt may take, name resolution included. Default 5 s.
     pub connect_timeout: Duration,
-    /// The most time a reply may take, such as JOB_CREATED, once its request has been written. Beyond it the connection is
-    /// closed as silent. Default 15 s.
+    /// The most time a reply may take, such as JOB_CREATED, from when its request was made, or from when a long upload was last
+    /// seen to move. Beyond it the connection is closed as silent. Default 15 s.
     pub reply_timeout: Duration,
     /// A connection on which nothing came for this long is probed with ECHO_REQ, idle or busy. `None`: never. Default 15 s.
     pub probe_after: Option<Duration>,
