@@ -223,6 +223,11 @@ impl<N: Net> Sockets<N> {
         true
     }
 
+    /// Whether a connection had more for the last turn than its share.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// When the next turn is due if no socket wakes before: [`Instant::EPOCH`] at once, `None` never.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         if !self.ready.is_empty() || !self.dirty.is_empty() || self.crowded || self.under_way {
@@ -230,6 +235,22 @@ impl<N: Net> Sockets<N> {
         }
         let at = earlier(self.wait, self.next_dial());
         self.doors.iter().fold(at, |at, door| earlier(at, door.until))
+    }
+
+    /// Whether nothing is due at once but to read on.
+    #[cfg(feature = "mio")]
+    pub(crate) fn only_reads(&self) -> bool {
+        let reads = |index: &usize| {
+            let slot = self.slots.get(*index).and_then(Option::as_ref);
+            slot.is_some_and(|slot| matches!(slot.state, State::Up(_)) && slot.readable)
+        };
+        self.has_written() && !self.crowded && !self.under_way && self.ready.iter().all(reads)
+    }
+
+    /// Whether no socket is to take more of what the machine had.
+    #[cfg(feature = "mio")]
+    pub(crate) fn has_written(&self) -> bool {
+        !self.slots.iter().flatten().any(|slot| slot.dirty || slot.unsent)
     }
 
     /// Whether all that the machine had for connections that stand has been written.

@@ -76,6 +76,8 @@ pub(crate) struct Driver<R: Runtime, M: Driven, S: Sink<M::Event>> {
     clock_waker: Waker,
     /// How a turn by [`Hand::read`] left things.
     read: Option<Turn>,
+    /// Whether the machine had something to tell in the last turn.
+    told: bool,
     /// What the alarm is set to; earlier than needed does no harm.
     alarm: Option<Instant>,
 }
@@ -103,6 +105,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             listener,
             heard: Vec::new(),
             read: None,
+            told: false,
             alarm: None,
         }
     }
@@ -137,6 +140,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Driver<R, M, S> {
             Some(turn) if self.sockets.deadline() != Some(Instant::EPOCH) && !self.hub.is_stirred() => turn,
             _ => self.hub.turn(&mut self.sockets, &mut self.heard),
         };
+        self.told = turn.told;
         let made = self.connector.is_some() && self.make_connections();
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
@@ -218,6 +222,8 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Future for Driver<R, M, S> {
             match self.turn(|_| ()) {
                 Poll::Ready(true) => return Poll::Ready(()),
                 Poll::Pending if self.rest(cx.waker()) => return Poll::Pending,
+                // Who waits for what came takes it before more is read: large results would pile up.
+                _ if self.told && self.sockets.has_more() => break,
                 _ => {}
             }
         }

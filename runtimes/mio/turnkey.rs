@@ -77,8 +77,8 @@ struct Place<M: Driven, S: Sink<M::Event>> {
 }
 
 impl<M: Driven, S: Sink<M::Event>> Place<M, S> {
-    fn put_down(&mut self, turnkey: Box<Loop<M, S>>) {
-        self.due = turnkey.next.unwrap_or(Instant::NEVER);
+    fn put_down(&mut self, mut turnkey: Box<Loop<M, S>>) {
+        self.due = if turnkey.may_wait() { Instant::NEVER } else { turnkey.next.unwrap_or(Instant::NEVER) };
         self.turnkey = Some(turnkey);
     }
 
@@ -187,10 +187,11 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
             let now = clock.now();
             let overdue = place.due <= now;
             let nap_is_over = !overdue && (place.asleep || nap_ends <= now);
-            // Whoever has done something to the machine may do something else for long.
-            let stirred = nap_is_over && place.turnkey.is_some() && self.hub.is_stirred();
-            let was_still = nap_is_over && !stirred && core::mem::replace(&mut place.still, true);
-            if (place.wanted || overdue || stirred || was_still)
+            // Who has left something to be done may do something else for long.
+            let undone = |turnkey: &Loop<M, S>| turnkey.is_due() || self.hub.is_stirred();
+            let neglected = nap_is_over && place.turnkey.as_deref().is_some_and(undone);
+            let was_still = nap_is_over && !neglected && core::mem::replace(&mut place.still, true);
+            if (place.wanted || overdue || neglected || was_still)
                 && let Some(turnkey) = place.pick_up()
             {
                 (place.lent, place.asleep) = (false, false);
@@ -219,6 +220,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
     pub(super) fn send(&self) {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
         if let Some(mut taken) = self.take(None) {
+            taken.look_around();
             taken.turn();
             taken.wanted |= in_a_row >= IN_A_ROW;
         }
@@ -286,6 +288,13 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
         !self.wanted
     }
 
+    /// Where a connection has more to be read, others may have something, too.
+    fn look_around(&mut self) {
+        if let Some(turnkey) = self.turnkey.as_mut().filter(|turnkey| turnkey.is_due()) {
+            self.wanted |= turnkey.sleep(None).is_err();
+        }
+    }
+
     /// Moves the bytes until `look` is ready. Pending: the deadline has passed, or it is for the thread.
     fn drive<T>(&mut self, deadline: Option<Instant>, mut look: impl FnMut() -> Poll<T>) -> Poll<T> {
         let mut turn = false;
@@ -311,13 +320,13 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
 
 impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
     fn drop(&mut self) {
-        let Some(turnkey) = self.turnkey.take() else { return };
-        let due = turnkey.is_due();
+        let Some(mut turnkey) = self.turnkey.take() else { return };
+        let urgent = !turnkey.driver.sockets().has_written() || turnkey.is_due() && !turnkey.may_wait();
         let mut place = self.seat.lock();
         place.put_down(turnkey);
         place.still = false;
         // Who has done something to the machine since the last turn has not found the loop here.
-        place.wanted |= self.wanted || due || !place.parked.is_empty() || self.seat.hub.is_stirred();
+        place.wanted |= self.wanted || urgent || !place.parked.is_empty() || self.seat.hub.is_stirred();
         if place.wanted || place.asleep || place.due < place.looks {
             self.seat.bell.notify_all();
         }
@@ -386,6 +395,11 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
     /// Whether the next turn is due at once.
     fn is_due(&self) -> bool {
         self.next == Some(Instant::EPOCH)
+    }
+
+    /// Whether all that is due at once is to read on, for a caller who may be back at once.
+    fn may_wait(&mut self) -> bool {
+        self.is_due() && self.driver.sockets().only_reads()
     }
 
     /// Whether nothing was done to the machine since the last turn; if something is from now on, [`sleep`](Self::sleep) ends.
@@ -462,9 +476,11 @@ fn is_past(deadline: Option<Instant>, clock: Clock) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec;
     use core::cell::RefCell;
 
     use super::*;
+    use crate::Job;
     use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post};
     use crate::runtimes::std::sync::mpsc;
     use crate::runtimes::std::thread_local;
@@ -514,6 +530,41 @@ mod tests {
         seat.lock().parked.push(Arc::new(Acts(seat.hub.clone())).into());
         drop(seat.lend(turnkey));
         assert!(!seat.lock().still, "nobody has looked how still it lies");
+    }
+
+    #[test]
+    fn a_loop_that_has_more_to_read_is_left_to_its_caller_until_the_nap_is_over() {
+        let (machine, _, _) =
+            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
+        let seat = Seat::new(machine, Post::default(), Clock::start(), None, None).expect("a loop");
+        let mut turnkey = seat.lock().pick_up().expect("nobody else");
+        assert!(!turnkey.turn());
+        turnkey.next = Some(Instant::EPOCH);
+        let taken = Taken { seat: &seat, turnkey: Some(turnkey), wanted: false };
+        drop(taken);
+        let turnkey = seat.lock().pick_up().expect("it was put down");
+        assert!(!seat.lock().wanted, "whoever had it may be back at once");
+        drop(seat.lend(turnkey));
+        assert!(!seat.lock().still, "nobody has looked how still it lies");
+    }
+
+    #[test]
+    fn a_loop_whose_socket_is_full_is_for_the_thread() {
+        let (near, _far) = ::mio::net::UnixStream::pair().expect("a pair");
+        let mut near = Some(Stream::from(near));
+        let (machine, _, _) =
+            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
+        let connector: Connector = Box::new(move |_| near.take().ok_or(ErrorKind::NotFound.into()));
+        let seat = Seat::new(machine, Post::default(), Clock::start(), None, Some(connector)).expect("a loop");
+        let mut send = |size| {
+            let job = Job::new("f", vec![b'x'; size]).background();
+            assert!(seat.hub.call(|client, _, now| client.submit(job, now)).is_ok());
+            let mut turnkey = seat.lock().pick_up().expect("it was put down");
+            while turnkey.turn() || turnkey.call_user() || turnkey.is_due() {}
+            drop(Taken { seat: &seat, turnkey: Some(turnkey), wanted: false });
+            seat.lock().wanted
+        };
+        assert_eq!([10, 4 << 20].map(&mut send), [false, true]);
     }
 
     #[test]

@@ -392,6 +392,53 @@ macro_rules! futures_of {
                 server.close();
             }
 
+            /// They would pile up, and what a task frees at once goes back to the system, to be asked for again.
+            #[test]
+            fn large_results_are_handed_out_before_more_are_read() {
+                const SIZE: usize = 300 << 10;
+                const JOBS: usize = 12;
+                let (near, far) = crate::pipe::pair();
+                let mut near = Some(gearwheel::$runtime::Stream::object(near));
+                let connect = move |_| std::future::ready(near.take().ok_or(std::io::ErrorKind::NotFound.into()));
+                let builder = Client::builder().server("inside").exceptions(false).connect_with(connect);
+                let client = builder.build().expect("a client");
+                let _context = crate::kinds::$runtime::context();
+                let mut run = pin!(client.run());
+                let mut set = client.set();
+                for _ in 0..JOBS {
+                    set.submit(Job::new("f", "")).expect("taken");
+                }
+                for _ in 0..10 {
+                    assert!(is_pending(run.as_mut()));
+                }
+                let payload = vec![b'x'; SIZE];
+                for job in 0..JOBS {
+                    let handle = format!("H:{job:02}");
+                    far.fill(&packet(8, &[handle.as_bytes()]));
+                    far.fill(&packet(13, &[handle.as_bytes(), b"\0", &payload]));
+                }
+                for _ in 0..JOBS {
+                    let before = far.under_way();
+                    let mut polls = 0;
+                    let outcome = loop {
+                        if let Some(Some((_, outcome))) = block_on(poll_once(set.next())) {
+                            break outcome;
+                        }
+                        assert!(is_pending(run.as_mut()));
+                        polls += 1;
+                        assert!(before - far.under_way() <= 2 * SIZE, "much was read before one was taken");
+                        assert!(polls < 10, "all of it is there");
+                    };
+                    assert_eq!(outcome, Outcome::Complete(payload.clone().into()));
+                }
+            }
+
+            fn packet(kind: u8, body: &[&[u8]]) -> Vec<u8> {
+                let body = body.concat();
+                let size = u32::try_from(body.len()).expect("small");
+                [b"\0RES\0\0\0".as_slice(), &[kind], &size.to_be_bytes(), &body].concat()
+            }
+
             #[test]
             fn a_poll_too_many_does_no_harm() {
                 let server = server();

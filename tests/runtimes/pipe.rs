@@ -53,6 +53,19 @@ pub(crate) fn pair() -> (End, End) {
     (end(&a, &b), end(&b, &a))
 }
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl End {
+    /// Puts bytes on their way, however many.
+    pub(crate) fn fill(&self, bytes: &[u8]) {
+        self.to.with(|way| way.bytes.extend(bytes));
+    }
+
+    /// Bytes that the other end has not read yet.
+    pub(crate) fn under_way(&self) -> usize {
+        self.to.with(|way| way.bytes.len())
+    }
+}
+
 impl Pipe {
     fn with<T>(&self, act: impl FnOnce(&mut Way) -> T) -> T {
         let mut way = self.way.lock().expect("no panic");
