@@ -324,8 +324,8 @@ impl Server {
                 stream.clear();
                 break;
             };
-            let waits = this.grab.is_some();
-            if this.congested.is_some() && self.peers.hold_up(peer, peer) {
+            let (waits, is_congested) = (this.grab.is_some(), this.congested.is_some());
+            if is_congested && self.peers.hold_up(peer, peer) {
                 break;
             }
             if waits {
@@ -342,6 +342,9 @@ impl Server {
             } else if stream.len() == before {
                 self.partial(peer, before);
                 return;
+            }
+            if is_congested {
+                self.peers.came(peer, before - stream.len());
             }
             if !self.queue.woken.is_empty() {
                 self.send_wake_ups();
@@ -450,7 +453,7 @@ impl Server {
             self.leave(peer);
         } else if let Some(this) = self.peers.get_mut(peer) {
             // For its last bytes it has as long as one that has too many.
-            this.congested = Some((self.now + self.config.slow_reader, this.outbox.taken()));
+            this.congested = Some((self.now + self.config.slow_reader, this.progress()));
             self.release_held_up(peer);
             self.arm(peer);
         }
@@ -498,17 +501,17 @@ impl Server {
     fn look_at(&mut self, peer: u32) {
         let Some(this) = self.peers.get_mut(peer) else { return };
         this.timer = None;
-        if let Some((at, taken)) = this.congested
+        if let Some((at, before)) = this.congested
             && at <= self.now
         {
             let enough = u64::try_from(self.config.limits.max_outgoing / 64).unwrap_or(u64::MAX).max(1);
-            if this.closing.is_some() || this.outbox.taken().saturating_sub(taken) < enough {
+            if this.closing.is_some() || this.progress().saturating_sub(before) < enough {
                 this.closing.get_or_insert(CloseReason::SlowReader);
                 self.retire(peer);
                 self.leave(peer);
                 return;
             }
-            this.congested = Some((self.now + self.config.slow_reader, this.outbox.taken()));
+            this.congested = Some((self.now + self.config.slow_reader, this.progress()));
         }
         if let Some(limit) = self.silence_limit(peer)
             && let Some(this) = self.peers.get_mut(peer)
@@ -568,7 +571,7 @@ impl Server {
             if let Some(this) = self.peers.get_mut(peer)
                 && this.congested.is_none()
             {
-                this.congested = Some((self.now + self.config.slow_reader, this.outbox.taken()));
+                this.congested = Some((self.now + self.config.slow_reader, this.progress()));
                 self.arm(peer);
             }
         }

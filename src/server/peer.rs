@@ -41,8 +41,10 @@ pub(super) struct Peer {
     pub(super) timer: Option<Instant>,
     /// Why it is closed, once its last bytes are taken.
     pub(super) closing: Option<CloseReason>,
-    /// Set while it has too much to read: when it is looked at next, and what it had taken before.
+    /// Set while it has too much to read: when it is looked at next, and how far it had come before.
     pub(super) congested: Option<(Instant, u64)>,
+    /// Bytes of packets that were read from it while it was congested.
+    came: u64,
     /// Those who are not read until this one has taken enough.
     pub(super) holding_up: Vec<u32>,
     /// Whether it is not read until it is told to.
@@ -118,6 +120,14 @@ pub(super) struct Peers {
     gathering_until: Option<Instant>,
 }
 
+impl Peer {
+    /// The bytes that it has taken and, while it had too much to read, sent: who does either is no slow reader.
+    pub(super) fn progress(&self) -> u64 {
+        let partial = u64::try_from(self.partial).unwrap_or(u64::MAX);
+        self.outbox.taken().saturating_add(self.came).saturating_add(partial)
+    }
+}
+
 impl Peers {
     pub(super) const fn new(max_outgoing: usize) -> Self {
         Self {
@@ -169,6 +179,7 @@ impl Peers {
             timer: None,
             closing: None,
             congested: None,
+            came: 0,
             holding_up: Vec::new(),
             paused: false,
             noticed: false,
@@ -293,7 +304,7 @@ impl Peers {
                 self.gathering.push(peer.conn);
             }
         }
-        if peer.outbox.waiting() > self.max_outgoing {
+        if peer.outbox.waiting() > self.max_outgoing - self.max_outgoing / 4 {
             self.hit = Some(index);
             self.overfull.push(index);
         }
@@ -375,8 +386,13 @@ impl Peers {
     }
 
     /// Stops reading a connection until `other` has taken what it has to read. Says whether there is that to wait for.
+    ///
+    /// One that has too much to read is itself read on, as far as the limit: many a client writes all its jobs first.
     pub(super) fn hold_up(&mut self, index: u32, other: u32) -> bool {
-        let is_slow = self.get(other).is_some_and(|other| other.congested.is_some() && other.closing.is_none());
+        let is_slow = self.get(other).is_some_and(|slow| {
+            let is_over = slow.outbox.waiting() > self.max_outgoing;
+            slow.congested.is_some() && slow.closing.is_none() && (index != other || is_over)
+        });
         if !is_slow {
             return false;
         }
@@ -385,6 +401,14 @@ impl Peers {
             other.holding_up.push(index);
         }
         true
+    }
+
+    /// Bytes of a packet were read from one that has too much to read.
+    #[cold]
+    pub(super) fn came(&mut self, index: u32, bytes: usize) {
+        if let Some(peer) = self.get_mut(index) {
+            peer.came = peer.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
     }
 
     pub(super) fn resume(&mut self, index: u32, now: Instant) {

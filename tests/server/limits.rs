@@ -104,8 +104,12 @@ fn unfinished_packets_are_bounded_over_all_connections() {
 
 /// Limits of 1,000 bytes, and a client that takes nothing, with a job of it running.
 fn congested() -> (Net, gearwheel::ConnId, gearwheel::ConnId) {
+    congested_at(1_000)
+}
+
+fn congested_at(limit: usize) -> (Net, gearwheel::ConnId, gearwheel::ConnId) {
     let mut config = config();
-    config.limits.max_outgoing = 1_000;
+    config.limits.max_outgoing = limit;
     let mut net = Net::with(config);
     let client = net.peer(&["SUBMIT_JOB f||x"]);
     let worker = net.peer(&["CAN_DO f", "GRAB_JOB"]);
@@ -166,6 +170,59 @@ fn a_client_that_reads_slowly_but_steadily_is_kept() {
     net.write(client, 10);
     net.pass(secs(5));
     assert_eq!(net.disconnected, [client], "ten bytes are no reading");
+}
+
+#[test]
+fn who_feeds_a_client_is_held_up_from_the_first_byte_over_three_quarters_of_the_limit() {
+    for (payload, held_up) in [(730, false), (731, true)] {
+        let (mut net, client, worker) = congested();
+        let packet = format!("WORK_DATA H:lap:1|{}", "d".repeat(payload));
+        net.send(worker, &[&packet, "ECHO_REQ x"]);
+        assert_eq!(net.waiting(client), 20 + payload);
+        assert_eq!(net.server.wants_read(worker), !held_up, "{payload}");
+        assert!(net.server.wants_read(client), "it may say something itself");
+    }
+}
+
+#[test]
+fn a_client_that_writes_all_its_jobs_before_it_reads_is_served() {
+    let (mut net, client, worker) = congested_at(3_000);
+    let mut results = (1..20).map(|job| format!("WORK_COMPLETE H:lap:{job}|{}", "r".repeat(600)));
+    while net.server.wants_read(worker) {
+        net.send(client, &["SUBMIT_JOB f||x"]);
+        net.send(worker, &[&results.next().expect("not all of them"), "GRAB_JOB"]);
+    }
+    assert_eq!(results.len(), 15, "four are more than three quarters of the limit");
+    while net.server.counters().submitted < 19 {
+        net.send(client, &["SUBMIT_JOB f||x"]);
+        assert!(net.server.wants_read(client));
+    }
+    net.deaf.remove(&client);
+    net.write(client, usize::MAX);
+    net.run();
+    assert!(net.server.wants_read(worker));
+    results.for_each(|result| net.send(worker, &[&result, "GRAB_JOB"]));
+    let came = net.take(client);
+    let count = |kind| came.iter().filter(|packet| packet.starts_with(kind)).count();
+    assert_eq!((count("JOB_CREATED"), count("WORK_COMPLETE")), (18, 19));
+}
+
+#[test]
+fn a_client_that_sends_steadily_is_no_slow_reader() {
+    let (mut net, client, worker) = congested();
+    net.send(worker, &[&data(800)]);
+    for _ in 0..5 {
+        net.send(client, &["SUBMIT_JOB_BG f||"]);
+        net.pass(secs(5));
+    }
+    let packet = crate::net::request("SUBMIT_JOB_BG f||yyyyyyyyyyyyyyyy");
+    net.send_bytes(client, &packet[..15]);
+    net.pass(secs(5));
+    net.send_bytes(client, &packet[15..]);
+    net.pass(secs(5));
+    assert_eq!(net.disconnected, []);
+    net.pass(secs(5));
+    assert_eq!(net.disconnected, [client]);
 }
 
 #[test]
