@@ -482,6 +482,7 @@ mod tests {
     use super::*;
     use crate::Job;
     use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post};
+    use crate::runtimes::std::io::Write;
     use crate::runtimes::std::sync::mpsc;
     use crate::runtimes::std::thread_local;
 
@@ -548,14 +549,35 @@ mod tests {
         assert!(!seat.lock().still, "nobody has looked how still it lies");
     }
 
+    /// A client and the other end of its connection.
+    fn connected() -> (Seat<ClientMachine, Post>, ::mio::net::UnixStream) {
+        let (near, far) = ::mio::net::UnixStream::pair().expect("a pair");
+        let mut near = Some(Stream::from(near));
+        let builder = ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").exceptions(false);
+        let (machine, _, _) = builder.machine().expect("it is one");
+        let connector: Connector = Box::new(move |_| near.take().ok_or(ErrorKind::NotFound.into()));
+        (Seat::new(machine, Post::default(), Clock::start(), None, Some(connector)).expect("a loop"), far)
+    }
+
+    #[test]
+    fn who_sends_while_there_is_more_to_read_looks_at_the_other_connections() {
+        let (seat, mut far) = connected();
+        assert!(seat.hub.call(|client, _, now| client.submit(Job::new("f", "").background(), now)).is_ok());
+        let mut turnkey = seat.lock().pick_up().expect("nobody else");
+        while turnkey.turn() || turnkey.call_user() || turnkey.is_due() {}
+        far.write_all(b"\0RES\0\0\0\x08\0\0\0\x03H:1").expect("written");
+        turnkey.next = Some(Instant::EPOCH);
+        let mut place = seat.lock();
+        place.lent = true;
+        place.put_down(turnkey);
+        drop(place);
+        seat.send();
+        assert!(seat.lock().pick_up().is_some_and(|turnkey| turnkey.told), "the job is queued");
+    }
+
     #[test]
     fn a_loop_whose_socket_is_full_is_for_the_thread() {
-        let (near, _far) = ::mio::net::UnixStream::pair().expect("a pair");
-        let mut near = Some(Stream::from(near));
-        let (machine, _, _) =
-            ClientBuilder::<crate::runtimes::mio::Client>::new().server("a").machine().expect("it is one");
-        let connector: Connector = Box::new(move |_| near.take().ok_or(ErrorKind::NotFound.into()));
-        let seat = Seat::new(machine, Post::default(), Clock::start(), None, Some(connector)).expect("a loop");
+        let (seat, _far) = connected();
         let mut send = |size| {
             let job = Job::new("f", vec![b'x'; size]).background();
             assert!(seat.hub.call(|client, _, now| client.submit(job, now)).is_ok());
