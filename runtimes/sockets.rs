@@ -244,12 +244,12 @@ impl<N: Net> Sockets<N> {
             let slot = self.slots.get(*index).and_then(Option::as_ref);
             slot.is_some_and(|slot| matches!(slot.state, State::Up(_)) && slot.readable)
         };
-        self.has_written() && !self.crowded && !self.under_way && self.ready.iter().all(reads)
+        self.is_written_out() && !self.crowded && !self.under_way && self.ready.iter().all(reads)
     }
 
     /// Whether no socket is to take more of what the machine had.
     #[cfg(feature = "mio")]
-    pub(crate) fn has_written(&self) -> bool {
+    pub(crate) fn is_written_out(&self) -> bool {
         !self.slots.iter().flatten().any(|slot| slot.dirty || slot.unsent)
     }
 

@@ -321,7 +321,7 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
 impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
     fn drop(&mut self) {
         let Some(mut turnkey) = self.turnkey.take() else { return };
-        let urgent = !turnkey.driver.sockets().has_written() || turnkey.is_due() && !turnkey.may_wait();
+        let urgent = !turnkey.driver.sockets().is_written_out() || turnkey.is_due() && !turnkey.may_wait();
         let mut place = self.seat.lock();
         place.put_down(turnkey);
         place.still = false;
