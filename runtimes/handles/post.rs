@@ -132,6 +132,8 @@ pub(crate) struct Mailbox(u32);
 pub(crate) struct Post {
     /// Each outstanding job, by [`JobId::index`].
     jobs: Vec<Option<Addressee>>,
+    /// Jobs that have ended in the machine, which has not been polled since, and whose places others have by now.
+    ending: Vec<Addressee>,
     boxes: Vec<Contents>,
     free: Vec<Mailbox>,
     requests: BTreeMap<RequestId, Request>,
@@ -199,7 +201,7 @@ impl Post {
         }
         let addressee = Some(Addressee { job, mailbox, status: None });
         match self.jobs.get_mut(job.index()) {
-            Some(place) => *place = addressee,
+            Some(place) => self.ending.extend(core::mem::replace(place, addressee)),
             None => self.make_room(job.index(), addressee),
         }
     }
@@ -367,7 +369,8 @@ impl Post {
     #[inline(always)]
     fn put_end(&mut self, job: JobId, mut outcome: Outcome, wake: &mut Vec<Waker>) {
         let Some(place) = self.jobs.get_mut(job.index()) else { return };
-        let Some(Addressee { mailbox, .. }) = place.take_if(|known| known.job == job) else { return };
+        let known = place.take_if(|known| known.job == job);
+        let Some(Addressee { mailbox, .. }) = known.or_else(|| self.take_ending(job)) else { return };
         let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
         contents.outstanding -= 1;
         if !contents.left {
@@ -381,6 +384,12 @@ impl Post {
         } else if contents.outstanding == 0 {
             self.free.push(mailbox);
         }
+    }
+
+    #[cold]
+    fn take_ending(&mut self, job: JobId) -> Option<Addressee> {
+        let at = self.ending.iter().position(|known| known.job == job)?;
+        Some(self.ending.swap_remove(at))
     }
 
     fn reply(&mut self, request: RequestId, answer: Answer, wake: &mut Vec<Waker>) {
@@ -498,9 +507,9 @@ fn replace(place: &mut Option<Waker>, waker: &Waker) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Job;
     use crate::client::Config;
     use crate::runtimes::Clock;
+    use crate::{Job, Machine, Output};
 
     const NOW: Instant = Instant::EPOCH;
 
@@ -653,6 +662,31 @@ mod tests {
             assert_eq!((post.waiting(mailbox), post.outstanding(mailbox)), (0, 0));
         }
         assert!(wake.is_empty());
+    }
+
+    #[test]
+    fn a_job_whose_place_another_has_before_its_end_is_told_ends_all_the_same() {
+        let (mut post, mut client) = (Post::default(), client());
+        let mailbox = post.open(true);
+        let mut jobs = [(); 3].map(|()| {
+            let job = client.submit(Job::new("f", ""), NOW).expect("taken");
+            post.expect(job, mailbox, &mut client, NOW);
+            client.abandon(job, NOW);
+            job
+        });
+        assert_eq!(jobs.map(JobId::index), [0; 3]);
+        loop {
+            match client.poll() {
+                Output::Event(event) => drop(post.deliver(event, &mut Vec::new())),
+                Output::Wait(_) => break,
+                _ => {}
+            }
+        }
+        let mut ended =
+            jobs.map(|_| post.next_end(mailbox, &mut client, &mut Clock::start().moment()).expect("an end").0);
+        ended.sort_unstable();
+        jobs.sort_unstable();
+        assert_eq!((ended, post.outstanding(mailbox), post.ending.len()), (jobs, 0, 0));
     }
 
     #[test]

@@ -326,6 +326,32 @@ macro_rules! futures_of {
             }
 
             #[test]
+            fn jobs_given_up_make_room_for_others_and_end_all_the_same() {
+                // What is done in a row may be seen to at once.
+                let client = client(SocketAddr::from(([127, 0, 0, 1], 1)));
+                let mut set = client.set();
+                let mut jobs: Vec<_> = (0..10)
+                    .map(|_| {
+                        let job = set.submit(Job::new("f", "")).expect("taken");
+                        set.abandon(job);
+                        job
+                    })
+                    .collect();
+                let mut ended = Vec::new();
+                block_on(async {
+                    assert!(poll_once(pin!(client.run())).await.is_none());
+                    while let Some(Some((job, outcome))) = poll_once(set.next()).await {
+                        assert_eq!(outcome, Outcome::Cancelled { phase: Phase::Parked });
+                        ended.push(job);
+                    }
+                });
+                assert_eq!(set.outstanding(), 0);
+                ended.sort_unstable();
+                jobs.sort_unstable();
+                assert_eq!(ended, jobs);
+            }
+
+            #[test]
             fn submit_waits_for_room_and_try_submit_does_not() {
                 let server = server();
                 let client = Client::builder()
