@@ -524,3 +524,27 @@ fn whatever_a_listener_waits_for_nothing_else_waits_for_it() {
     assert!(matches!(error, JobError::TimedOut { .. }), "{error:?}");
     *own.lock().expect("no panic") = None;
 }
+
+#[test]
+fn a_handler_may_drop_its_worker_whichever_thread_runs_it() {
+    let server = server();
+    let slot = Arc::new(Mutex::new(None::<Running>));
+    let (tell, told) = mpsc::channel();
+    let his = slot.clone();
+    let all = Barrier::new(4);
+    let handler = move |_: &mut gearwheel::blocking::Task| {
+        all.wait();
+        let worker = his.lock().expect("no panic").take();
+        drop(worker);
+        let _ = tell.send(());
+        Ok("")
+    };
+    let worker = Worker::builder().server(server.address()).concurrency(4).function("f", handler);
+    let worker = worker.spawn().expect("a worker");
+    *slot.lock().expect("no panic") = Some(worker);
+    let client = client(server.address());
+    let jobs: Vec<_> = (0..4).map(|_| client.submit(Job::new("f", "")).expect("taken")).collect();
+    for _ in &jobs {
+        told.recv_timeout(PATIENCE).expect("nobody waits for himself");
+    }
+}
