@@ -130,7 +130,14 @@ impl<R> Client<R> {
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let (mut hold, now) = self.shared.hold();
         let (client, post) = hold.parts();
-        let job = client.submit(job, now)?;
+        let job = match client.submit(job, now) {
+            Ok(job) => job,
+            Err(rejected) => {
+                // Whoever waits for room must not bring about the turn himself after which he looks again.
+                hold.leave();
+                return Err(rejected);
+            }
+        };
         let mailbox = post.open(false);
         post.expect(job, mailbox, client, now);
         drop(hold);

@@ -14,7 +14,7 @@ macro_rules! futures_of {
 
             use futures_lite::StreamExt;
             use futures_lite::future::{block_on, or, poll_once, yield_now};
-            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Server, Worker};
+            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Server, Stream, Worker};
             use gearwheel::{Job, Outcome, Phase, Reason};
 
             use crate::peers::PATIENCE;
@@ -380,6 +380,32 @@ macro_rules! futures_of {
                 });
                 client.close();
                 server.close();
+            }
+
+            #[test]
+            fn whoever_waits_for_room_keeps_nobody_awake() {
+                let never = |_| std::future::pending::<std::io::Result<Stream>>();
+                let client = Client::builder().server("there").connect_with(never);
+                let client = client.configure(|config| config.limits.max_jobs = 1).build().expect("a client");
+                let (done, polls) = mpsc::channel();
+                spawn(async move {
+                    let mut all = 0;
+                    let jobs = async {
+                        let first = Job::new("f", "").timeout(Duration::from_millis(100));
+                        let first = client.submit(first).await.expect("taken");
+                        let second = client.submit(Job::new("f", "")).await.expect("there is room");
+                        drop((first, second));
+                    };
+                    let mut task = pin!(or(jobs, client.run()));
+                    poll_fn(|cx| {
+                        all += 1;
+                        task.as_mut().poll(cx)
+                    })
+                    .await;
+                    done.send(all).expect("somebody waits");
+                });
+                let polls = polls.recv_timeout(PATIENCE).expect("there is room when time is up");
+                assert!(polls <= 20, "{polls} polls");
             }
 
             #[test]
