@@ -6,8 +6,8 @@ use core::ops::Deref;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::future::{Helm, note};
-use super::handles::{Driven, Sink};
+use super::future::Helm;
+use super::handles::{Driven, Sink, replace};
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Clock, Error};
@@ -247,7 +247,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         if state.stirred {
             return false;
         }
-        note(&mut state.driver, waker);
+        let old = replace(&mut state.driver, waker);
+        drop((state, old));
         true
     }
 

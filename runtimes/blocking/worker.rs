@@ -165,7 +165,7 @@ impl Worker {
     #[inline(always)]
     fn look(&self, hand: &mut Hand, worker: &Machine, desk: &mut Desk, waker: Option<&Waker>) -> Look<()> {
         if let Some(ticket) = hand.ticket.take() {
-            desk.came(ticket);
+            drop(desk.came(ticket));
         }
         if let Some(assignment) = desk.take() {
             hand.cancelled = desk.is_gone(assignment.task);

@@ -19,6 +19,8 @@ use bytes::Bytes;
 pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+pub(crate) use self::post::replace;
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
 #[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]

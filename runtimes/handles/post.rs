@@ -212,17 +212,18 @@ impl Post {
         self.jobs.push(addressee);
     }
 
-    /// Nobody takes anything from `mailbox` any more.
-    pub(crate) fn close(&mut self, mailbox: Mailbox) {
-        if let Some(contents) = self.contents(mailbox) {
-            (contents.left, contents.waker) = (true, None);
-            if !contents.mail.is_empty() {
-                contents.drop_all();
-            }
-            if contents.outstanding == 0 {
-                self.free.push(mailbox);
-            }
+    /// Nobody takes anything from `mailbox` any more. Returns who was to be woken, as [`register`](Self::register) does.
+    pub(crate) fn close(&mut self, mailbox: Mailbox) -> Option<Waker> {
+        let contents = self.contents(mailbox)?;
+        contents.left = true;
+        let waker = contents.waker.take();
+        if !contents.mail.is_empty() {
+            contents.drop_all();
         }
+        if contents.outstanding == 0 {
+            self.free.push(mailbox);
+        }
+        waker
     }
 
     /// The jobs of `mailbox` that have not ended.
@@ -296,11 +297,10 @@ impl Post {
         }
     }
 
-    /// Whom to wake when something comes into `mailbox`.
-    pub(crate) fn register(&mut self, mailbox: Mailbox, waker: &Waker) {
-        if let Some(contents) = self.contents(mailbox) {
-            replace(&mut contents.waker, waker);
-        }
+    /// Whom to wake when something comes into `mailbox`. Returns whom not to wake any more: a waker is to be dropped with
+    /// nothing locked, as its task may be dropped with it, and what that has of this very client.
+    pub(crate) fn register(&mut self, mailbox: Mailbox, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.contents(mailbox)?.waker, waker)
     }
 
     /// An answer is wanted. To be called before the machine is polled.
@@ -315,16 +315,14 @@ impl Post {
         Some(answer)
     }
 
-    /// Whom to wake when `request` is answered.
-    pub(crate) fn register_request(&mut self, request: RequestId, waker: &Waker) {
-        if let Some(request) = self.requests.get_mut(&request) {
-            replace(&mut request.waker, waker);
-        }
+    /// Whom to wake when `request` is answered. Returns what [`register`](Self::register) does.
+    pub(crate) fn register_request(&mut self, request: RequestId, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.requests.get_mut(&request)?.waker, waker)
     }
 
-    /// Nobody takes the answer to `request` any more.
-    pub(crate) fn forget(&mut self, request: RequestId) {
-        self.requests.remove(&request);
+    /// Nobody takes the answer to `request` any more. Returns what [`register`](Self::register) does.
+    pub(crate) fn forget(&mut self, request: RequestId) -> Option<Waker> {
+        self.requests.remove(&request)?.waker
     }
 
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
@@ -497,10 +495,11 @@ fn addressee(jobs: &mut [Option<Addressee>], job: JobId) -> Option<&mut Addresse
     jobs.get_mut(job.index())?.as_mut().filter(|known| known.job == job)
 }
 
-fn replace(place: &mut Option<Waker>, waker: &Waker) {
+/// Keeps `waker`, without another reference where it is there already, and gives back the one that it replaces.
+pub(crate) fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     match place {
-        Some(old) => old.clone_from(waker),
-        None => *place = Some(waker.clone()),
+        Some(old) if old.will_wake(waker) => None,
+        place => place.replace(waker.clone()),
     }
 }
 

@@ -8,13 +8,13 @@ macro_rules! futures_of {
             use std::net::SocketAddr;
             use std::pin::pin;
             use std::sync::atomic::{AtomicUsize, Ordering};
-            use std::sync::{Arc, mpsc};
-            use std::task::{Context, Poll, Waker};
+            use std::sync::{Arc, Mutex, mpsc};
+            use std::task::{Context, Poll, Wake, Waker};
             use std::time::Duration;
 
             use futures_lite::StreamExt;
             use futures_lite::future::{block_on, or, poll_once, yield_now};
-            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Server, Stream, Worker};
+            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Pending, Server, Stream, Worker};
             use gearwheel::{Job, Outcome, Phase, Reason};
 
             use crate::peers::PATIENCE;
@@ -406,6 +406,39 @@ macro_rules! futures_of {
                 });
                 let polls = polls.recv_timeout(PATIENCE).expect("there is room when time is up");
                 assert!(polls <= 20, "{polls} polls");
+            }
+
+            /// A task that nothing but its waker keeps, and a job of its own.
+            struct Kept(#[expect(dead_code, reason = "it is dropped")] Mutex<Pending>);
+
+            impl Wake for Kept {
+                fn wake(self: Arc<Self>) {}
+            }
+
+            #[test]
+            fn a_task_that_goes_with_its_waker_takes_its_jobs_along() {
+                let (done, all) = mpsc::channel();
+                spawn(async move {
+                    let client = client(SocketAddr::from(([127, 0, 0, 1], 1)));
+                    let submit = || client.try_submit(Job::new("f", "")).expect("taken");
+                    let poll_by_task = |future: &mut (dyn Future<Output = ()> + Unpin)| {
+                        let task = Waker::from(Arc::new(Kept(Mutex::new(submit()))));
+                        pin!(future).poll(&mut Context::from_waker(&task)).is_pending()
+                    };
+                    let mut job = submit();
+                    assert!(poll_by_task(&mut Box::pin(async { drop(job.outcome().await) })));
+                    assert!(is_pending(job.outcome()));
+                    assert!(poll_by_task(&mut Box::pin(async { drop(job.outcome().await) })));
+                    drop(job);
+                    let mut set = client.set();
+                    set.submit(Job::new("f", "")).expect("taken");
+                    assert!(poll_by_task(&mut Box::pin(async { drop(set.next().await) })));
+                    drop(set);
+                    let mut run = Box::pin(client.run());
+                    assert!(poll_by_task(&mut run) && is_pending(run.as_mut()));
+                    done.send(()).expect("somebody waits");
+                });
+                all.recv_timeout(PATIENCE).expect("nothing is locked when a waker is dropped");
             }
 
             #[test]
