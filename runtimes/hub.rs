@@ -6,8 +6,8 @@ use core::ops::Deref;
 use core::task::Waker;
 use core::time::Duration;
 
-use super::future::{Helm, note};
-use super::handles::{Driven, Sink};
+use super::future::Helm;
+use super::handles::{Driven, Sink, replace};
 use super::sockets::{Net, Sockets};
 use super::std::sync::{Mutex, MutexGuard, PoisonError};
 use super::{Clock, Error};
@@ -57,7 +57,8 @@ struct State<M, S> {
 pub(crate) struct Hold<'a, M, S> {
     // Before the other, and so dropped before it.
     state: MutexGuard<'a, State<M, S>>,
-    _due: Due,
+    due: Due,
+    was_stirred: bool,
 }
 
 impl<M, S> Hold<'_, M, S> {
@@ -65,6 +66,12 @@ impl<M, S> Hold<'_, M, S> {
     pub(crate) fn parts(&mut self) -> (&mut M, &mut S) {
         let State { machine, sink, .. } = &mut *self.state;
         (machine, sink)
+    }
+
+    /// Nothing was done after all, and the driver sleeps on.
+    #[cold]
+    pub(crate) fn leave(mut self) {
+        (self.state.driver, self.state.stirred) = (self.due.0.take(), self.was_stirred);
     }
 }
 
@@ -133,9 +140,9 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     pub(crate) fn hold(&self) -> (Hold<'_, M, S>, Instant) {
         let now = self.clock.now();
         let mut state = self.lock();
-        state.stirred = true;
+        let was_stirred = core::mem::replace(&mut state.stirred, true);
         let due = Due(state.driver.take());
-        (Hold { state, _due: due }, now)
+        (Hold { state, due, was_stirred }, now)
     }
 
     /// Whether something was done to the machine since the driver's last turn began.
@@ -157,7 +164,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         result
     }
 
-    /// Wakes `waker` when something has been done that may have made room.
+    /// Wakes `waker` when something has come or was written, which may have made room.
     pub(crate) fn wait_for_room(&self, waker: &Waker) {
         add(&mut self.lock().room, waker);
     }
@@ -229,7 +236,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         let next =
             if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
         let ended = state.ended;
-        self.wake(guard);
+        let made_room = sockets.has_written() | told;
+        self.wake(guard, made_room);
         Turn { next, ended, told }
     }
 
@@ -239,7 +247,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         if state.stirred {
             return false;
         }
-        note(&mut state.driver, waker);
+        let old = replace(&mut state.driver, waker);
+        drop((state, old));
         true
     }
 
@@ -256,14 +265,16 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             }
         }
         state.ended = true;
-        self.wake(state);
+        self.wake(state, true);
     }
 
     /// Wakes all who wait for something that may have come, without the lock.
-    fn wake(&self, mut state: MutexGuard<'_, State<M, S>>) {
+    fn wake(&self, mut state: MutexGuard<'_, State<M, S>>, made_room: bool) {
         let State { sink, wakers, room, end, ended, .. } = &mut *state;
         wakers.extend(sink.summon());
-        wakers.append(room);
+        if made_room {
+            wakers.append(room);
+        }
         if *ended {
             wakers.append(end);
         }

@@ -32,10 +32,9 @@ impl<'a> Waiting<'a> {
 
     pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Task>> {
         let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut old = None;
         let found = self.0.look(|_, desk| {
-            if let Some(own) = own.take() {
-                desk.came(own);
-            }
+            old = own.take().and_then(|own| desk.came(own));
             match desk.take() {
                 Some(taken) => Poll::Ready(Some((taken, desk.summon()))),
                 None if desk.closed => Poll::Ready(None),
@@ -58,10 +57,7 @@ impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let own = self.1.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(own) = own else { return };
-        let next = self.0.look(|_, desk| {
-            desk.came(own);
-            desk.summon()
-        });
+        let (_old, next) = self.0.look(|_, desk| (desk.came(own), desk.summon()));
         next.into_iter().for_each(Waker::wake);
     }
 }

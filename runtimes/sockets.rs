@@ -56,6 +56,8 @@ pub(crate) struct Sockets<N: Net> {
     crowded: bool,
     /// Turns end without writing.
     writes_later: bool,
+    /// Something may have been written since that was asked last.
+    wrote: bool,
     scratch: Box<[u8]>,
 }
 
@@ -118,6 +120,7 @@ impl<N: Net> Sockets<N> {
             wait: Some(Instant::EPOCH),
             crowded: false,
             writes_later: false,
+            wrote: false,
             scratch: vec![0; SCRATCH].into_boxed_slice(),
         }
     }
@@ -149,6 +152,11 @@ impl<N: Net> Sockets<N> {
     /// Whether turns end without writing, which is due at once then.
     pub(crate) fn put_writes_off(&mut self, off: bool) {
         self.writes_later = off;
+    }
+
+    /// Whether something may have been written since this was asked last.
+    pub(crate) fn has_written(&mut self) -> bool {
+        core::mem::take(&mut self.wrote)
     }
 
     /// Stops listening.
@@ -368,7 +376,7 @@ impl<N: Net> Sockets<N> {
     }
 
     fn write<M: Machine>(&mut self, index: usize, machine: &mut M) {
-        let Self { net, slots, ready, .. } = self;
+        let Self { net, slots, ready, wrote, .. } = self;
         let Some(Some(slot)) = slots.get_mut(index) else { return };
         slot.dirty = false;
         let State::Up(stream) = &mut slot.state else { return };
@@ -376,6 +384,7 @@ impl<N: Net> Sockets<N> {
             return;
         }
         slot.unsent = true;
+        *wrote = true;
         let mut cx = Context::from_waker(&slot.waker);
         for _ in 0..WRITES_A_TURN {
             let written = write_out(machine.outgoing(slot.conn), |chunks| net.write(stream, &mut cx, chunks));

@@ -207,7 +207,7 @@ impl Client {
             if let Some(answer) = post.answer(request) {
                 return Look::Found(answer);
             }
-            waker.into_iter().for_each(|waker| post.register_request(request, waker));
+            waker.into_iter().for_each(|waker| drop(post.register_request(request, waker)));
             Look::Missing(any_of(client))
         });
         answer.ok_or(Error::Closed)
@@ -345,7 +345,7 @@ impl Pending {
 
 /// Nothing has come of a job.
 fn missing<T>(client: &Machine, post: &mut Post, waker: Option<&Waker>, job: JobId, mailbox: Mailbox) -> Look<T> {
-    waker.into_iter().for_each(|waker| post.register(mailbox, waker));
+    waker.into_iter().for_each(|waker| drop(post.register(mailbox, waker)));
     Look::Missing(Source::Conn(client.conn_of(job)))
 }
 
@@ -489,7 +489,7 @@ fn wait_for<T>(
         if found.is_some() || post.outstanding(mailbox) == 0 {
             return Look::Found(());
         }
-        waker.into_iter().for_each(|waker| post.register(mailbox, waker));
+        waker.into_iter().for_each(|waker| drop(post.register(mailbox, waker)));
         Look::Missing(any_of(client))
     })?;
     found

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::Cell;
 use core::fmt;
+use core::iter;
 use core::task::Waker;
 use core::time::Duration;
 
@@ -164,7 +165,7 @@ impl Worker {
     #[inline(always)]
     fn look(&self, hand: &mut Hand, worker: &Machine, desk: &mut Desk, waker: Option<&Waker>) -> Look<()> {
         if let Some(ticket) = hand.ticket.take() {
-            desk.came(ticket);
+            drop(desk.came(ticket));
         }
         if let Some(assignment) = desk.take() {
             hand.cancelled = desk.is_gone(assignment.task);
@@ -253,9 +254,15 @@ impl Worker {
     /// # Errors
     /// [`Error::Io`]: there is no thread to be had.
     pub fn spawn(self) -> Result<Running, Error> {
-        let worker = self.clone();
-        let thread = thread::Builder::new().name("gearwheel-run".into()).spawn(move || worker.run());
-        Ok(Running { worker: self, thread: Some(thread.map_err(Error::io("start a thread"))?) })
+        let start = |_| {
+            let worker = self.clone();
+            thread::Builder::new().name("gearwheel-run".into()).spawn(move || worker.run_one())
+        };
+        let first = start(0).map_err(Error::io("start a thread"))?;
+        // With fewer threads it is slower, no worse.
+        let others = (1..self.0.concurrency).map_while(|number| start(number).ok());
+        let threads = iter::once(first).chain(others).collect();
+        Ok(Running { worker: self, threads })
     }
 
     /// Offers another function. Its jobs come out of [`next`](Self::next), or go to the handler that it was built with.
@@ -374,11 +381,11 @@ struct Hand {
 }
 
 /// A worker that runs on threads of its own. Dropping it closes the worker at once, as [`stop`](Self::stop) does, and waits
-/// for the handlers that run.
+/// for the handlers that run; for the others, where one of them drops it.
 #[must_use = "dropping it stops the worker"]
 pub struct Running {
     worker: Worker,
-    thread: Option<thread::JoinHandle<()>>,
+    threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl Running {
@@ -396,8 +403,8 @@ impl Running {
     pub fn drain(mut self, within: Duration) -> Result<(), Error> {
         let drained = self.worker.drain(within);
         match &drained {
-            Ok(()) => self.join_thread(),
-            Err(_) => self.thread = None,
+            Ok(()) => self.join_threads(),
+            Err(_) => self.threads.clear(),
         }
         drained
     }
@@ -407,11 +414,12 @@ impl Running {
 
     /// Waits until the worker has been drained or closed from elsewhere.
     pub fn join(mut self) {
-        self.join_thread();
+        self.join_threads();
     }
 
-    fn join_thread(&mut self) {
-        if let Some(thread) = self.thread.take().filter(|handle| handle.thread().id() != thread::current().id()) {
+    fn join_threads(&mut self) {
+        let own = thread::current().id();
+        for thread in self.threads.drain(..).filter(|handle| handle.thread().id() != own) {
             // Handlers' panics are caught: there is none.
             let _ = thread.join();
         }
@@ -420,9 +428,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if self.thread.is_some() {
+        if !self.threads.is_empty() {
             self.worker.close();
-            self.join_thread();
+            self.join_threads();
         }
     }
 }

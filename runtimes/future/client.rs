@@ -130,7 +130,14 @@ impl<R> Client<R> {
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let (mut hold, now) = self.shared.hold();
         let (client, post) = hold.parts();
-        let job = client.submit(job, now)?;
+        let job = match client.submit(job, now) {
+            Ok(job) => job,
+            Err(rejected) => {
+                // Whoever waits for room must not bring about the turn himself after which he looks again.
+                hold.leave();
+                return Err(rejected);
+            }
+        };
         let mailbox = post.open(false);
         post.expect(job, mailbox, client, now);
         drop(hold);
@@ -298,13 +305,11 @@ struct Request<'a> {
 
 impl Request<'_> {
     fn poll(&self, waker: &Waker) -> Poll<Result<Answer, Error>> {
-        self.shared.look(|_, post| {
-            if let Some(answer) = post.answer(self.id) {
-                return Poll::Ready(Ok(answer));
-            }
-            post.register_request(self.id, waker);
-            Poll::Pending
-        })
+        let (answer, _old) = self.shared.look(|_, post| match post.answer(self.id) {
+            None => (Poll::Pending, post.register_request(self.id, waker)),
+            Some(answer) => (Poll::Ready(Ok(answer)), None),
+        });
+        answer
     }
 }
 
@@ -413,10 +418,11 @@ impl Pending {
         cx: &mut Context<'_>,
         mut next: impl FnMut(&mut Post, Mailbox, &mut client::Client, &mut Moment) -> Option<(JobId, JobEvent)>,
     ) -> Poll<(JobId, JobEvent)> {
+        let mut old = None;
         read_and_look(&self.shared, self.mailbox, cx.waker(), |client, post, time| {
             let found = next(post, self.mailbox, client, time);
             if found.as_ref().is_some_and(|(_, event)| matches!(event, JobEvent::Done(_))) {
-                post.close(self.mailbox);
+                old = post.close(self.mailbox);
             }
             found
         })
@@ -433,16 +439,14 @@ fn read_and_look<T>(
     mut look: impl FnMut(&mut client::Client, &mut Post, &mut Moment) -> Option<T>,
 ) -> Poll<T> {
     // Who looks for himself need not be woken.
-    let nobody = || shared.look(|_, post| post.register(mailbox, Waker::noop()));
+    let nobody = || drop(shared.look(|_, post| post.register(mailbox, Waker::noop())));
     shared.helm().read(task, nobody);
     let mut time = shared.clock().moment();
-    shared.look(|client, post| match look(client, post, &mut time) {
-        Some(found) => Poll::Ready(found),
-        None => {
-            post.register(mailbox, task);
-            Poll::Pending
-        }
-    })
+    let (found, _old) = shared.look(|client, post| match look(client, post, &mut time) {
+        None => (Poll::Pending, post.register(mailbox, task)),
+        Some(found) => (Poll::Ready(found), None),
+    });
+    found
 }
 
 impl Future for Pending {
@@ -468,7 +472,7 @@ impl Drop for Pending {
         if self.outcome.is_none() {
             self.shared.call(|client, post, now| {
                 client.abandon(self.job, now);
-                post.close(self.mailbox);
+                post.close(self.mailbox)
             });
         }
     }
@@ -620,7 +624,7 @@ impl Drop for JobSet {
             for job in post.jobs_of(self.mailbox) {
                 client.abandon(job, now);
             }
-            post.close(self.mailbox);
+            post.close(self.mailbox)
         });
     }
 }

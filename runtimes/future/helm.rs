@@ -11,6 +11,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, Waker};
 
+use crate::runtimes::handles::replace;
 use crate::runtimes::std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Reads between two polls of `run`, which writes and lets others in its task have their turns.
@@ -105,8 +106,9 @@ impl Helmsman {
         let mut place = self.helm.lock();
         let hand = place.hand.take();
         if hand.is_none() {
-            super::note(&mut place.task, task);
+            let old = replace(&mut place.task, task);
             place.wanted = true;
+            drop((place, old));
         }
         hand
     }
@@ -114,7 +116,8 @@ impl Helmsman {
     fn put(&self, hand: Box<dyn Hand>, task: &Waker) {
         let mut place = self.helm.lock();
         (place.hand, place.reads) = (Some(hand), 0);
-        super::note(&mut place.task, task);
+        let old = replace(&mut place.task, task);
+        drop((place, old));
     }
 }
 

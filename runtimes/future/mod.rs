@@ -20,7 +20,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
-use core::task::{Poll, Waker};
+use core::task::Poll;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub use self::admin::Admin;
@@ -49,14 +49,6 @@ async fn finish<M: Driven, S: Sink<M::Event>>(driver: Option<Running>, hub: Arc<
     match driver {
         Some(driver) => driver.await,
         None => ended(&hub).await,
-    }
-}
-
-/// Keeps `waker`, without another reference where it is there already.
-pub(crate) fn note(place: &mut Option<Waker>, waker: &Waker) {
-    match place {
-        Some(old) => old.clone_from(waker),
-        None => *place = Some(waker.clone()),
     }
 }
 

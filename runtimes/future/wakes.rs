@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Waker;
 
+use crate::runtimes::handles::replace;
 use crate::runtimes::sockets::Place;
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 
@@ -53,7 +54,8 @@ impl Wakes {
     pub(crate) fn rest(&self, task: &Waker) -> bool {
         let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if woken.entries.is_empty() {
-            super::note(&mut woken.task, task);
+            let old = replace(&mut woken.task, task);
+            drop((woken, old));
             return true;
         }
         false

@@ -19,6 +19,8 @@ use bytes::Bytes;
 pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
+#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
+pub(crate) use self::post::replace;
 pub(crate) use self::post::{Answer, Mailbox, Post};
 pub use self::post::{JobError, JobEvent};
 #[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]
@@ -252,7 +254,9 @@ impl<C: Dials> ClientBuilder<C> {
     /// [`Disconnected`](client::Event::Disconnected), [`ServerError`](client::Event::ServerError),
     /// [`Closed`](client::Event::Closed).
     ///
-    /// It is called by one thread at a time and may call the client. When it blocks, further events wait, up to 4,096.
+    /// It is called by one thread at a time and may call the client. On the blocking runtime that thread is its own: it may
+    /// wait for jobs, and when it blocks, further events wait, up to 4,096. On the others it is called by whoever moves the
+    /// bytes, and must not block: nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(client::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -405,7 +409,9 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
     /// [`Disconnected`](worker::Event::Disconnected), [`ServerError`](worker::Event::ServerError),
     /// [`Closed`](worker::Event::Closed).
     ///
-    /// It is called by one thread at a time and may call the worker. When it blocks, further events wait, up to 4,096.
+    /// It is called by one thread at a time and may call the worker. On the blocking runtime that thread is its own, and when
+    /// it blocks, further events wait, up to 4,096. On the others it is called by whoever moves the bytes, and must not block:
+    /// nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(worker::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self

@@ -132,6 +132,8 @@ pub(crate) struct Mailbox(u32);
 pub(crate) struct Post {
     /// Each outstanding job, by [`JobId::index`].
     jobs: Vec<Option<Addressee>>,
+    /// Jobs that have ended in the machine, which has not been polled since, and whose places others have by now.
+    ending: Vec<Addressee>,
     boxes: Vec<Contents>,
     free: Vec<Mailbox>,
     requests: BTreeMap<RequestId, Request>,
@@ -199,7 +201,7 @@ impl Post {
         }
         let addressee = Some(Addressee { job, mailbox, status: None });
         match self.jobs.get_mut(job.index()) {
-            Some(place) => *place = addressee,
+            Some(place) => self.ending.extend(core::mem::replace(place, addressee)),
             None => self.make_room(job.index(), addressee),
         }
     }
@@ -210,17 +212,18 @@ impl Post {
         self.jobs.push(addressee);
     }
 
-    /// Nobody takes anything from `mailbox` any more.
-    pub(crate) fn close(&mut self, mailbox: Mailbox) {
-        if let Some(contents) = self.contents(mailbox) {
-            (contents.left, contents.waker) = (true, None);
-            if !contents.mail.is_empty() {
-                contents.drop_all();
-            }
-            if contents.outstanding == 0 {
-                self.free.push(mailbox);
-            }
+    /// Nobody takes anything from `mailbox` any more. Returns who was to be woken, as [`register`](Self::register) does.
+    pub(crate) fn close(&mut self, mailbox: Mailbox) -> Option<Waker> {
+        let contents = self.contents(mailbox)?;
+        contents.left = true;
+        let waker = contents.waker.take();
+        if !contents.mail.is_empty() {
+            contents.drop_all();
         }
+        if contents.outstanding == 0 {
+            self.free.push(mailbox);
+        }
+        waker
     }
 
     /// The jobs of `mailbox` that have not ended.
@@ -294,11 +297,10 @@ impl Post {
         }
     }
 
-    /// Whom to wake when something comes into `mailbox`.
-    pub(crate) fn register(&mut self, mailbox: Mailbox, waker: &Waker) {
-        if let Some(contents) = self.contents(mailbox) {
-            replace(&mut contents.waker, waker);
-        }
+    /// Whom to wake when something comes into `mailbox`. Returns whom not to wake any more: a waker is to be dropped with
+    /// nothing locked, as its task may be dropped with it, and what that has of this very client.
+    pub(crate) fn register(&mut self, mailbox: Mailbox, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.contents(mailbox)?.waker, waker)
     }
 
     /// An answer is wanted. To be called before the machine is polled.
@@ -313,16 +315,14 @@ impl Post {
         Some(answer)
     }
 
-    /// Whom to wake when `request` is answered.
-    pub(crate) fn register_request(&mut self, request: RequestId, waker: &Waker) {
-        if let Some(request) = self.requests.get_mut(&request) {
-            replace(&mut request.waker, waker);
-        }
+    /// Whom to wake when `request` is answered. Returns what [`register`](Self::register) does.
+    pub(crate) fn register_request(&mut self, request: RequestId, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.requests.get_mut(&request)?.waker, waker)
     }
 
-    /// Nobody takes the answer to `request` any more.
-    pub(crate) fn forget(&mut self, request: RequestId) {
-        self.requests.remove(&request);
+    /// Nobody takes the answer to `request` any more. Returns what [`register`](Self::register) does.
+    pub(crate) fn forget(&mut self, request: RequestId) -> Option<Waker> {
+        self.requests.remove(&request)?.waker
     }
 
     /// Puts an event of the client where it belongs, and tells whom to wake. One that belongs to no one job comes back.
@@ -367,7 +367,8 @@ impl Post {
     #[inline(always)]
     fn put_end(&mut self, job: JobId, mut outcome: Outcome, wake: &mut Vec<Waker>) {
         let Some(place) = self.jobs.get_mut(job.index()) else { return };
-        let Some(Addressee { mailbox, .. }) = place.take_if(|known| known.job == job) else { return };
+        let known = place.take_if(|known| known.job == job);
+        let Some(Addressee { mailbox, .. }) = known.or_else(|| self.take_ending(job)) else { return };
         let Some(contents) = self.boxes.get_mut(mailbox.0 as usize) else { return };
         contents.outstanding -= 1;
         if !contents.left {
@@ -381,6 +382,12 @@ impl Post {
         } else if contents.outstanding == 0 {
             self.free.push(mailbox);
         }
+    }
+
+    #[cold]
+    fn take_ending(&mut self, job: JobId) -> Option<Addressee> {
+        let at = self.ending.iter().position(|known| known.job == job)?;
+        Some(self.ending.swap_remove(at))
     }
 
     fn reply(&mut self, request: RequestId, answer: Answer, wake: &mut Vec<Waker>) {
@@ -488,19 +495,20 @@ fn addressee(jobs: &mut [Option<Addressee>], job: JobId) -> Option<&mut Addresse
     jobs.get_mut(job.index())?.as_mut().filter(|known| known.job == job)
 }
 
-fn replace(place: &mut Option<Waker>, waker: &Waker) {
+/// Keeps `waker`, without another reference where it is there already, and gives back the one that it replaces.
+pub(crate) fn replace(place: &mut Option<Waker>, waker: &Waker) -> Option<Waker> {
     match place {
-        Some(old) => old.clone_from(waker),
-        None => *place = Some(waker.clone()),
+        Some(old) if old.will_wake(waker) => None,
+        place => place.replace(waker.clone()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Job;
     use crate::client::Config;
     use crate::runtimes::Clock;
+    use crate::{Job, Machine, Output};
 
     const NOW: Instant = Instant::EPOCH;
 
@@ -653,6 +661,31 @@ mod tests {
             assert_eq!((post.waiting(mailbox), post.outstanding(mailbox)), (0, 0));
         }
         assert!(wake.is_empty());
+    }
+
+    #[test]
+    fn a_job_whose_place_another_has_before_its_end_is_told_ends_all_the_same() {
+        let (mut post, mut client) = (Post::default(), client());
+        let mailbox = post.open(true);
+        let mut jobs = [(); 3].map(|()| {
+            let job = client.submit(Job::new("f", ""), NOW).expect("taken");
+            post.expect(job, mailbox, &mut client, NOW);
+            client.abandon(job, NOW);
+            job
+        });
+        assert_eq!(jobs.map(JobId::index), [0; 3]);
+        loop {
+            match client.poll() {
+                Output::Event(event) => drop(post.deliver(event, &mut Vec::new())),
+                Output::Wait(_) => break,
+                _ => {}
+            }
+        }
+        let mut ended =
+            jobs.map(|_| post.next_end(mailbox, &mut client, &mut Clock::start().moment()).expect("an end").0);
+        ended.sort_unstable();
+        jobs.sort_unstable();
+        assert_eq!((ended, post.outstanding(mailbox), post.ending.len()), (jobs, 0, 0));
     }
 
     #[test]

@@ -117,10 +117,12 @@ impl Desk {
         ticket
     }
 
-    /// Who has waited is here again, or gives up; then [`summon`](Self::summon) says who is to come instead.
-    pub(crate) fn came(&mut self, ticket: Ticket) {
+    /// Who has waited is here again, or gives up; then [`summon`](Self::summon) says who is to come instead. Returns his waker,
+    /// which is to be dropped with nothing locked.
+    pub(crate) fn came(&mut self, ticket: Ticket) -> Option<Waker> {
         self.summoned.take_if(|summoned| *summoned == ticket);
-        self.waiting.retain(|(other, _)| *other != ticket);
+        let at = self.waiting.iter().position(|(other, _)| *other == ticket)?;
+        Some(self.waiting.remove(at).1)
     }
 
     /// Whom to wake for a job that waits.

@@ -496,3 +496,55 @@ fn a_listener_may_wait_for_a_job_as_long_as_it_takes() {
     *own.lock().expect("no panic") = None;
     drop(worker);
 }
+
+#[test]
+fn whatever_a_listener_waits_for_nothing_else_waits_for_it() {
+    // An attempt to connect that hangs is given up by the clock, on whose thread nobody may wait.
+    let connect = |_| {
+        thread::park_timeout(PATIENCE);
+        Err::<Stream, _>(std::io::ErrorKind::TimedOut.into())
+    };
+    let own = Arc::new(Mutex::new(None::<Client>));
+    let (tell, told) = mpsc::channel();
+    let his = own.clone();
+    let listener = move |event| {
+        let client = his.lock().expect("no panic").clone();
+        if let (client::Event::Disconnected { .. }, Some(client)) = (event, client) {
+            let job = client.submit(Job::new("f", "").timeout(Duration::from_millis(20))).expect("taken");
+            let _ = tell.send(job.outcome());
+        }
+    };
+    let client = Client::builder().server("there").connect_timeout(Duration::from_millis(20)).connect_with(connect);
+    let client = client.on_event(listener).build().expect("a client");
+    *own.lock().expect("no panic") = Some(client.clone());
+    let job = client.submit(Job::new("f", "").timeout(Duration::from_millis(40))).expect("taken");
+    let outcome = told.recv_timeout(PATIENCE).expect("its time is up");
+    assert!(matches!(outcome, Outcome::TimedOut { .. }), "{outcome:?}");
+    let error = job.wait_timeout(PATIENCE).expect("its time is up").expect_err("there is nobody");
+    assert!(matches!(error, JobError::TimedOut { .. }), "{error:?}");
+    *own.lock().expect("no panic") = None;
+}
+
+#[test]
+fn a_handler_may_drop_its_worker_whichever_thread_runs_it() {
+    let server = server();
+    let slot = Arc::new(Mutex::new(None::<Running>));
+    let (tell, told) = mpsc::channel();
+    let his = slot.clone();
+    let all = Barrier::new(4);
+    let handler = move |_: &mut gearwheel::blocking::Task| {
+        all.wait();
+        let worker = his.lock().expect("no panic").take();
+        drop(worker);
+        let _ = tell.send(());
+        Ok("")
+    };
+    let worker = Worker::builder().server(server.address()).concurrency(4).function("f", handler);
+    let worker = worker.spawn().expect("a worker");
+    *slot.lock().expect("no panic") = Some(worker);
+    let client = client(server.address());
+    let jobs: Vec<_> = (0..4).map(|_| client.submit(Job::new("f", "")).expect("taken")).collect();
+    for _ in &jobs {
+        told.recv_timeout(PATIENCE).expect("nobody waits for himself");
+    }
+}

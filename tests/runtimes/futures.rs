@@ -8,13 +8,13 @@ macro_rules! futures_of {
             use std::net::SocketAddr;
             use std::pin::pin;
             use std::sync::atomic::{AtomicUsize, Ordering};
-            use std::sync::{Arc, mpsc};
-            use std::task::{Context, Poll, Waker};
+            use std::sync::{Arc, Mutex, mpsc};
+            use std::task::{Context, Poll, Wake, Waker};
             use std::time::Duration;
 
             use futures_lite::StreamExt;
             use futures_lite::future::{block_on, or, poll_once, yield_now};
-            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Server, Worker};
+            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Pending, Server, Stream, Worker};
             use gearwheel::{Job, Outcome, Phase, Reason};
 
             use crate::peers::PATIENCE;
@@ -326,6 +326,32 @@ macro_rules! futures_of {
             }
 
             #[test]
+            fn jobs_given_up_make_room_for_others_and_end_all_the_same() {
+                // What is done in a row may be seen to at once.
+                let client = client(SocketAddr::from(([127, 0, 0, 1], 1)));
+                let mut set = client.set();
+                let mut jobs: Vec<_> = (0..10)
+                    .map(|_| {
+                        let job = set.submit(Job::new("f", "")).expect("taken");
+                        set.abandon(job);
+                        job
+                    })
+                    .collect();
+                let mut ended = Vec::new();
+                block_on(async {
+                    assert!(poll_once(pin!(client.run())).await.is_none());
+                    while let Some(Some((job, outcome))) = poll_once(set.next()).await {
+                        assert_eq!(outcome, Outcome::Cancelled { phase: Phase::Parked });
+                        ended.push(job);
+                    }
+                });
+                assert_eq!(set.outstanding(), 0);
+                ended.sort_unstable();
+                jobs.sort_unstable();
+                assert_eq!(ended, jobs);
+            }
+
+            #[test]
             fn submit_waits_for_room_and_try_submit_does_not() {
                 let server = server();
                 let client = Client::builder()
@@ -354,6 +380,65 @@ macro_rules! futures_of {
                 });
                 client.close();
                 server.close();
+            }
+
+            #[test]
+            fn whoever_waits_for_room_keeps_nobody_awake() {
+                let never = |_| std::future::pending::<std::io::Result<Stream>>();
+                let client = Client::builder().server("there").connect_with(never);
+                let client = client.configure(|config| config.limits.max_jobs = 1).build().expect("a client");
+                let (done, polls) = mpsc::channel();
+                spawn(async move {
+                    let mut all = 0;
+                    let jobs = async {
+                        let first = Job::new("f", "").timeout(Duration::from_millis(100));
+                        let first = client.submit(first).await.expect("taken");
+                        let second = client.submit(Job::new("f", "")).await.expect("there is room");
+                        drop((first, second));
+                    };
+                    let mut task = pin!(or(jobs, client.run()));
+                    poll_fn(|cx| {
+                        all += 1;
+                        task.as_mut().poll(cx)
+                    })
+                    .await;
+                    done.send(all).expect("somebody waits");
+                });
+                let polls = polls.recv_timeout(PATIENCE).expect("there is room when time is up");
+                assert!(polls <= 20, "{polls} polls");
+            }
+
+            /// A task that nothing but its waker keeps, and a job of its own.
+            struct Kept(#[expect(dead_code, reason = "it is dropped")] Mutex<Pending>);
+
+            impl Wake for Kept {
+                fn wake(self: Arc<Self>) {}
+            }
+
+            #[test]
+            fn a_task_that_goes_with_its_waker_takes_its_jobs_along() {
+                let (done, all) = mpsc::channel();
+                spawn(async move {
+                    let client = client(SocketAddr::from(([127, 0, 0, 1], 1)));
+                    let submit = || client.try_submit(Job::new("f", "")).expect("taken");
+                    let poll_by_task = |future: &mut (dyn Future<Output = ()> + Unpin)| {
+                        let task = Waker::from(Arc::new(Kept(Mutex::new(submit()))));
+                        pin!(future).poll(&mut Context::from_waker(&task)).is_pending()
+                    };
+                    let mut job = submit();
+                    assert!(poll_by_task(&mut Box::pin(async { drop(job.outcome().await) })));
+                    assert!(is_pending(job.outcome()));
+                    assert!(poll_by_task(&mut Box::pin(async { drop(job.outcome().await) })));
+                    drop(job);
+                    let mut set = client.set();
+                    set.submit(Job::new("f", "")).expect("taken");
+                    assert!(poll_by_task(&mut Box::pin(async { drop(set.next().await) })));
+                    drop(set);
+                    let mut run = Box::pin(client.run());
+                    assert!(poll_by_task(&mut run) && is_pending(run.as_mut()));
+                    done.send(()).expect("somebody waits");
+                });
+                all.recv_timeout(PATIENCE).expect("nothing is locked when a waker is dropped");
             }
 
             #[test]

@@ -100,6 +100,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             && core.notices.len() < MAX_NOTICES
         {
             core.notices.push_back(event);
+            self.noticed.notify_one();
         }
         core.news = core.news.wrapping_add(1);
     }
@@ -161,7 +162,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     #[inline]
     pub(super) fn follow_up<'a>(self: &'a Arc<Self>, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
         let core = self.flush(self.wake(core));
-        self.notify(self.wake(core))
+        self.wake(core)
     }
 
     /// Wakes those for whom something has come, and one of those who wait for the same.
@@ -183,27 +184,6 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
         self.lock()
-    }
-
-    /// Calls the listener: one thread at a time, in the order of the events, with nothing locked.
-    #[inline]
-    pub(super) fn notify<'a>(&'a self, core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        if core.notices.is_empty() { core } else { self.notify_all(core) }
-    }
-
-    #[cold]
-    fn notify_all<'a>(&'a self, mut core: Guard<'a, M, S>) -> Guard<'a, M, S> {
-        while !core.notices.is_empty()
-            && let Some(mut listener) = core.listener.take()
-        {
-            while let Some(event) = core.notices.pop_front() {
-                drop(core);
-                listener(event);
-                core = self.lock();
-            }
-            core.listener = Some(listener);
-        }
-        core
     }
 
     /// Writes what is to be written, and wakes those for whom something has come by it.
@@ -337,7 +317,6 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 break Turn::Leave;
             }
             if core.news == news && core.due == [conn] {
-                // Not the listener, who may wait for this very connection: whoever has a notice calls him.
                 core = self.flush(self.wake(core));
             }
             // What he waits for may have come by another thread while he read.
@@ -352,7 +331,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             return (self.follow_up(core), turn);
         }
         // Time has passed: whoever is to sleep has to look first.
-        (self.notify(self.flush(self.wake_noted(core))), Turn::Look)
+        (self.flush(self.wake_noted(core)), Turn::Look)
     }
 
     /// Reads a connection once for its thread.
@@ -428,7 +407,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             self.poll(&mut core);
             core = self.flush(core);
         }
-        drop(self.notify(self.wake(core)));
+        drop(self.wake(core));
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.

@@ -5,7 +5,7 @@ use core::task::Waker;
 
 use super::flow::Turn;
 use super::state::Core;
-use super::{Driven, Guard, Look, NAP, OURS, Shared, Sink, Source};
+use super::{Driven, Guard, Look, NAP, Shared, Sink, Source};
 use crate::runtimes::Moment;
 use crate::runtimes::parked::own_waker;
 use crate::{Input, Instant};
@@ -27,24 +27,13 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
     /// Does what the machine wants done; for `lazy` see [`Driver::call_lazily`](super::Driver::call_lazily).
     #[inline(always)]
     pub(crate) fn settle(self, lazy: impl FnOnce(&S) -> bool) {
-        let Self { shared, core, .. } = self.settle_but_notices(lazy);
-        drop(shared.notify(shared.wake(core)));
+        let Self { shared, core, .. } = self.settle_first(lazy);
+        drop(shared.wake(core));
     }
 
     /// Does what the machine wants done, for a caller who waits then.
     #[inline(always)]
     pub(super) fn settle_first(self, lazy: impl FnOnce(&S) -> bool) -> Self {
-        let mut held = self.settle_but_notices(lazy);
-        if !held.core.notices.is_empty() {
-            // He may wait for long.
-            held.core = held.shared.notify(held.core);
-            held.time.pass();
-        }
-        held
-    }
-
-    #[inline(always)]
-    fn settle_but_notices(self, lazy: impl FnOnce(&S) -> bool) -> Self {
         let Self { shared, mut core, mut time } = self;
         shared.poll(&mut core);
         core = shared.wake_noted(core);
@@ -86,7 +75,7 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
             if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
-                core = shared.notify(shared.flush(core));
+                core = shared.flush(core);
                 time.pass();
                 continue;
             }
@@ -116,8 +105,6 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
                 (core, turn) = shared.read_for_caller(core, conn, deadline, &mut time);
                 match turn {
                     Turn::Look => continue,
-                    // The connection's thread, in the listener: there is nobody else to leave it to.
-                    Turn::Leave if OURS.get() => continue,
                     Turn::Leave => may_read = false,
                     Turn::Sleep => time.pass(),
                 }

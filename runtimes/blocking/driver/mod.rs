@@ -1,7 +1,7 @@
 //! One machine on blocking sockets, shared by any number of callers.
 //!
-//! **Threads.** One for the clock, one a connection, one a listener; for a connection whose peer does not read, one more
-//! until it does. None a job. A machine at rest leaves all of them asleep in the kernel.
+//! **Threads.** One for the clock, one a connection, one a listener, one that calls the user's function for events, where he
+//! has given one; for a connection whose peer does not read, one more until it does. None a job. A machine at rest leaves all of them asleep in the kernel.
 //!
 //! **Lock.** One mutex holds the machine and all that belongs to it; it is never held over a system call on a socket.
 //! Who reads lets those who wait for it go first, as a reader of a flood would win it each time.
@@ -84,6 +84,8 @@ struct Shared<M: Machine, S> {
     waiting: AtomicUsize,
     /// There is an earlier time to wake at, or it is the end.
     alarm: Condvar,
+    /// There is a notice, or it is the end.
+    noticed: Condvar,
     /// A write, a connection or a thread has ended.
     ended: Condvar,
 }
@@ -114,7 +116,6 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             wakers: Vec::new(),
             strays: Vec::new(),
             hears: listener.is_some(),
-            listener,
             notices: VecDeque::new(),
             seen: Instant::EPOCH,
             wait: Instant::NEVER,
@@ -126,16 +127,20 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             ending: false,
             stopped: false,
         };
-        let (alarm, ended) = (Condvar::new(), Condvar::new());
+        let (alarm, noticed, ended) = (Condvar::new(), Condvar::new(), Condvar::new());
         let driver = Self(Arc::new(Shared {
             clock,
             connector,
             core: Mutex::new(core),
             waiting: AtomicUsize::new(0),
             alarm,
+            noticed,
             ended,
         }));
         driver.0.spawn("gearwheel-clock", Shared::keep_time)?;
+        if let Some(listener) = listener {
+            driver.0.spawn("gearwheel-event", |shared| shared.tell(listener))?;
+        }
         driver.call(|_, _, _| ());
         Ok(driver)
     }
@@ -263,6 +268,7 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Driver<M, S> {
         let rest: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
         rest.into_iter().for_each(|conn| core.remove(conn));
         self.0.alarm.notify_all();
+        self.0.noticed.notify_all();
         core = self.0.wake(core);
         drop(self.last_words(core, |core| core.threads == 0));
     }

@@ -11,7 +11,7 @@ use core::time::Duration;
 use super::super::stream::Stream;
 use super::READ_PATIENCE;
 use super::doors::Bell;
-use crate::runtimes::handles::{Listener, Sink};
+use crate::runtimes::handles::Sink;
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
 use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
@@ -40,8 +40,7 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) wakers: Vec<Waker>,
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,
-    pub(super) listener: Option<Listener<M::Event>>,
-    /// What it is to hear; bounded by `MAX_NOTICES`, and empty for ever where no listener is.
+    /// What the user's function is to hear, if he has given one; bounded by `MAX_NOTICES`.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
     /// When something was read last, or a connection's thread began a nap: the time at which a caller begins to read, where no

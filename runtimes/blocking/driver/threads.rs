@@ -1,4 +1,4 @@
-//! The threads of a driver: the clock's, a connection's, a listener's, a blocked writer's.
+//! The threads of a driver: the clock's, a connection's, a blocked writer's, that of the user's function.
 
 use alloc::sync::Arc;
 use core::time::Duration;
@@ -7,6 +7,7 @@ use super::super::stream::Stream;
 use super::{Driven, LAST_WORDS, MAX_DIALS, NAP, OURS, Shared, Sink, WRITE_PATIENCE};
 #[cfg(unix)]
 use crate::runtimes::at_path;
+use crate::runtimes::handles::Listener;
 #[cfg(not(unix))]
 use crate::runtimes::no_unix_sockets;
 use crate::runtimes::std::io;
@@ -65,6 +66,24 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 Instant::NEVER => self.alarm.wait(core).unwrap_or_else(PoisonError::into_inner),
                 at => sleep(&self.alarm, core, self.clock.until(at)),
             };
+        }
+    }
+
+    /// The thread that calls the user's function: one event after another, with nothing locked. No other does, as that function
+    /// may wait, also for what the others bring.
+    pub(super) fn tell(self: &Arc<Self>, mut listener: Listener<M::Event>) {
+        let _counted = self.counted();
+        let mut core = self.lock();
+        loop {
+            if let Some(event) = core.notices.pop_front() {
+                drop(core);
+                listener(event);
+                core = self.lock();
+            } else if core.stopped {
+                return;
+            } else {
+                core = self.noticed.wait(core).unwrap_or_else(PoisonError::into_inner);
+            }
         }
     }
 
