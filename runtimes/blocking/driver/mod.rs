@@ -1,7 +1,8 @@
 //! One machine on blocking sockets, shared by any number of callers.
 //!
-//! **Threads.** One for the clock, one a connection, one a listener, one that calls the user's function for events, where he
-//! has given one; for a connection whose peer does not read, one more until it does. None a job. A machine at rest leaves all of them asleep in the kernel.
+//! **Threads.** One for the clock, one a connection, one a listener, one that calls the user's function for events where he
+//! has given one; for a connection whose peer does not read, one more until it does. None a job. A machine at rest leaves
+//! all of them asleep in the kernel.
 //!
 //! **Lock.** One mutex holds the machine and all that belongs to it; it is never held over a system call on a socket.
 //! Who reads lets those who wait for it go first, as a reader of a flood would win it each time.
