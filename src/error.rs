@@ -1,9 +1,11 @@
 //! Errors by who is at fault: [`ProtocolError`] is the peer's, [`ConfigError`] and [`Rejected`] are the caller's.
 
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use core::fmt;
 
 use crate::address::Address;
+use crate::excerpt::Excerpt;
 use crate::wire::frame::FrameError;
 use crate::wire::{DecodeError, PacketType};
 
@@ -127,9 +129,9 @@ impl ConfigError {
     }
 }
 
-/// Bytes as a text for people.
+/// Bytes as a text for people, as far as anybody reads it.
 pub(crate) fn lossy(bytes: &[u8]) -> Box<str> {
-    alloc::string::String::from_utf8_lossy(bytes).into()
+    Excerpt(bytes).to_string().into()
 }
 
 /// A request that was not taken, with what was to be done: nothing is lost.

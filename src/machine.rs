@@ -18,6 +18,7 @@ use bytes::BytesMut;
 
 use crate::address::Address;
 use crate::error::ProtocolError;
+use crate::excerpt::Excerpt;
 pub use crate::outbox::{Batch, Outgoing};
 use crate::time::Instant;
 
@@ -83,7 +84,6 @@ impl fmt::Debug for ConnId {
 }
 
 /// What a driver tells a machine.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
     /// The connection that [`Output::Connect`] asked for stands.
@@ -96,6 +96,17 @@ pub enum Input<'a> {
     Closed(ConnId, CloseReason),
     /// Time has passed.
     Tick,
+}
+
+impl fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected(conn) => f.debug_tuple("Connected").field(conn).finish(),
+            Self::Data(conn, stream) => f.debug_tuple("Data").field(conn).field(&Excerpt(stream)).finish(),
+            Self::Closed(conn, reason) => f.debug_tuple("Closed").field(conn).field(reason).finish(),
+            Self::Tick => f.write_str("Tick"),
+        }
+    }
 }
 
 /// What a machine tells its driver. Exhaustive on purpose: a driver must know how to do each.

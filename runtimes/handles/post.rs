@@ -4,13 +4,13 @@
 //! end. Of statuses of a job that follow one another unread, the last is kept.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::Waker;
 
 use bytes::Bytes;
 
 use crate::client::{Client, Event, RequestError, RequestId, Status};
+use crate::excerpt::{Excerpt, debug};
 use crate::runtimes::Moment;
 use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
 
@@ -22,7 +22,7 @@ const COPIED: usize = 32 << 10;
 const NEAR: usize = 256;
 
 /// What became of one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobEvent {
     /// JOB_CREATED: a job server has taken it. It may come again after a retry: then it begins anew, and the parts of the
@@ -48,15 +48,17 @@ pub enum JobEvent {
     Done(Outcome),
 }
 
+debug!(enum JobEvent { Created { handle, server }, Data(part), Warning(warning), Progress { numerator, denominator }, Done(outcome) });
+
 /// Why a job has no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// WORK_FAIL: the worker failed it.
     #[error("the job failed")]
     Failed,
     /// WORK_EXCEPTION: what the worker threw.
-    #[error("the job threw an exception: {}", String::from_utf8_lossy(.0))]
+    #[error("the job threw an exception: {}", Excerpt(.0))]
     Exception(Bytes),
     /// The job server refused it.
     #[error(transparent)]
@@ -102,6 +104,16 @@ pub enum JobError {
         phase: Phase,
     },
 }
+
+debug!(enum JobError {
+    Failed,
+    Exception(thrown),
+    Rejected(error),
+    TimedOut { phase, server, attempts },
+    Lost { phase, server, reason, attempts },
+    Overflow { limit, phase, server, attempts },
+    Cancelled { phase }
+});
 
 impl JobError {
     /// The result of a job that ended so; of a background job, that it is queued.
@@ -171,11 +183,17 @@ struct Request {
 }
 
 /// The answer to a request.
-#[derive(Debug)]
 pub(crate) enum Answer {
     Status(Result<Status, RequestError>),
     Echo(Result<Bytes, RequestError>),
 }
+
+debug!(
+    enum Answer {
+        Status(result),
+        Echo(result),
+    }
+);
 
 impl Post {
     /// Opens a mailbox. With `ends_only` it takes nothing but how jobs end.
