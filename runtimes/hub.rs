@@ -57,7 +57,8 @@ struct State<M, S> {
 pub(crate) struct Hold<'a, M, S> {
     // Before the other, and so dropped before it.
     state: MutexGuard<'a, State<M, S>>,
-    _due: Due,
+    due: Due,
+    was_stirred: bool,
 }
 
 impl<M, S> Hold<'_, M, S> {
@@ -65,6 +66,14 @@ impl<M, S> Hold<'_, M, S> {
     pub(crate) fn parts(&mut self) -> (&mut M, &mut S) {
         let State { machine, sink, .. } = &mut *self.state;
         (machine, sink)
+    }
+
+    /// For one who has done nothing to it after all: those who wait until they can would else keep the driver and each other
+    /// awake.
+    #[cold]
+    pub(crate) fn leave(mut self) {
+        self.state.stirred = self.was_stirred;
+        self.state.driver = self.due.0.take();
     }
 }
 
@@ -84,7 +93,7 @@ pub(crate) struct Turn {
     pub(crate) next: Option<Instant>,
     /// The machine has closed.
     pub(crate) ended: bool,
-    /// The machine had something to tell: before, whoever looked for it need not look again.
+    /// The machine had something to tell, or somebody waits for room: before, whoever looked for it need not look again.
     pub(crate) told: bool,
 }
 
@@ -133,9 +142,9 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     pub(crate) fn hold(&self) -> (Hold<'_, M, S>, Instant) {
         let now = self.clock.now();
         let mut state = self.lock();
-        state.stirred = true;
+        let was_stirred = core::mem::replace(&mut state.stirred, true);
         let due = Due(state.driver.take());
-        (Hold { state, _due: due }, now)
+        (Hold { state, due, was_stirred }, now)
     }
 
     /// Whether something was done to the machine since the driver's last turn began.
@@ -228,7 +237,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         }
         let next =
             if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
-        let ended = state.ended;
+        let (ended, told) = (state.ended, told || !state.room.is_empty());
         self.wake(guard);
         Turn { next, ended, told }
     }

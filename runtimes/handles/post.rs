@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::client::{Client, Event, RequestError, RequestId, Status};
 use crate::excerpt::{Excerpt, debug};
 use crate::runtimes::Moment;
-use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
+use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, Reason, ServerError, ServerId};
 
 /// Payloads in a mailbox, and as many that a set has taken out of it, may keep alive so many buffers, of 64 KiB at most, that
 /// other things came in, too; what comes in further ones is copied, if it has no more bytes than [`COPIED`].
@@ -133,6 +133,16 @@ impl JobError {
             Outcome::Cancelled { phase } => Self::Cancelled { phase },
         })
     }
+}
+
+/// Outcomes that a set of jobs keeps for its owner at most.
+pub(crate) const MAX_OUTCOMES: usize = 1_000_000;
+/// Why it takes no more then: nobody but its owner can make room.
+pub(crate) const UNTAKEN: Reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
+
+/// Whether room for it may come without whoever asks.
+pub(crate) fn may_wait(reason: &Reason) -> bool {
+    matches!(reason, Reason::Full { .. }) && *reason != UNTAKEN
 }
 
 /// One mailbox of a [`Post`].

@@ -336,7 +336,7 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     inbox: Option<Arc<Inbox<Stream>>>,
     /// When the next turn is due, as the last one said.
     next: Option<Instant>,
-    /// Whether the machine had something to tell in it.
+    /// Whether there may be something to be found since it.
     told: bool,
 }
 

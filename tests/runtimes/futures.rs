@@ -150,7 +150,7 @@ macro_rules! futures_of {
                         }
                         let mut set = client.set();
                         for _ in 0..80 {
-                            set.submit(Job::new("echo", "x")).expect("taken");
+                            set.submit(Job::new("echo", "x")).await.expect("taken");
                             assert!(set.next().await.is_some());
                         }
                     };
@@ -268,7 +268,7 @@ macro_rules! futures_of {
                     spawn(worker.run());
                     let mut set = client.set();
                     for _ in 0..20 {
-                        set.submit(Job::new("meet", "")).expect("taken");
+                        set.try_submit(Job::new("meet", "")).expect("taken");
                     }
                     let results: Vec<_> = block_on(set.collect());
                     assert_eq!(results.len(), 20);
@@ -296,7 +296,7 @@ macro_rules! futures_of {
                 spawn(client.run());
                 for events in [false, true] {
                     let mut set = if events { client.set_with_events() } else { client.set() };
-                    let mut jobs: Vec<_> = (0..50).map(|_| set.submit(Job::new("f", "")).expect("taken")).collect();
+                    let mut jobs: Vec<_> = (0..50).map(|_| set.try_submit(Job::new("f", "")).expect("taken")).collect();
                     block_on(async {
                         while set.outstanding() > 0 {
                             yield_now().await;
@@ -309,7 +309,7 @@ macro_rules! futures_of {
                             ended.push(set.next().await.expect("there are more").0);
                         }
                         // What has been taken out of the mailbox by now is not what comes last.
-                        let late = set.submit(Job::new("f", "")).expect("taken");
+                        let late = set.try_submit(Job::new("f", "")).expect("taken");
                         while let Some((job, _)) = set.next().await {
                             ended.push(job);
                         }
@@ -352,6 +352,38 @@ macro_rules! futures_of {
                     assert_eq!((second.await, third.await), (Ok("2".into()), Ok("3".into())));
                     worker.close();
                 });
+                client.close();
+                server.close();
+            }
+
+            #[test]
+            fn who_waits_for_room_is_polled_when_there_may_be_some() {
+                let server = server();
+                let client = Client::builder()
+                    .server(server.local_addr())
+                    .configure(|config| config.limits.max_jobs = 1)
+                    .build()
+                    .expect("a client");
+                spawn(client.run());
+                let (mut set, (polled, polls)) = (client.set(), mpsc::channel());
+                let mut first = block_on(client.submit(Job::new("f", ""))).expect("taken");
+                block_on(first.accepted()).expect("accepted");
+                spawn(async move {
+                    let mut other = pin!(set.submit(Job::new("f", "")));
+                    poll_fn(|cx| {
+                        polled.send(()).expect("somebody counts");
+                        other.as_mut().poll(cx)
+                    })
+                    .await
+                    .expect("there is room");
+                });
+                let mut count = 0;
+                while polls.recv_timeout(Duration::from_millis(50)).is_ok() {
+                    count += 1;
+                    assert!(count < 10, "nothing has happened");
+                }
+                drop(first);
+                while polls.recv_timeout(PATIENCE).is_ok() {}
                 client.close();
                 server.close();
             }
