@@ -107,13 +107,14 @@ impl Client {
     }
 
     /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
-    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server.
+    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server. In the function of
+    /// [`on_event`](ClientBuilder::on_event) it is as [`try_submit`](Self::try_submit).
     ///
     /// # Errors
     /// The job comes back: it is none, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         match self.try_submit(job) {
-            Err(full) if may_wait(&full.reason) => {
+            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
                 let pending = wait_for_room(&self.seat, self.client.submit(full.value))?;
                 Ok(Pending { pending, seat: self.seat.clone() })
             }
@@ -335,7 +336,7 @@ impl JobSet {
     /// client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
         match self.try_submit(job) {
-            Err(full) if may_wait(&full.reason) => {
+            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
                 Ok(wait_for_room(&self.seat, self.set.put_where_room(full.value))?.0)
             }
             result => result,

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::net::TcpListener;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -105,4 +105,42 @@ pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
     thread::yield_now();
     K::close(&client);
     assert_eq!(waiter.join().expect("no panic").reason, Reason::Closed);
+}
+
+/// A client whose listener submits a job where there is no room, and what it is told then.
+#[cfg(any(feature = "blocking", feature = "mio"))]
+macro_rules! a_listener_that_submits {
+    ($client:ty, $build:ident) => {{
+        let (tell, told) = mpsc::channel();
+        let own = Arc::new(OnceLock::<$client>::new());
+        let itself = own.clone();
+        let server = TcpListener::bind(local()).expect("a port");
+        let client = <$client>::builder()
+            .server(server.local_addr().expect("bound"))
+            .configure(|config| config.limits.max_jobs = 1)
+            .on_event(move |event| {
+                if let (client::Event::Connected { .. }, Some(client)) = (event, itself.get()) {
+                    tell.send(client.submit(Job::new("f", "")).map(drop)).expect("somebody waits");
+                }
+            })
+            .$build()
+            .expect("a client");
+        own.set(client.clone()).expect("once");
+        let _job = client.submit(Job::new("f", "")).expect("taken");
+        let full = told.recv_timeout(PATIENCE).expect("it does not wait for itself").expect_err("one is all");
+        assert!(matches!(full.reason, Reason::Full { limit: 1, .. }));
+        client.close();
+    }};
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_blocking_listener_does_not_wait_for_room() {
+    a_listener_that_submits!(gearwheel::blocking::Client, build);
+}
+
+#[cfg(feature = "mio")]
+#[test]
+fn a_mio_listener_does_not_wait_for_room() {
+    a_listener_that_submits!(gearwheel::mio::Client, spawn);
 }

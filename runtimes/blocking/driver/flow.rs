@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use super::super::stream::Stream;
 use super::state::{Core, MILLISECOND, Reader, find, is_timeout};
-use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, READ_PATIENCE, Shared, Sink};
+use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, OURS, READ_PATIENCE, Shared, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
@@ -199,7 +199,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         {
             while let Some(event) = core.notices.pop_front() {
                 drop(core);
+                let own = OURS.replace(true);
                 listener(event);
+                OURS.set(own);
                 core = self.lock();
             }
             core.listener = Some(listener);

@@ -92,6 +92,7 @@ struct Shared<M: Machine, S> {
 type Guard<'a, M, S> = MutexGuard<'a, Core<M, S>>;
 
 thread_local! {
+    /// This is one of the driver's threads, or another in the listener.
     static OURS: Cell<bool> = const { Cell::new(false) };
 }
 
