@@ -5,7 +5,7 @@ use alloc::string::ToString;
 use core::fmt;
 
 use crate::address::Address;
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Beginning, Excerpt};
 use crate::wire::frame::FrameError;
 use crate::wire::{DecodeError, PacketType};
 
@@ -135,7 +135,7 @@ pub(crate) fn lossy(bytes: &[u8]) -> Box<str> {
 }
 
 /// A request that was not taken, with what was to be done: nothing is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected<T> {
     /// Why.
@@ -147,6 +147,12 @@ pub struct Rejected<T> {
 impl<T> Rejected<T> {
     pub(crate) fn new(reason: impl Into<Reason>, value: T) -> Self {
         Self { reason: reason.into(), value }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("reason", &self.reason).field("value", &Beginning(&self.value)).finish()
     }
 }
 

@@ -2,12 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use core::fmt;
+use core::fmt::{self, Write as _};
 
 use bytes::Bytes;
 
 /// The most bytes that `Debug` shows of what was sent or is to be sent.
 const SHOWN: usize = 64;
+/// The most characters of a value that may be anything.
+const TOLD: usize = 768;
 /// The most bytes that are shown of a text for people, such as what a worker threw.
 const READ: usize = 4 << 10;
 
@@ -41,6 +43,36 @@ impl fmt::Debug for Excerpt<'_> {
 impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.cut(f, READ, |start, f| f.write_str(&String::from_utf8_lossy(start)))
+    }
+}
+
+/// A value of any type, of whose `Debug` the beginning is shown where it is long: it may be bytes.
+pub(crate) struct Beginning<'a, T>(pub(crate) &'a T);
+
+impl<T: fmt::Debug> fmt::Debug for Beginning<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let pretty = f.alternate();
+        let mut cut = Cut { f, length: 0 };
+        if pretty { write!(cut, "{:#?}", self.0) } else { write!(cut, "{:?}", self.0) }?;
+        match cut.length {
+            ..=TOLD => Ok(()),
+            length => write!(f, "... ({length} characters)"),
+        }
+    }
+}
+
+/// Lets the first [`TOLD`] characters of a text through, and counts them all.
+struct Cut<'a, 'b> {
+    f: &'a mut fmt::Formatter<'b>,
+    length: usize,
+}
+
+impl fmt::Write for Cut<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let left = TOLD.saturating_sub(self.length);
+        self.length += text.chars().count();
+        let end = text.char_indices().nth(left).map_or(text.len(), |(end, _)| end);
+        self.f.write_str(text.get(..end).unwrap_or_default())
     }
 }
 
@@ -134,6 +166,17 @@ mod tests {
         assert_eq!(format!("{:?}", Excerpt(&bytes)), format!("{bytes:?}"));
         let bytes = Bytes::from(alloc::vec![b'"'; SHOWN + 1]);
         assert_eq!(format!("{:?}", Excerpt(&bytes)), format!("{:?}... (65 bytes)", bytes.slice(..SHOWN)));
+    }
+
+    #[test]
+    fn a_value_of_any_type_is_shown_in_the_same_form_up_to_a_length() {
+        let short = [Some("größer"); 20];
+        assert_eq!(format!("{:?}", Beginning(&short)), format!("{short:?}"));
+        assert_eq!(format!("{:#?}", Beginning(&short)), format!("{short:#?}"));
+        let long = ["ß"; 1000];
+        let all = format!("{long:?}");
+        let told: String = all.chars().take(TOLD).collect();
+        assert_eq!(format!("{:?}", Beginning(&long)), format!("{told}... (5000 characters)"));
     }
 
     #[test]

@@ -96,6 +96,12 @@ fn what_a_client_holds_tells_and_gives_back() {
     let server = rig.machine.servers().next().expect("one").server;
     let request = rig.act(|client, now| client.echo(server, large(), now)).expect("taken");
     holds_back(&rig.machine);
+    let long = rig.act(|client, now| client.status_unique(server, large(), now)).expect_err("no unique");
+    let text = format!("{long:?}");
+    assert!(
+        text.len() < 1024 && text.contains("beginningxxx") && text.ends_with("... (4194307 characters) }"),
+        "{text}"
+    );
     is_brief(&client::Event::Echo { request, result: Ok(large()) });
 }
 
