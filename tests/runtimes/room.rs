@@ -2,7 +2,9 @@
 
 use std::io::{self, Read};
 use std::net::TcpListener;
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::mpsc;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
