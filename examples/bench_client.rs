@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gearwheel::{Job, JobId, Outcome};
+use gearwheel::{Job, JobId, Outcome, Reason, Rejected};
 
 #[path = "common/usage.rs"]
 mod usage;
@@ -140,23 +140,23 @@ impl<'a> Window<'a> {
         Self { settings, measure, since: Vec::new(), now, submitted: 0, ended: 0 }
     }
 
-    fn fill(&mut self, mut submit: impl FnMut(Job) -> Result<JobId, Failure>) -> Result<(), Failure> {
-        let full = self.ended + self.settings.depth as u64;
-        while self.submitted < full
+    /// Whether another job is to be submitted now.
+    fn is_open(&mut self) -> bool {
+        if self.ended == 0 {
+            self.now = Instant::now();
+        }
+        self.submitted < self.ended + self.settings.depth as u64
             && (self.ended == 0 || self.measure.goes_on(self.settings, self.submitted, self.now))
             && self.submitted < self.settings.jobs
-        {
-            if self.ended == 0 {
-                self.now = Instant::now();
-            }
-            let place = submit(self.settings.job())?.index();
-            if self.since.len() <= place {
-                self.since.resize(place + 1, self.now);
-            }
-            self.since[place] = self.now;
-            self.submitted += 1;
+    }
+
+    fn began(&mut self, job: JobId) {
+        let place = job.index();
+        if self.since.len() <= place {
+            self.since.resize(place + 1, self.now);
         }
-        Ok(())
+        self.since[place] = self.now;
+        self.submitted += 1;
     }
 
     fn ended(&mut self, job: JobId, outcome: &Outcome) -> Result<(), Failure> {
@@ -185,10 +185,17 @@ macro_rules! run {
         } else {
             let mut set = $client.set();
             let mut window = Window::new($settings);
-            window.fill(|job| Ok(set.submit(job)?))?;
-            while let Some((job, outcome)) = set.next()$($await)* {
+            loop {
+                while window.is_open() {
+                    match set.try_submit($settings.job()) {
+                        Ok(job) => window.began(job),
+                        // No room: what has ended is taken first, so that large results do not pile up.
+                        Err(Rejected { reason: Reason::Full { .. }, .. }) if set.outstanding() > 0 => break,
+                        Err(rejected) => window.began(set.submit(rejected.value)$($await)*?),
+                    }
+                }
+                let Some((job, outcome)) = set.next()$($await)* else { break };
                 window.ended(job, &outcome)?;
-                window.fill(|job| Ok(set.submit(job)?))?;
             }
             window.measure.print(window.ended);
         }

@@ -14,7 +14,7 @@ use clap::Parser;
 use common::{Patience, PriorityArgument, Runtime, Servers, connecting};
 use gearwheel::blocking::{JobError, JobEvent};
 use gearwheel::client::Config;
-use gearwheel::{Job, Outcome, Retry};
+use gearwheel::{Job, Outcome, Reason, Rejected, Retry};
 use progress::Progress;
 
 mod common;
@@ -119,14 +119,24 @@ impl Arguments {
 
 /// Submits all jobs with the client of any runtime: `[]` for threads, `[.await]` for futures.
 macro_rules! submit_all {
-    ($client:expr, $arguments:expr, [$($await:tt)*]) => {{
+    ($Pending:ty, $client:expr, $arguments:expr, [$($await:tt)*]) => {{
         let arguments: &Arguments = $arguments;
         let client = $client;
         let jobs = arguments.jobs()?;
         let mut printer = Printer::new(jobs.len() * arguments.count, arguments.max_result);
-        let mut outstanding = VecDeque::new();
+        let mut outstanding = VecDeque::<$Pending>::new();
         for job in jobs.iter().flat_map(|job| std::iter::repeat_n(job, arguments.count)) {
-            outstanding.push_back(client.submit(job.clone())$($await)*?);
+            let submitted = loop {
+                match client.try_submit(job.clone()) {
+                    // No room: the oldest comes to its end first, so that large results do not pile up.
+                    Err(Rejected { reason: Reason::Full { .. }, value, .. }) => match outstanding.pop_front() {
+                        Some(oldest) => finish!(oldest, printer, [$($await)*]),
+                        None => break client.submit(value)$($await)*,
+                    },
+                    submitted => break submitted,
+                }
+            };
+            outstanding.push_back(submitted?);
             if outstanding.len() == WINDOW
                 && let Some(oldest) = outstanding.pop_front()
             {
@@ -153,8 +163,9 @@ macro_rules! finish {
 }
 
 fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    use gearwheel::blocking::Client;
+    use gearwheel::blocking::{Client, Pending};
     submit_all!(
+        Pending,
         connecting!(Client::builder(), arguments.servers)
             .servers(&arguments.servers.servers)
             .configure(|config| arguments.configure(config))
@@ -166,8 +177,9 @@ fn blocking(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
 
 #[cfg(feature = "mio")]
 fn mio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
-    use gearwheel::mio::Client;
+    use gearwheel::mio::{Client, Pending};
     submit_all!(
+        Pending,
         connecting!(Client::builder(), arguments.servers)
             .servers(&arguments.servers.servers)
             .configure(|config| arguments.configure(config))
@@ -185,10 +197,13 @@ fn smol(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         .build()?;
     let driver = client.run();
     // No executor: the client's bytes are moved while its jobs are waited for.
-    async_io::block_on(futures_lite::future::or(async { submit_all!(client, arguments, [.await]) }, async {
-        driver.await;
-        Err("the client has closed".into())
-    }))
+    async_io::block_on(futures_lite::future::or(
+        async { submit_all!(gearwheel::smol::Pending, client, arguments, [.await]) },
+        async {
+            driver.await;
+            Err("the client has closed".into())
+        },
+    ))
 }
 
 #[cfg(feature = "tokio")]
@@ -199,7 +214,7 @@ fn tokio(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         .build()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.spawn(client.run());
-    runtime.block_on(async { submit_all!(client, arguments, [.await]) })
+    runtime.block_on(async { submit_all!(gearwheel::tokio::Pending, client, arguments, [.await]) })
 }
 
 /// Prints what becomes of jobs, one after another.

@@ -68,7 +68,8 @@ impl<M, S> Hold<'_, M, S> {
         (machine, sink)
     }
 
-    /// Nothing was done after all, and the driver sleeps on.
+    /// For one who has done nothing to it after all: those who wait until they can would else keep the driver and each other
+    /// awake.
     #[cold]
     pub(crate) fn leave(mut self) {
         (self.state.driver, self.state.stirred) = (self.due.0.take(), self.was_stirred);
@@ -91,7 +92,7 @@ pub(crate) struct Turn {
     pub(crate) next: Option<Instant>,
     /// The machine has closed.
     pub(crate) ended: bool,
-    /// The machine had something to tell: before, whoever looked for it need not look again.
+    /// The machine had something to tell, or somebody waits for room: before, whoever looked for it need not look again.
     pub(crate) told: bool,
 }
 
@@ -235,8 +236,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         }
         let next =
             if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
-        let ended = state.ended;
         let made_room = sockets.has_written() | told;
+        let (ended, told) = (state.ended, told || made_room && !state.room.is_empty());
         self.wake(guard, made_room);
         Turn { next, ended, told }
     }

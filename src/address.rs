@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::error::ConfigError;
+use crate::error::{ConfigError, lossy};
 
 /// The port of a job server where none is given.
 pub const DEFAULT_PORT: u16 = 4730;
@@ -38,7 +38,7 @@ impl Address {
     pub fn new(host: &str, port: u16) -> Result<Self, ConfigError> {
         let plain = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         if plain.is_empty() || plain.contains(|c: char| c.is_whitespace() || c.is_control() || "[]/,".contains(c)) {
-            return Err(ConfigError::BadAddress { text: host.into() });
+            return Err(ConfigError::BadAddress { text: lossy(host.as_bytes()) });
         }
         Ok(Self { host: plain.into(), port: if port == 0 { DEFAULT_PORT } else { port } })
     }
@@ -50,7 +50,7 @@ impl Address {
     /// The path is empty or has control characters.
     pub fn unix(path: &str) -> Result<Self, ConfigError> {
         if path.is_empty() || path.contains(char::is_control) {
-            return Err(ConfigError::BadAddress { text: format!("{UNIX}{path}").into() });
+            return Err(ConfigError::BadAddress { text: lossy(format!("{UNIX}{path}").as_bytes()) });
         }
         // With a slash, its text cannot be that of a host named unix.
         let host = if path.contains('/') { path.into() } else { format!("./{path}").into() };
@@ -81,7 +81,7 @@ impl FromStr for Address {
 
     /// `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address; or `unix:` and a path, which has a slash in it.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::BadAddress { text: text.into() };
+        let bad = || ConfigError::BadAddress { text: lossy(text.as_bytes()) };
         if let Some(path) = text.strip_prefix(UNIX).filter(|path| path.contains('/')) {
             return Self::unix(path);
         }

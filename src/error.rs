@@ -1,9 +1,11 @@
 //! Errors by who is at fault: [`ProtocolError`] is the peer's, [`ConfigError`] and [`Rejected`] are the caller's.
 
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use core::fmt;
 
 use crate::address::Address;
+use crate::excerpt::{Beginning, Excerpt};
 use crate::wire::frame::FrameError;
 use crate::wire::{DecodeError, PacketType};
 
@@ -127,13 +129,13 @@ impl ConfigError {
     }
 }
 
-/// Bytes as a text for people.
+/// Bytes as a text for people, as far as anybody reads it.
 pub(crate) fn lossy(bytes: &[u8]) -> Box<str> {
-    alloc::string::String::from_utf8_lossy(bytes).into()
+    Excerpt(bytes).to_string().into()
 }
 
 /// A request that was not taken, with what was to be done: nothing is lost.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected<T> {
     /// Why.
@@ -145,6 +147,12 @@ pub struct Rejected<T> {
 impl<T> Rejected<T> {
     pub(crate) fn new(reason: impl Into<Reason>, value: T) -> Self {
         Self { reason: reason.into(), value }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for Rejected<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejected").field("reason", &self.reason).field("value", &Beginning(&self.value)).finish()
     }
 }
 

@@ -1,7 +1,6 @@
 //! A job as its owner sees it: what is submitted, its names, how it ends.
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
@@ -10,6 +9,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::error::{ConfigError, ProtocolError, lossy};
+use crate::excerpt::{Excerpt, debug};
 use crate::machine::CloseReason;
 use crate::wire::PacketType;
 
@@ -34,7 +34,7 @@ pub const MAX_CLIENT_ID: usize = 127;
 /// # use core::time::Duration;
 /// let job = Job::new("resize", &b"image bytes"[..]).unique("image-42").priority(Priority::High).timeout(Duration::from_secs(30));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Job {
     pub(crate) function: Bytes,
     pub(crate) payload: Bytes,
@@ -44,8 +44,10 @@ pub struct Job {
     pub(crate) extra: Option<Box<Extra>>,
 }
 
+debug!(struct Job { function, payload, unique, priority, background, extra });
+
 /// What few jobs have: apart, so that a job is small.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Extra {
     pub(crate) deadlines: Deadlines,
     pub(crate) retry: Option<Retry>,
@@ -53,6 +55,8 @@ pub(crate) struct Extra {
     pub(crate) reducer: Option<Bytes>,
     pub(crate) max_unread: Option<usize>,
 }
+
+debug!(struct Extra { deadlines, retry, start, reducer, max_unread });
 
 /// Not before when a delayed job is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,13 +274,13 @@ pub(crate) fn check_function(function: &[u8]) -> Result<(), ConfigError> {
 
 pub(crate) fn check_client_id(id: &str) -> Result<(), ConfigError> {
     if id.is_empty() || id.contains(|c: char| c.is_whitespace() || c == '\0') {
-        return Err(ConfigError::BadClientId { id: id.into() });
+        return Err(ConfigError::BadClientId { id: lossy(id.as_bytes()) });
     }
     ConfigError::check_name("client id", id.as_bytes(), MAX_CLIENT_ID)
 }
 
 /// Which unique a job is submitted with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Unique {
     /// None: the job is never joined with another.
@@ -286,6 +290,14 @@ pub enum Unique {
     /// The caller's.
     Own(Bytes),
 }
+
+debug!(
+    enum Unique {
+        None,
+        Generated,
+        Own(unique),
+    }
+);
 
 /// The priority of a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -471,7 +483,11 @@ impl fmt::Display for Handle {
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+        match self.as_bytes() {
+            // No job server gives such a name.
+            long if long.len() > MAX_HANDLE => Excerpt(long).fmt(f),
+            _ => fmt::Display::fmt(self, f),
+        }
     }
 }
 
@@ -505,7 +521,7 @@ impl Phase {
 }
 
 /// How a job ended. Each accepted submission ends in exactly one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
     /// WORK_COMPLETE: the result.
@@ -557,13 +573,25 @@ pub enum Outcome {
     },
 }
 
+debug!(enum Outcome {
+    Complete(result),
+    Failed,
+    Exception(thrown),
+    Queued(handle),
+    Rejected(error),
+    TimedOut { phase, server, attempts },
+    Lost { phase, server, reason, attempts },
+    Overflow { limit, phase, server, attempts },
+    Cancelled { phase }
+});
+
 /// In a sentence; of a result only its length.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete(result) => write!(f, "the job is complete: {} bytes", result.len()),
             Self::Failed => f.write_str("the job failed"),
-            Self::Exception(thrown) => write!(f, "the job threw an exception: {}", String::from_utf8_lossy(thrown)),
+            Self::Exception(thrown) => write!(f, "the job threw an exception: {}", Excerpt(thrown)),
             Self::Queued(handle) => write!(f, "the job is queued as {handle}"),
             Self::Rejected(error) => write!(f, "{error}"),
             Self::TimedOut { phase, .. } => write!(f, "the job timed out {}", phase.so_far()),

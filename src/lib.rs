@@ -66,6 +66,7 @@ mod connection;
 #[cfg(feature = "encoding")]
 pub mod encoding;
 mod error;
+mod excerpt;
 pub mod guide;
 mod histogram;
 mod job;

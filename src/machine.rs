@@ -18,6 +18,7 @@ use bytes::BytesMut;
 
 use crate::address::Address;
 use crate::error::ProtocolError;
+use crate::excerpt::Excerpt;
 pub use crate::outbox::{Batch, Outgoing};
 use crate::time::Instant;
 
@@ -83,7 +84,6 @@ impl fmt::Debug for ConnId {
 }
 
 /// What a driver tells a machine.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<'a> {
     /// The connection that [`Output::Connect`] asked for stands.
@@ -96,6 +96,17 @@ pub enum Input<'a> {
     Closed(ConnId, CloseReason),
     /// Time has passed.
     Tick,
+}
+
+impl fmt::Debug for Input<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected(conn) => f.debug_tuple("Connected").field(conn).finish(),
+            Self::Data(conn, stream) => f.debug_tuple("Data").field(conn).field(&Excerpt(stream)).finish(),
+            Self::Closed(conn, reason) => f.debug_tuple("Closed").field(conn).field(reason).finish(),
+            Self::Tick => f.write_str("Tick"),
+        }
+    }
 }
 
 /// What a machine tells its driver. Exhaustive on purpose: a driver must know how to do each.
@@ -213,10 +224,10 @@ pub struct Limits {
     /// Bytes in the body of one packet. A larger one is refused from its header and its connection closed; a larger
     /// submission is refused by `submit`. Default 128 MiB.
     pub max_packet: usize,
-    /// Bytes queued for one connection beyond which a client refuses submissions (`Full`) and a server closes the
-    /// connection of a peer that does not read. One packet may always be queued. Default 64 MiB.
+    /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits) and
+    /// a server closes the connection of a peer that does not read. One packet may always be queued. Default 64 MiB.
     pub max_outgoing: usize,
-    /// Jobs outstanding in one client beyond which `submit` says `Full`. Default 1,000,000.
+    /// Jobs outstanding in one client beyond which it refuses submissions likewise. Default 1,000,000.
     pub max_jobs: usize,
     /// Outputs queued in a machine beyond which it stops reading until they have been polled. Default 4,096.
     pub max_events: usize,

@@ -29,6 +29,7 @@ use bytes::{Bytes, BytesMut};
 use crate::address::Address;
 use crate::client::{self, Client};
 use crate::error::{ConfigError, Rejected};
+use crate::excerpt::debug;
 use crate::job::{Job, JobId, Outcome};
 use crate::machine::{CloseReason, ConnId, Input, Machine, Output, Peer};
 use crate::server::{self, Server};
@@ -39,7 +40,7 @@ use crate::worker::{self, Assignment, Worker};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How a handler ends a job that it does not complete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the protocol has these two")]
 pub enum Failure {
     /// WORK_FAIL.
@@ -47,6 +48,13 @@ pub enum Failure {
     /// WORK_EXCEPTION with this payload.
     Throw(Bytes),
 }
+
+debug!(
+    enum Failure {
+        Fail,
+        Throw(thrown),
+    }
+);
 
 type Handler = Box<dyn FnMut(&mut Task<'_>) -> Result<Bytes, Failure> + Send>;
 

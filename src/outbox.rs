@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -20,7 +21,7 @@ const BULKY: usize = 256 << 10;
 const COPIED_TAIL: usize = 64 << 10;
 
 /// Packets as chunks for a vectored write: small ones gathered, large payloads as they came.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Bytes>,
     tail: BytesMut,
@@ -261,7 +262,7 @@ impl<'a> Outgoing<'a> {
 }
 
 /// The bytes that a writer has in hand: see [`Outgoing::share`]. Its room is used again.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Batch {
     chunks: Vec<Bytes>,
     tail: Vec<u8>,
@@ -292,6 +293,21 @@ impl Batch {
             self.chunks.clear();
         }
         self.tail.clear();
+    }
+}
+
+/// How much waits, not what.
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("waiting", &self.waiting).field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+/// How many bytes it has, not which.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.chunks().map(<[u8]>::len).sum::<usize>();
+        f.debug_struct("Batch").field("bytes", &bytes).finish_non_exhaustive()
     }
 }
 

@@ -21,6 +21,8 @@ mod kinds;
 mod peers;
 #[path = "runtimes/pipe.rs"]
 mod pipe;
+#[path = "runtimes/room.rs"]
+mod room;
 #[path = "runtimes/scenarios.rs"]
 mod scenarios;
 #[path = "runtimes/streams.rs"]
@@ -43,7 +45,7 @@ macro_rules! scenarios {
                 #[test]
                 fn $scenario() {
                     #[allow(unused_imports, reason = "a runtime may need but one")]
-                    use crate::{gathering::*, scenarios::*, streams::*, unread::*};
+                    use crate::{gathering::*, room::*, scenarios::*, streams::*, unread::*};
                     $scenario::<$kind>();
                 }
             )*
@@ -76,6 +78,10 @@ on_all_runtimes! {
     gearmand_is_killed_and_comes_back
     a_slow_reader_slows_nobody_else
     who_closes_one_side_gets_the_answers_to_what_was_asked_before
+    large_jobs_are_submitted_as_room_comes
+    room_is_waited_for_though_nothing_is_outstanding
+    all_who_wait_for_room_get_some
+    who_waits_for_room_hears_of_the_end
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
     what_came_before_a_write_failed_is_read_by_whoever_pauses

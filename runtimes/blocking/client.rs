@@ -13,14 +13,12 @@ use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
 use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{
-    Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Mailbox, Post, Sealed, ToAddress,
+    Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, Sealed,
+    ToAddress, UNTAKEN, may_wait,
 };
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error, Moment};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
-
-/// Outcomes that a [`JobSet`] keeps for its owner at most.
-const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Driver<Machine, Post>>;
 
@@ -71,11 +69,21 @@ impl Client {
         ClientBuilder::new()
     }
 
-    /// Submits a job. Returns when it is on its way, or will be once a job server can be had; it never waits for one.
+    /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
+    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server: it returns when the job is on its way, or will be
+    /// once one can be had. In the function of [`on_event`](ClientBuilder::on_event) it is as [`try_submit`](Self::try_submit).
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    /// The job comes back: it is none, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        wait_for_room(&self.0, job, |job| self.try_submit(job))
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached ([`Reason::Full`]), or the client is closed.
+    pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let mut held = self.0.hold();
         let (client, post, time) = held.parts();
         let job = client.submit(job, time.now())?;
@@ -211,6 +219,25 @@ impl Client {
             Look::Missing(any_of(client))
         });
         answer.ok_or(Error::Closed)
+    }
+}
+
+/// Submits a job, where it must be as soon as there is room.
+#[inline]
+fn wait_for_room<T>(
+    shared: &Shared,
+    job: Job,
+    mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
+) -> Result<T, Rejected<Job>> {
+    match submit(job) {
+        Err(full) if may_wait(&full.reason) => {
+            let attempt = |full: Rejected<Job>| match submit(full.value) {
+                Err(full) if may_wait(&full.reason) => Err(full),
+                result => Ok(result),
+            };
+            shared.wait_for_room(full, attempt).unwrap_or_else(Err)
+        }
+        result => result,
     }
 }
 
@@ -393,17 +420,62 @@ impl JobSet {
         self
     }
 
-    /// Submits a job.
+    /// Submits a job. Waits while a limit of the client is reached, as [`Client::submit`] does. Outcomes that come meanwhile
+    /// wait to be taken; to take them instead see [`try_submit`](Self::try_submit).
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
-    pub fn submit(&mut self, mut job: Job) -> Result<JobId, Rejected<Job>> {
+    /// The job comes back: it is none, 1,000,000 outcomes have not been taken ([`Reason::Full`]), or the client is closed.
+    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        wait_for_room(&self.shared, job, |job| self.put(job))
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait. So outcomes can be taken until there is room,
+    /// and large results do not pile up:
+    ///
+    /// ```
+    /// # use gearwheel::{Job, Outcome, Reason, Rejected, blocking::{Client, Server, Worker}};
+    /// # let server = Server::bind("127.0.0.1:0")?;
+    /// # let worker = Worker::builder().server(server.local_addr()).function("f", |task| Ok(task.payload().clone())).spawn()?;
+    /// # let client = Client::builder().server(server.local_addr()).build()?;
+    /// # let images = vec![vec![0; 8 << 20]; 30];
+    /// # let count = images.len();
+    /// # let mut bytes = 0;
+    /// # let mut save = |outcome| if let Outcome::Complete(result) = outcome { bytes += result.len() };
+    /// let mut set = client.set();
+    /// for image in images {
+    ///     let mut submitted = set.try_submit(Job::new("f", image));
+    ///     while let Err(Rejected { reason: Reason::Full { .. }, value, .. }) = submitted {
+    ///         submitted = match set.next() {
+    ///             Some((_, outcome)) => {
+    ///                 save(outcome);
+    ///                 set.try_submit(value)
+    ///             }
+    ///             // Nothing of this set is outstanding: the room is taken up by others.
+    ///             None => set.submit(value),
+    ///         };
+    ///     }
+    ///     submitted?;
+    /// }
+    /// for (_, outcome) in &mut set {
+    ///     save(outcome);
+    /// }
+    /// # assert_eq!(bytes, count * (8 << 20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached or 1,000,000 outcomes have not been taken ([`Reason::Full`]), or the
+    /// client is closed.
+    pub fn try_submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        self.put(job)
+    }
+
+    fn put(&self, mut job: Job) -> Result<JobId, Rejected<Job>> {
         let (mailbox, taken) = (self.mailbox, self.taken.len());
         let mut held = self.shared.hold();
         let (client, post, time) = held.parts();
         if taken + post.waiting(mailbox) >= MAX_OUTCOMES {
-            let reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
-            return Err(Rejected::new(reason, job));
+            return Err(Rejected::new(UNTAKEN, job));
         }
         if let Some(deadline) = self.deadline {
             job = job.at_most(deadline.saturating_since(time.now()));

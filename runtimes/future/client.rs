@@ -22,8 +22,10 @@ use super::{Running, finish};
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::Address;
 use crate::client::{self, Counters, Latencies, RequestId, Status};
-use crate::runtimes::handles::{Answer, ClientMachine as Machine, JobError, JobEvent, Mailbox, Post, ToAddress};
-use crate::runtimes::hub::{Hub, Owner};
+use crate::runtimes::handles::{
+    Answer, ClientMachine as Machine, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, ToAddress, UNTAKEN, may_wait,
+};
+use crate::runtimes::hub::{Hold, Hub, Owner};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error, Moment};
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -32,9 +34,6 @@ use crate::runtimes::{
     std::io,
 };
 use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
-
-/// Outcomes that a [`JobSet`] keeps for its owner at most.
-const MAX_OUTCOMES: usize = 1_000_000;
 
 type Shared = Arc<Owner<Machine, Post>>;
 
@@ -112,58 +111,32 @@ impl<R> Client<R> {
         finish(driver, Arc::clone(&self.shared.0))
     }
 
-    /// Submits a job. Waits while a limit is reached, but never for a job server.
+    /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
+    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server.
     ///
     /// Safe to cancel: a job that has not been submitted is dropped.
     ///
     /// # Errors
     /// The job comes back: it is none, or the client is closed.
     pub async fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        let mut job = Some(job);
-        poll_fn(move |cx| self.poll_room(cx, &mut job, |job| self.try_submit(job))).await
+        wait_for_room(&self.shared, job, |job| self.try_submit(job)).await
     }
 
     /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    /// The job comes back: it is none, a limit is reached ([`Reason::Full`]), or the client is closed.
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let (mut hold, now) = self.shared.hold();
         let (client, post) = hold.parts();
         let job = match client.submit(job, now) {
             Ok(job) => job,
-            Err(rejected) => {
-                // Whoever waits for room must not bring about the turn himself after which he looks again.
-                hold.leave();
-                return Err(rejected);
-            }
+            Err(rejected) => return Err(not_taken(hold, rejected)),
         };
         let mailbox = post.open(false);
         post.expect(job, mailbox, client, now);
         drop(hold);
         Ok(Pending { shared: self.shared.clone(), job, mailbox, outcome: None })
-    }
-
-    fn poll_room<T>(
-        &self,
-        cx: &mut Context<'_>,
-        job: &mut Option<Job>,
-        mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
-    ) -> Poll<Result<T, Rejected<Job>>> {
-        // Asks to be woken first: room may come between two looks.
-        for waiting in [false, true] {
-            let Some(next) = job.take() else { return Poll::Pending };
-            match submit(next) {
-                Err(Rejected { reason: Reason::Full { .. }, value }) => {
-                    *job = Some(value);
-                    if !waiting {
-                        self.shared.wait_for_room(cx.waker());
-                    }
-                }
-                result => return Poll::Ready(result),
-            }
-        }
-        Poll::Pending
     }
 
     /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
@@ -295,6 +268,38 @@ impl<R> Client<R> {
         let request = Request { shared: &self.shared, id };
         poll_fn(|cx| request.poll(cx.waker())).await
     }
+}
+
+/// Submits a job, where it must be as soon as there is room.
+async fn wait_for_room<T>(
+    shared: &Shared,
+    job: Job,
+    mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
+) -> Result<T, Rejected<Job>> {
+    let mut job = Some(job);
+    let poll = move |cx: &mut Context<'_>| {
+        // Asks to be woken first: room may come between two looks.
+        for waiting in [false, true] {
+            let Some(next) = job.take() else { return Poll::Pending };
+            match submit(next) {
+                Err(full) if may_wait(&full.reason) => {
+                    job = Some(full.value);
+                    if !waiting {
+                        shared.wait_for_room(cx.waker());
+                    }
+                }
+                result => return Poll::Ready(result),
+            }
+        }
+        Poll::Pending
+    };
+    poll_fn(poll).await
+}
+
+#[cold]
+fn not_taken(hold: Hold<'_, Machine, Post>, rejected: Rejected<Job>) -> Rejected<Job> {
+    hold.leave();
+    rejected
 }
 
 /// A request whose answer is forgotten when nobody waits for it any more.
@@ -503,27 +508,47 @@ impl JobSet {
         self
     }
 
-    /// Submits a job.
+    /// Submits a job. Waits while a limit of the client is reached, as [`Client::submit`] does. Outcomes that come meanwhile
+    /// wait to be taken; to take them instead see [`try_submit`](Self::try_submit).
+    ///
+    /// Safe to cancel: a job that has not been submitted is dropped.
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
-    pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+    /// The job comes back: it is none, 1,000,000 outcomes have not been taken ([`Reason::Full`]), or the client is closed.
+    pub async fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        Ok(self.put_where_room(job).await?.0)
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait. So outcomes can be taken until there is room,
+    /// and large results do not pile up.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached or 1,000,000 outcomes have not been taken ([`Reason::Full`]), or the
+    /// client is closed.
+    pub fn try_submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
         Ok(self.put(job)?.0)
     }
 
+    /// As [`put`](Self::put), as soon as there is room.
+    pub(crate) async fn put_where_room(&self, job: Job) -> Result<(JobId, bool), Rejected<Job>> {
+        wait_for_room(&self.shared, job, |job| self.put(job)).await
+    }
+
     /// Submits a job, and says whether outcomes wait: then they will soon be looked for again.
-    pub(crate) fn put(&mut self, mut job: Job) -> Result<(JobId, bool), Rejected<Job>> {
+    pub(crate) fn put(&self, mut job: Job) -> Result<(JobId, bool), Rejected<Job>> {
         let (mut hold, now) = self.shared.hold();
         let (client, post) = hold.parts();
         let waiting = self.taken.len() + post.waiting(self.mailbox);
         if waiting >= MAX_OUTCOMES {
-            let full = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
-            return Err(Rejected::new(full, job));
+            return Err(not_taken(hold, Rejected::new(UNTAKEN, job)));
         }
         if let Some(deadline) = self.deadline {
             job = job.at_most(deadline.saturating_since(now));
         }
-        let job = client.submit(job, now)?;
+        let job = match client.submit(job, now) {
+            Ok(job) => job,
+            Err(rejected) => return Err(not_taken(hold, rejected)),
+        };
         post.expect(job, self.mailbox, client, now);
         Ok((job, waiting > 0))
     }

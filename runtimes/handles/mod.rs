@@ -21,7 +21,7 @@ pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 pub(crate) use self::post::replace;
-pub(crate) use self::post::{Answer, Mailbox, Post};
+pub(crate) use self::post::{Answer, MAX_OUTCOMES, Mailbox, Post, UNTAKEN, may_wait};
 pub use self::post::{JobError, JobEvent};
 #[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]
 pub(crate) use self::server::PATIENCE;

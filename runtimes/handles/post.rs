@@ -4,15 +4,15 @@
 //! end. Of statuses of a job that follow one another unread, the last is kept.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::Waker;
 
 use bytes::Bytes;
 
 use crate::client::{Client, Event, RequestError, RequestId, Status};
+use crate::excerpt::{Excerpt, debug};
 use crate::runtimes::Moment;
-use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, ServerError, ServerId};
+use crate::{Address, CloseReason, Handle, Instant, JobId, Outcome, Phase, Reason, ServerError, ServerId};
 
 /// Payloads in a mailbox, and as many that a set has taken out of it, may keep alive so many buffers, of 64 KiB at most, that
 /// other things came in, too; what comes in further ones is copied, if it has no more bytes than [`COPIED`].
@@ -22,7 +22,7 @@ const COPIED: usize = 32 << 10;
 const NEAR: usize = 256;
 
 /// What became of one job.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum JobEvent {
     /// JOB_CREATED: a job server has taken it. It may come again after a retry: then it begins anew, and the parts of the
@@ -48,15 +48,17 @@ pub enum JobEvent {
     Done(Outcome),
 }
 
+debug!(enum JobEvent { Created { handle, server }, Data(part), Warning(warning), Progress { numerator, denominator }, Done(outcome) });
+
 /// Why a job has no result.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JobError {
     /// WORK_FAIL: the worker failed it.
     #[error("the job failed")]
     Failed,
     /// WORK_EXCEPTION: what the worker threw.
-    #[error("the job threw an exception: {}", String::from_utf8_lossy(.0))]
+    #[error("the job threw an exception: {}", Excerpt(.0))]
     Exception(Bytes),
     /// The job server refused it.
     #[error(transparent)]
@@ -103,6 +105,16 @@ pub enum JobError {
     },
 }
 
+debug!(enum JobError {
+    Failed,
+    Exception(thrown),
+    Rejected(error),
+    TimedOut { phase, server, attempts },
+    Lost { phase, server, reason, attempts },
+    Overflow { limit, phase, server, attempts },
+    Cancelled { phase }
+});
+
 impl JobError {
     /// The result of a job that ended so; of a background job, that it is queued.
     ///
@@ -121,6 +133,16 @@ impl JobError {
             Outcome::Cancelled { phase } => Self::Cancelled { phase },
         })
     }
+}
+
+/// Outcomes that a set of jobs keeps for its owner at most.
+pub(crate) const MAX_OUTCOMES: usize = 1_000_000;
+/// Why it takes no more then: nobody but its owner can make room.
+pub(crate) const UNTAKEN: Reason = Reason::Full { what: "the outcomes in a set of jobs", limit: MAX_OUTCOMES };
+
+/// Whether room for it may come without whoever asks.
+pub(crate) fn may_wait(reason: &Reason) -> bool {
+    matches!(reason, Reason::Full { .. }) && *reason != UNTAKEN
 }
 
 /// One mailbox of a [`Post`].
@@ -173,11 +195,17 @@ struct Request {
 }
 
 /// The answer to a request.
-#[derive(Debug)]
 pub(crate) enum Answer {
     Status(Result<Status, RequestError>),
     Echo(Result<Bytes, RequestError>),
 }
+
+debug!(
+    enum Answer {
+        Status(result),
+        Echo(result),
+    }
+);
 
 impl Post {
     /// Opens a mailbox. With `ends_only` it takes nothing but how jobs end.

@@ -12,6 +12,7 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::excerpt::Excerpt;
 use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
 use crate::{Handle, Instant, Reason, Rejected, ServerId};
 
@@ -33,10 +34,16 @@ pub type HandlerError = Box<dyn core::error::Error + Send + Sync>;
 pub struct Fail;
 
 /// The error of a handler that wants exactly these bytes sent as WORK_EXCEPTION.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the job threw an exception: {}", String::from_utf8_lossy(.0))]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the job threw an exception: {}", Excerpt(.0))]
 #[expect(clippy::exhaustive_structs, reason = "it is what it holds")]
 pub struct Throw(pub Bytes);
+
+impl fmt::Debug for Throw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Throw").field(&Excerpt(&self.0)).finish()
+    }
+}
 
 /// The text of a panic.
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {

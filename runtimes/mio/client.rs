@@ -16,7 +16,7 @@ use super::driver::Connector;
 use super::turnkey::Seat;
 use crate::client::{Counters, Latencies, Status};
 use crate::runtimes::handles::{
-    ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress,
+    ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress, may_wait,
 };
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
@@ -106,11 +106,27 @@ impl Client {
         thread.spawn(move || seat.run(|| false)).map_err(Error::io("start a thread"))
     }
 
-    /// Submits a job. Returns at once; it never waits for a job server.
+    /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
+    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server. In the function of
+    /// [`on_event`](ClientBuilder::on_event) it is as [`try_submit`](Self::try_submit).
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, or the client is closed.
+    /// The job comes back: it is none, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        match self.try_submit(job) {
+            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
+                let pending = wait_for_room(&self.seat, self.client.submit(full.value))?;
+                Ok(Pending { pending, seat: self.seat.clone() })
+            }
+            result => result,
+        }
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached ([`Reason::Full`](crate::Reason::Full)), or the client is closed.
+    pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let pending = self.client.try_submit(job)?;
         self.seat.send();
         Ok(Pending { pending, seat: self.seat.clone() })
@@ -216,6 +232,21 @@ fn wait_for<T>(deadline: Option<Instant>, seat: &Own, future: impl Future<Output
     seat.wait(deadline, |waker| future.as_mut().poll(&mut Context::from_waker(waker)))
 }
 
+/// Waits for a submission on this thread.
+fn wait_for_room<T>(
+    seat: &Own,
+    submission: impl Future<Output = Result<T, Rejected<Job>>>,
+) -> Result<T, Rejected<Job>> {
+    let mut submission = pin!(submission);
+    loop {
+        // Without a deadline it always comes to an end.
+        if let Some(result) = wait_for(None, seat, submission.as_mut()) {
+            seat.send();
+            return result;
+        }
+    }
+}
+
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
 /// but what still comes of it is dropped. A background job runs all the same.
 #[must_use = "dropping it abandons the job"]
@@ -297,11 +328,28 @@ impl JobSet {
         Self { set: self.set.within(within), seat: self.seat }
     }
 
-    /// Submits a job.
+    /// Submits a job. Waits while a limit of the client is reached, as [`Client::submit`] does. Outcomes that come meanwhile
+    /// wait to be taken; to take them instead see [`try_submit`](Self::try_submit).
     ///
     /// # Errors
-    /// The job comes back: it is none, a limit is reached, 1,000,000 outcomes have not been taken, or the client is closed.
+    /// The job comes back: it is none, 1,000,000 outcomes have not been taken ([`Reason::Full`](crate::Reason::Full)), or the
+    /// client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
+        match self.try_submit(job) {
+            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
+                Ok(wait_for_room(&self.seat, self.set.put_where_room(full.value))?.0)
+            }
+            result => result,
+        }
+    }
+
+    /// Submits a job, or gives it back where [`submit`](Self::submit) would wait. So outcomes can be taken until there is room,
+    /// and large results do not pile up.
+    ///
+    /// # Errors
+    /// The job comes back: it is none, a limit is reached or 1,000,000 outcomes have not been taken
+    /// ([`Reason::Full`](crate::Reason::Full)), or the client is closed.
+    pub fn try_submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
         let (job, more) = self.set.put(job)?;
         if !more {
             self.seat.send();

@@ -10,6 +10,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Poll, Waker};
@@ -29,6 +30,7 @@ use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::io::ErrorKind;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
+use crate::runtimes::std::thread_local;
 use crate::runtimes::{Clock, Error};
 use crate::time::earlier;
 
@@ -45,6 +47,10 @@ const ALONE: u32 = 16;
 const BUSY: u32 = 16;
 /// Things asked for one after another without a wait, from which on the thread sends them, many at once.
 const IN_A_ROW: u32 = 4;
+
+thread_local! {
+    static CALLS: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What can be asked of a machine that a loop drives, by any thread.
 pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
@@ -216,6 +222,11 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         Some(Taken { seat: self, turnkey, wanted: false })
     }
 
+    /// Whether this thread is in a function of the user's that a loop calls: to wait there would be to wait for oneself.
+    pub(super) fn is_called() -> bool {
+        CALLS.get()
+    }
+
     /// Has what was asked for sent, where no other thread is to do it. To be called after it was asked for.
     pub(super) fn send(&self) {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -345,7 +356,7 @@ struct Loop<M: Driven, S: Sink<M::Event>> {
     inbox: Option<Arc<Inbox<Stream>>>,
     /// When the next turn is due, as the last one said.
     next: Option<Instant>,
-    /// Whether the machine had something to tell in it.
+    /// Whether there may be something to be found since it.
     told: bool,
 }
 
@@ -382,10 +393,16 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
     /// Tells the user what is for him, and has him make the connections that are wanted. Says whether there were any: then a
     /// turn is due.
     fn call_user(&mut self) -> bool {
+        if !self.owes_a_call() {
+            return false;
+        }
+        CALLS.set(true);
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
         }
-        self.driver.connect_wanted()
+        let called = self.driver.connect_wanted();
+        CALLS.set(false);
+        called
     }
 
     fn owes_a_call(&self) -> bool {

@@ -3,12 +3,13 @@
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::excerpt::debug;
 use crate::job::{Handle, JobId, Outcome, ServerError, ServerId};
 use crate::machine::CloseReason;
 use crate::time::Instant;
 
 /// What a client tells its user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
     /// A job server is connected.
@@ -103,6 +104,22 @@ pub enum Event {
     /// The client has closed. The last event.
     Closed,
 }
+
+debug!(enum Event {
+    Connected { server, address },
+    Disconnected { server, address, reason, retry_at },
+    AllDown { retry_at },
+    Removed { server },
+    Created { job, handle, server },
+    Data { job, payload },
+    Warning { job, payload },
+    Progress { job, numerator, denominator },
+    Done { job, outcome },
+    Status { request, result },
+    Echo { request, result },
+    ServerError { server, error },
+    Closed
+});
 
 /// A status or echo request of one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

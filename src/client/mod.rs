@@ -142,8 +142,8 @@ impl Client {
     /// Takes a job. It ends in exactly one [`Event::Done`].
     ///
     /// # Errors
-    /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]) or the
-    /// client is closed.
+    /// The job comes back when it is not one ([`Reason::Invalid`]), when a limit is reached ([`Reason::Full`]: there may be room
+    /// when the driver has written some or a job has ended) or the client is closed.
     pub fn submit(&mut self, mut job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
         let now = self.links.advance_clock(now);
         if let Err(reason) = self.room_for(1) {

@@ -7,16 +7,24 @@ use bytes::Bytes;
 use super::jobs::{self, Stage};
 use super::{Client, Event, Reply, RequestError, RequestId, Status};
 use crate::error::{ConfigError, Reason, Rejected};
+use crate::excerpt::debug;
 use crate::job::{Handle, JobId, MAX_UNIQUE, ServerId};
 use crate::time::Instant;
 use crate::wire::PacketType;
 
-#[derive(Debug)]
 pub(super) enum Ask {
     Status(Handle),
     StatusUnique(Bytes),
     Echo(Bytes),
 }
+
+debug!(
+    enum Ask {
+        Status(handle),
+        StatusUnique(unique),
+        Echo(payload),
+    }
+);
 
 impl Client {
     /// Asks how an outstanding job is (GET_STATUS). The answer is an [`Event::Status`].

@@ -8,6 +8,7 @@ use hashbrown::HashTable;
 
 use super::config::MAX_HANDLE;
 use super::table::{KEPT, Link, List, NONE, Table};
+use crate::excerpt::debug;
 use crate::job::Priority;
 use crate::random::Random;
 use crate::time::Instant;
@@ -78,22 +79,29 @@ enum Key {
     Payload,
 }
 
-#[derive(Debug)]
 enum Body {
     /// Unique, reducer and payload.
     Small(Box<[u8]>),
     Large(Box<Large>),
 }
 
-#[derive(Debug)]
+debug!(
+    enum Body {
+        Small(bytes),
+        Large(large),
+    }
+);
+
 struct Large {
     /// Unique and reducer.
     names: Box<[u8]>,
     payload: Bytes,
 }
 
+debug!(struct Large { names, payload });
+
 /// A job to be.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct NewJob<'a> {
     pub(super) function: u32,
     pub(super) unique: &'a [u8],

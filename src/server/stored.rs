@@ -9,10 +9,11 @@ use super::Server;
 use super::jobs::{Job, NewJob, State};
 use super::packets::{MAX_FUNCTION, MAX_NAME};
 use crate::error::{ConfigError, Reason, Rejected};
+use crate::excerpt::debug;
 use crate::job::{Handle, Priority};
 
 /// A background job as it can be kept: see [`Server::queued`] and [`Server::restore`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueuedJob {
     /// The name that its client knows.
@@ -30,6 +31,8 @@ pub struct QueuedJob {
     /// Not before when it is run, since 1970.
     pub not_before: Option<Duration>,
 }
+
+debug!(struct QueuedJob { handle, function, unique, reducer, payload, priority, not_before });
 
 impl QueuedJob {
     /// A job of normal priority, to be run at once, without any names.

@@ -4,6 +4,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::HEADER;
 use super::table::PacketType;
+use crate::excerpt::debug;
 
 /// Room is made for what a packet has announced in steps of what has come of it, so that a header alone claims little.
 const FIRST_ROOM: usize = 16 << 10;
@@ -44,7 +45,7 @@ impl Magic {
 }
 
 /// A packet split off a stream, its arguments not yet looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Frame {
     /// Which way it goes.
@@ -54,6 +55,8 @@ pub struct Frame {
     /// Its arguments, a slice of the stream.
     pub body: Bytes,
 }
+
+debug!(struct Frame { magic, kind, body });
 
 /// Bytes that are no packet. There is no way to find the next one behind them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

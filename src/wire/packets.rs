@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::frame::nothing;
 use super::table::PacketType;
+use crate::excerpt::Excerpt;
 
 /// Who may send a packet type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,12 +149,28 @@ pub(super) fn argument<'a>(body: &'a [u8], ends: &[u32], index: usize) -> &'a [u
     found.unwrap_or_else(nothing)
 }
 
+/// Shows a packet of type `name` by its arguments.
+pub(super) fn debug(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    arguments: &[&str],
+    body: &[u8],
+    ends: &[u32],
+) -> fmt::Result {
+    let mut packet = f.debug_struct(name);
+    for (index, name) in arguments.iter().enumerate() {
+        packet.field(name, &Excerpt(argument(body, ends, index)));
+    }
+    packet.finish()
+}
+
 macro_rules! packets {
     ($($(#[doc = $doc:literal])+ $number:literal $NAME:ident $Type:ident [$($sender:ident)*] { $($arg:ident),* $(; $opaque:ident)? })+) => {
         use alloc::vec::Vec;
+        use core::fmt;
         use bytes::{Buf, Bytes, BytesMut};
         use super::frame::{Magic, header};
-        use super::packets::{argument, separators, DecodeError, NulInArgument, PacketInfo, Sender};
+        use super::packets::{argument, debug, separators, DecodeError, NulInArgument, PacketInfo, Sender};
 
         /// The number of a packet type. A number that no row of the table has stays representable.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -199,7 +216,7 @@ macro_rules! packets {
 
         $(
             $(#[doc = $doc])+
-            #[derive(Clone, PartialEq, Eq, Debug)]
+            #[derive(Clone, PartialEq, Eq)]
             pub struct $Type {
                 body: Bytes,
                 ends: [u32; $Type::ARGUMENTS.len().saturating_sub(1)],
@@ -262,6 +279,12 @@ macro_rules! packets {
 
                 packets!(@accessors 0usize; $($arg)* $($opaque)?);
                 $(packets!(@opaque $opaque);)?
+            }
+
+            impl fmt::Debug for $Type {
+                fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    debug(f, stringify!($Type), Self::ARGUMENTS, &self.body, &self.ends)
+                }
             }
         )+
 

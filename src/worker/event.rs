@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::address::Address;
+use crate::excerpt::debug;
 use crate::job::{Handle, ServerError, ServerId};
 use crate::machine::CloseReason;
 use crate::time::Instant;
@@ -74,7 +75,7 @@ pub enum Gone {
 }
 
 /// A job to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Assignment {
     /// Its name here.
@@ -95,6 +96,8 @@ pub struct Assignment {
     /// Where what its handler says to `tracing` belongs.
     pub(crate) span: Span,
 }
+
+debug!(struct Assignment { task, function, unique, reducer, handle, payload, server, span });
 
 /// A job that a worker runs, from [`Event::Assigned`] until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

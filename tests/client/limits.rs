@@ -155,6 +155,24 @@ fn a_connection_takes_jobs_until_its_bytes_reach_the_limit() {
 }
 
 #[test]
+fn one_job_may_be_larger_than_all_that_may_wait_and_what_is_given_up_still_waits() {
+    let mut narrow = config(&["a"]);
+    narrow.limits.max_outgoing = 24;
+    let mut rig = Rig::new(Client::new(narrow).expect("valid"));
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    let job = submit(&mut rig, Job::new("f", vec![b'x'; 1000]));
+    rig.write(conn, 16);
+    rig.act(|client, now| client.abandon(job, now));
+    rig.events();
+    let rejected = rig.act(|client, now| client.submit(Job::new("f", ""), now)).expect_err("1015 bytes wait");
+    assert!(matches!(rejected.reason, Reason::Full { limit: 24, .. }));
+    rig.write(conn, 1015 - 23);
+    submit(&mut rig, Job::new("f", vec![b'x'; 1000]));
+}
+
+#[test]
 fn numbers_of_job_servers_are_read_as_far_as_they_are_numbers() {
     let (mut rig, conn, job) = accepted(Job::new("f", "x"));
     for (text, number) in [("12", 12), ("0.75", 0), ("7x", 7), ("x", 0), ("", 0), ("99999999999999999999", u64::MAX)] {

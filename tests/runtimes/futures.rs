@@ -150,7 +150,7 @@ macro_rules! futures_of {
                         }
                         let mut set = client.set();
                         for _ in 0..80 {
-                            set.submit(Job::new("echo", "x")).expect("taken");
+                            set.submit(Job::new("echo", "x")).await.expect("taken");
                             assert!(set.next().await.is_some());
                         }
                     };
@@ -268,7 +268,7 @@ macro_rules! futures_of {
                     spawn(worker.run());
                     let mut set = client.set();
                     for _ in 0..20 {
-                        set.submit(Job::new("meet", "")).expect("taken");
+                        set.try_submit(Job::new("meet", "")).expect("taken");
                     }
                     let results: Vec<_> = block_on(set.collect());
                     assert_eq!(results.len(), 20);
@@ -296,7 +296,7 @@ macro_rules! futures_of {
                 spawn(client.run());
                 for events in [false, true] {
                     let mut set = if events { client.set_with_events() } else { client.set() };
-                    let mut jobs: Vec<_> = (0..50).map(|_| set.submit(Job::new("f", "")).expect("taken")).collect();
+                    let mut jobs: Vec<_> = (0..50).map(|_| set.try_submit(Job::new("f", "")).expect("taken")).collect();
                     block_on(async {
                         while set.outstanding() > 0 {
                             yield_now().await;
@@ -309,7 +309,7 @@ macro_rules! futures_of {
                             ended.push(set.next().await.expect("there are more").0);
                         }
                         // What has been taken out of the mailbox by now is not what comes last.
-                        let late = set.submit(Job::new("f", "")).expect("taken");
+                        let late = set.try_submit(Job::new("f", "")).expect("taken");
                         while let Some((job, _)) = set.next().await {
                             ended.push(job);
                         }
@@ -332,7 +332,7 @@ macro_rules! futures_of {
                 let mut set = client.set();
                 let mut jobs: Vec<_> = (0..10)
                     .map(|_| {
-                        let job = set.submit(Job::new("f", "")).expect("taken");
+                        let job = set.try_submit(Job::new("f", "")).expect("taken");
                         set.abandon(job);
                         job
                     })
@@ -431,7 +431,7 @@ macro_rules! futures_of {
                     assert!(poll_by_task(&mut Box::pin(async { drop(job.outcome().await) })));
                     drop(job);
                     let mut set = client.set();
-                    set.submit(Job::new("f", "")).expect("taken");
+                    set.try_submit(Job::new("f", "")).expect("taken");
                     assert!(poll_by_task(&mut Box::pin(async { drop(set.next().await) })));
                     drop(set);
                     let mut run = Box::pin(client.run());
@@ -491,7 +491,7 @@ macro_rules! futures_of {
                 let mut run = pin!(client.run());
                 let mut set = client.set();
                 for _ in 0..JOBS {
-                    set.submit(Job::new("f", "")).expect("taken");
+                    set.try_submit(Job::new("f", "")).expect("taken");
                 }
                 for _ in 0..10 {
                     assert!(is_pending(run.as_mut()));

@@ -48,6 +48,8 @@ pub(crate) trait Kind {
 
     fn client(at: &str, configure: fn(&mut client::Config)) -> Self::Client;
     fn submit(client: &Self::Client, job: Job) -> Result<Self::Pending, Rejected<Job>>;
+    /// The same without waiting for room.
+    fn try_submit(client: &Self::Client, job: Job) -> Result<Self::Pending, Rejected<Job>>;
     fn id(job: &Self::Pending) -> JobId;
     fn wait(job: Self::Pending) -> Result<Bytes, JobError>;
     fn next_event(job: &mut Self::Pending) -> Option<JobEvent>;
@@ -279,6 +281,10 @@ macro_rules! kind_of_futures {
                 block_on(client.submit(job))
             }
 
+            fn try_submit(client: &Client, job: Job) -> Result<Pending, Rejected<Job>> {
+                client.try_submit(job)
+            }
+
             fn id(job: &Pending) -> JobId {
                 job.id()
             }
@@ -294,7 +300,7 @@ macro_rules! kind_of_futures {
             fn run_all(client: &Client, jobs: Vec<Job>, within: Duration) -> Vec<(JobId, Outcome)> {
                 let mut set = client.set().within(within);
                 for job in jobs {
-                    set.submit(job).expect("taken");
+                    block_on(set.submit(job)).expect("taken");
                 }
                 block_on(set.collect())
             }

@@ -103,6 +103,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             self.noticed.notify_one();
         }
         core.news = core.news.wrapping_add(1);
+        core.make_room();
     }
 
     /// Something is to be done about a connection.
@@ -226,6 +227,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                 result
             };
             core.batch = Some(batch);
+            core.make_room();
             let Core { machine, links, .. } = &mut *core;
             let mut outgoing = machine.outgoing(conn);
             // Of what was in hand nothing has left where that failed.
@@ -245,7 +247,11 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
                     }
                     return core;
                 }
-                Ok(_) => self.poll(&mut core),
+                Ok(_) => {
+                    self.poll(&mut core);
+                    // Not only at the end: they may have more to be written.
+                    core = self.wake_noted(core);
+                }
                 Err(error) if is_timeout(&error) && patient => {}
                 Err(error) => return self.write_failed(core, conn, socket, &error),
             }

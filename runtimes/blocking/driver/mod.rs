@@ -33,8 +33,9 @@ use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
+use crate::runtimes::parked::own_waker;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use crate::runtimes::std::{io, thread_local};
+use crate::runtimes::std::{io, thread, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
 use crate::{Address, ConnId, Instant, Machine};
 
@@ -94,6 +95,7 @@ struct Shared<M: Machine, S> {
 type Guard<'a, M, S> = MutexGuard<'a, Core<M, S>>;
 
 thread_local! {
+    /// This is one of the threads of a driver.
     static OURS: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -116,6 +118,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             batch: None,
             wakers: Vec::new(),
             strays: Vec::new(),
+            room: VecDeque::new(),
             hears: listener.is_some(),
             notices: VecDeque::new(),
             seen: Instant::EPOCH,
@@ -204,6 +207,37 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         look: impl FnMut(&mut M, &mut S, Option<&Waker>, &mut Moment) -> Look<T>,
     ) -> Option<T> {
         self.hold().wait(deadline, look)
+    }
+
+    /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none. Not on a thread of ours (in
+    /// the listener, say), where room might never come: there it comes back at once.
+    pub(crate) fn wait_for_room<A, T>(&self, mut asked: A, mut attempt: impl FnMut(A) -> Result<T, A>) -> Result<T, A> {
+        if OURS.get() {
+            return Err(asked);
+        }
+        let waker = own_waker();
+        loop {
+            // Room may come between two looks: so he asks to be woken first.
+            self.0.lock().room.push_back(waker.clone());
+            let result = attempt(asked);
+            let mut core = self.0.lock();
+            match result {
+                Err(back) => asked = back,
+                Ok(taken) => {
+                    core.room.retain(|other| !other.will_wake(&waker));
+                    core.make_room();
+                    drop(self.0.wake(core));
+                    return Ok(taken);
+                }
+            }
+            core = self.0.settle(core);
+            // What he reads no more, the connections' threads do.
+            let conns: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
+            conns.into_iter().for_each(|conn| core.pass_on(conn, true));
+            drop(self.0.wake(core));
+            thread::park();
+            self.0.lock().room.retain(|other| !other.will_wake(&waker));
+        }
     }
 
     /// Accepts connections from `listening`.

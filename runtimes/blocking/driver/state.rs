@@ -40,6 +40,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) wakers: Vec<Waker>,
     /// Callers who wait for no connection that there is.
     pub(super) strays: Vec<Waker>,
+    /// Callers who wait for room. They are woken one by one: whoever finds some wakes the next.
+    pub(super) room: VecDeque<Waker>,
     /// What the user's function is to hear, if he has given one; bounded by `MAX_NOTICES`.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
@@ -105,6 +107,14 @@ impl<M: Machine, S: Sink<M::Event>> Core<M, S> {
 }
 
 impl<M: Machine, S> Core<M, S> {
+    /// There may be room now for one of those who wait for some.
+    #[inline]
+    pub(super) fn make_room(&mut self) {
+        if let Some(waker) = self.room.pop_front() {
+            self.wakers.push(waker);
+        }
+    }
+
     pub(super) fn link(&mut self, conn: ConnId) -> Option<&mut Link> {
         find(&mut self.links, conn)
     }

@@ -114,6 +114,10 @@ impl Kind for Blocking {
         client.submit(job)
     }
 
+    fn try_submit(client: &Client, job: Job) -> Result<Pending, Rejected<Job>> {
+        client.try_submit(job)
+    }
+
     fn id(job: &Pending) -> JobId {
         job.id()
     }

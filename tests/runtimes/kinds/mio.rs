@@ -113,6 +113,10 @@ impl Kind for Mio {
         client.submit(job)
     }
 
+    fn try_submit(client: &Client, job: Job) -> Result<Pending, Rejected<Job>> {
+        client.try_submit(job)
+    }
+
     fn id(job: &Pending) -> JobId {
         job.id()
     }

@@ -1,0 +1,148 @@
+//! Submissions for which there is no room yet.
+
+use std::io::{self, Read};
+use std::net::TcpListener;
+use std::sync::mpsc;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
+
+use gearwheel::{Job, Outcome, Reason, client};
+
+use crate::kinds::Kind;
+use crate::peers::PATIENCE;
+use crate::scenarios::local;
+use crate::unread::request;
+
+/// Bytes that may wait for a connection.
+const LIMIT: usize = 1 << 20;
+
+fn narrow(config: &mut client::Config) {
+    config.limits.max_outgoing = LIMIT;
+    config.deadlines.total = Some(PATIENCE);
+}
+
+pub(crate) fn large_jobs_are_submitted_as_room_comes<K: Kind>() {
+    let server = K::server(local(), |_| ());
+    let _worker = K::worker(K::address(&server), 2);
+    let client = K::client(&K::address(&server).to_string(), narrow);
+    let sizes = [LIMIT; 40].into_iter().chain([3 * LIMIT, 0, LIMIT]);
+    let jobs: Vec<_> = sizes.map(|size| Job::new("echo", vec![7; size])).collect();
+    let all: usize = jobs.iter().map(|job| job.payload().len()).sum();
+    let count = jobs.len();
+    let outcomes = K::run_all(&client, jobs, PATIENCE);
+    let lengths = outcomes.iter().map(|(_, outcome)| match outcome {
+        Outcome::Complete(result) => result.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!((outcomes.len(), lengths.sum()), (count, all));
+}
+
+pub(crate) fn room_is_waited_for_though_nothing_is_outstanding<K: Kind>() {
+    let listener = TcpListener::bind(local()).expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let (tell, reading) = mpsc::channel();
+    let (go_on, may_read) = mpsc::channel();
+    let peer = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        request(&mut stream);
+        tell.send(()).expect("somebody waits");
+        may_read.recv().expect("it goes on");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        io::copy(&mut stream.take(u64::MAX), &mut io::sink()).expect("the client closes");
+    });
+    let client = K::client(&at.to_string(), narrow);
+    let first = K::submit(&client, Job::new("f", "")).expect("taken");
+    reading.recv_timeout(PATIENCE).expect("it is sent");
+    // More than sockets take.
+    let large = K::try_submit(&client, Job::new("f", vec![7; 64 * LIMIT])).expect("one may always be queued");
+    let full = K::try_submit(&client, Job::new("f", "x")).map(drop).expect_err("the bytes wait");
+    assert!(matches!(full.reason, Reason::Full { limit: LIMIT, .. }), "{full:?}");
+    // What has been given up is sent all the same.
+    drop((first, large));
+    let full = K::try_submit(&client, full.value).map(drop).expect_err("they wait still");
+    let (ended, end) = mpsc::channel();
+    let other = client.clone();
+    let submitter = thread::spawn(move || {
+        K::submit(&other, full.value).map(drop).expect("there is room");
+        ended.send(()).expect("somebody waits");
+    });
+    assert!(end.recv_timeout(Duration::from_millis(20)).is_err(), "nobody reads");
+    go_on.send(()).expect("it waits for that");
+    end.recv_timeout(PATIENCE).expect("it is submitted");
+    submitter.join().expect("no panic");
+    K::close(&client);
+    peer.join().expect("no panic");
+}
+
+pub(crate) fn all_who_wait_for_room_get_some<K: Kind>() {
+    let server = K::server(local(), |_| ());
+    let _worker = K::worker(K::address(&server), 4);
+    let client = K::client(&K::address(&server).to_string(), |config| {
+        config.limits.max_jobs = 2;
+        config.deadlines.total = Some(PATIENCE);
+    });
+    let (ended, end) = mpsc::channel();
+    for _ in 0..8 {
+        let (client, ended) = (client.clone(), ended.clone());
+        thread::spawn(move || {
+            for _ in 0..50 {
+                let job = K::submit(&client, Job::new("echo", "x")).expect("taken");
+                assert_eq!(K::wait(job), Ok("x".into()));
+            }
+            ended.send(()).expect("somebody waits");
+        });
+    }
+    for _ in 0..8 {
+        end.recv_timeout(PATIENCE).expect("all come to an end");
+    }
+}
+
+pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
+    let client = K::client("127.0.0.1:1", |config| config.limits.max_jobs = 1);
+    let _job = K::submit(&client, Job::new("f", "")).expect("taken");
+    let other = client.clone();
+    let waiter = thread::spawn(move || K::submit(&other, Job::new("f", "")).map(drop).expect_err("it is closed"));
+    thread::yield_now();
+    K::close(&client);
+    assert_eq!(waiter.join().expect("no panic").reason, Reason::Closed);
+}
+
+/// A client whose listener submits a job where there is no room, and what it is told then.
+#[cfg(any(feature = "blocking", feature = "mio"))]
+macro_rules! a_listener_that_submits {
+    ($client:ty, $build:ident) => {{
+        let (tell, told) = mpsc::channel();
+        let own = Arc::new(OnceLock::<$client>::new());
+        let itself = own.clone();
+        let server = TcpListener::bind(local()).expect("a port");
+        let client = <$client>::builder()
+            .server(server.local_addr().expect("bound"))
+            .configure(|config| config.limits.max_jobs = 1)
+            .on_event(move |event| {
+                if let (client::Event::Connected { .. }, Some(client)) = (event, itself.get()) {
+                    tell.send(client.submit(Job::new("f", "")).map(drop)).expect("somebody waits");
+                }
+            })
+            .$build()
+            .expect("a client");
+        own.set(client.clone()).expect("once");
+        let _job = client.submit(Job::new("f", "")).expect("taken");
+        let full = told.recv_timeout(PATIENCE).expect("it does not wait for itself").expect_err("one is all");
+        assert!(matches!(full.reason, Reason::Full { limit: 1, .. }));
+        client.close();
+    }};
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_blocking_listener_does_not_wait_for_room() {
+    a_listener_that_submits!(gearwheel::blocking::Client, build);
+}
+
+#[cfg(feature = "mio")]
+#[test]
+fn a_mio_listener_does_not_wait_for_room() {
+    a_listener_that_submits!(gearwheel::mio::Client, spawn);
+}
