@@ -426,9 +426,9 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
         }
         if core.machine.has_output() {
             self.poll(&mut core);
-            core = self.flush(core);
+            core = self.wake(self.flush(core));
         }
-        drop(self.notify(self.wake(core)));
+        drop(self.notify(self.wake_noted(core)));
     }
 
     /// Sleeps, to be woken by `waker`, until something has come, the role of the reader is offered, or the deadline passes.
