@@ -21,7 +21,7 @@ pub(crate) struct Links<R, E> {
     list: Vec<Link<R>>,
     queue: VecDeque<Output<E>>,
     /// Connections with something to write that the driver has not been told of.
-    due: VecDeque<ConnId>,
+    due: Vec<ConnId>,
     next_server: u32,
     /// Connections whose packets wait until the queue is shorter.
     paused: Vec<ConnId>,
@@ -50,7 +50,7 @@ impl<R, E: Told> Links<R, E> {
         let mut links = Self {
             list: Vec::with_capacity(servers.len()),
             queue: VecDeque::new(),
-            due: VecDeque::new(),
+            due: Vec::new(),
             next_server: 0,
             paused: Vec::new(),
             next: Instant::NEVER,
@@ -195,7 +195,7 @@ impl<R, E: Told> Links<R, E> {
         if let Some(link) = self.list.get_mut(place)
             && core::mem::take(&mut link.untold)
         {
-            self.due.push_back(link.conn());
+            self.due.push(link.conn());
         }
     }
 
@@ -337,7 +337,7 @@ impl<R, E: Told> Links<R, E> {
         if let Some(output) = self.queue.pop_front() {
             return output;
         }
-        if let Some(conn) = self.due.pop_front() {
+        if let Some(conn) = self.due.pop() {
             return Output::Transmit(conn);
         }
         while let Some(conn) = self.paused.pop() {
@@ -352,7 +352,7 @@ impl<R, E: Told> Links<R, E> {
     /// A connection with something to write that the driver has not been told of.
     #[cfg(feature = "blocking")]
     pub(crate) fn next_due(&mut self) -> Option<ConnId> {
-        self.due.pop_front()
+        self.due.pop()
     }
 
     /// Whether there is an output but for `Wait`.
@@ -410,7 +410,7 @@ impl<R, E: Told> Links<R, E> {
     }
 
     pub(crate) fn wants_read(&self, conn: ConnId) -> bool {
-        !self.paused.contains(&conn)
-            && !self.place_of(conn).is_some_and(|place| self.get(place).is_some_and(Link::is_held))
+        let is_held = self.get(conn.index()).is_some_and(|link| link.is_held() && link.owns(conn));
+        !is_held && !self.paused.contains(&conn)
     }
 }

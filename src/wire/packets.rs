@@ -78,7 +78,7 @@ impl fmt::Display for PacketType {
 }
 
 /// The places of the first `N` NULs. `Err`: how many there were instead.
-#[inline]
+#[inline(always)]
 pub(super) fn separators<const N: usize>(body: &[u8]) -> Result<[u32; N], usize> {
     let mut ends = [0; N];
     let mut nuls = Nuls::new(body);

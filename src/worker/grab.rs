@@ -251,7 +251,7 @@ impl Worker {
     }
 
     /// Hands out a job whose time begins now.
-    #[inline]
+    #[inline(always)]
     pub(super) fn hand_over(&mut self, assignment: Assignment) {
         self.running += 1;
         if self.timed > 0 {

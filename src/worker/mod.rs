@@ -383,6 +383,7 @@ impl Worker {
         result
     }
 
+    #[inline(always)]
     fn send_end(&mut self, place: usize, handle: &Handle, kind: PacketType, payload: Option<&Bytes>) {
         self.links.send(place, kind, &[handle.as_bytes()], payload, None);
         if kind == PacketType::WORK_EXCEPTION {
