@@ -2,6 +2,7 @@
 
 mod admin;
 mod driven;
+mod job;
 mod post;
 mod server;
 mod task;
@@ -19,10 +20,11 @@ use bytes::Bytes;
 pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
+pub use self::job::{JobError, JobEvent};
+pub(crate) use self::job::{MAX_OUTCOMES, UNTAKEN, may_wait};
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 pub(crate) use self::post::replace;
-pub(crate) use self::post::{Answer, MAX_OUTCOMES, Mailbox, Post, UNTAKEN, may_wait};
-pub use self::post::{JobError, JobEvent};
+pub(crate) use self::post::{Answer, Mailbox, Post};
 #[cfg(any(feature = "blocking", feature = "mio", feature = "tokio"))]
 pub(crate) use self::server::PATIENCE;
 pub use self::server::ServerBuilder;
