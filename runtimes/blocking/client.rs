@@ -76,7 +76,7 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, or the client is closed.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        wait_for_room(&self.0, job, |job| self.try_submit(job))
+        wait_for_room(&self.0, self.put(job), |job| self.try_submit(job))
     }
 
     /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
@@ -84,6 +84,11 @@ impl Client {
     /// # Errors
     /// The job comes back: it is none, a limit is reached ([`Reason::Full`]), or the client is closed.
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
+        self.put(job)
+    }
+
+    #[inline(always)]
+    fn put(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let mut held = self.0.hold();
         let (client, post, time) = held.parts();
         let job = client.submit(job, time.now())?;
@@ -222,23 +227,30 @@ impl Client {
     }
 }
 
-/// Submits a job, where it must be as soon as there is room.
-#[inline]
+/// What came of submitting a job; where there was no room, what comes of it as soon as there is some.
+#[inline(always)]
 fn wait_for_room<T>(
     shared: &Shared,
-    job: Job,
-    mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
+    first: Result<T, Rejected<Job>>,
+    submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
 ) -> Result<T, Rejected<Job>> {
-    match submit(job) {
-        Err(full) if may_wait(&full.reason) => {
-            let attempt = |full: Rejected<Job>| match submit(full.value) {
-                Err(full) if may_wait(&full.reason) => Err(full),
-                result => Ok(result),
-            };
-            shared.wait_for_room(full, attempt).unwrap_or_else(Err)
-        }
+    match first {
+        Err(full) if may_wait(&full.reason) => submit_late(shared, full, submit),
         result => result,
     }
+}
+
+#[cold]
+fn submit_late<T>(
+    shared: &Shared,
+    full: Rejected<Job>,
+    mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
+) -> Result<T, Rejected<Job>> {
+    let attempt = |full: Rejected<Job>| match submit(full.value) {
+        Err(full) if may_wait(&full.reason) => Err(full),
+        result => Ok(result),
+    };
+    shared.wait_for_room(full, attempt).unwrap_or_else(Err)
 }
 
 /// Where something comes from that may come from any server of a client.
@@ -426,7 +438,7 @@ impl JobSet {
     /// # Errors
     /// The job comes back: it is none, 1,000,000 outcomes have not been taken ([`Reason::Full`]), or the client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
-        wait_for_room(&self.shared, job, |job| self.put(job))
+        wait_for_room(&self.shared, self.put(job), |job| self.put(job))
     }
 
     /// Submits a job, or gives it back where [`submit`](Self::submit) would wait. So outcomes can be taken until there is room,

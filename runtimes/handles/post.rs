@@ -98,6 +98,7 @@ impl Post {
     }
 
     /// The events of `job` go to `mailbox` from now on. To be called before the machine is polled.
+    #[inline]
     pub(crate) fn expect(&mut self, job: JobId, mailbox: Mailbox, client: &mut Client, now: Instant) {
         let Some(contents) = self.contents(mailbox) else { return };
         contents.outstanding += 1;
