@@ -224,8 +224,8 @@ pub struct Limits {
     /// Bytes in the body of one packet. A larger one is refused from its header and its connection closed; a larger
     /// submission is refused by `submit`. Default 128 MiB.
     pub max_packet: usize,
-    /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits) and
-    /// a server closes the connection of a peer that does not read. One packet may always be queued. Default 64 MiB.
+    /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits).
+    /// For a server see [`slow_reader`](crate::server::Config::slow_reader). One packet may always be queued. Default 64 MiB.
     pub max_outgoing: usize,
     /// Jobs outstanding in one client beyond which it refuses submissions likewise. Default 1,000,000.
     pub max_jobs: usize,

@@ -50,10 +50,11 @@ pub struct Config {
     /// Bytes of packets that have begun to come and are not whole, over all connections; beyond it the connection whose
     /// packet grows is closed. Default 1 GiB (on 32-bit machines 256 MiB).
     pub max_partial: usize,
-    /// A connection with three quarters of `limits.max_outgoing` bytes to read, or more, is congested: those who send it
-    /// results are no more read from until it has but half of the limit left, and nor is it itself where it has more than
-    /// all of it. One that takes and sends less than a 64th of the limit in this time is closed. So is one that is to be
-    /// closed and does not take its last bytes. Default 5 s.
+    /// A connection with more than three quarters of `limits.max_outgoing` bytes to read is congested: those who send it
+    /// results, or wake it by a job, are no more read from until it has but half of the limit left. So is it itself while
+    /// it has more than the limit; as far as that it may go on submitting jobs without reading. One that takes and sends
+    /// less than a 64th of the limit in this time is closed; what it sends counts until that is as much as the limit.
+    /// So is one that is to be closed and does not take its last bytes. Default 5 s.
     pub slow_reader: Duration,
     /// A connection that holds a job and sends nothing for so long is closed and its jobs given to others. A worker must
     /// then send something more often (ECHO_REQ, WORK_STATUS; the worker of this crate does). `None`, the default: never,

@@ -319,6 +319,7 @@ impl Server {
 
     fn data(&mut self, peer: u32, stream: &mut BytesMut) {
         self.peers.hit = None;
+        let all = stream.len();
         while let Some(&first) = stream.first() {
             let Some(this) = self.peers.get(peer).filter(|this| this.closing.is_none()) else {
                 stream.clear();
@@ -326,6 +327,10 @@ impl Server {
             };
             let (waits, is_congested) = (this.grab.is_some(), this.congested.is_some());
             if is_congested && self.peers.hold_up(peer, peer) {
+                if stream.len() == all {
+                    // What is there of a packet still counts.
+                    return;
+                }
                 break;
             }
             if waits {
@@ -350,6 +355,7 @@ impl Server {
                 self.send_wake_ups();
             }
             if let Some(slow) = self.peers.hit.take() {
+                self.partial(peer, 0);
                 self.settle();
                 if self.peers.hold_up(peer, slow) {
                     break;
@@ -571,6 +577,7 @@ impl Server {
             if let Some(this) = self.peers.get_mut(peer)
                 && this.congested.is_none()
             {
+                this.came = 0;
                 this.congested = Some((self.now + self.config.slow_reader, this.progress()));
                 self.arm(peer);
             }

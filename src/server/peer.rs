@@ -43,8 +43,9 @@ pub(super) struct Peer {
     pub(super) closing: Option<CloseReason>,
     /// Set while it has too much to read: when it is looked at next, and how far it had come before.
     pub(super) congested: Option<(Instant, u64)>,
-    /// Bytes of packets that were read from it while it was congested.
-    came: u64,
+    /// Bytes of packets that were read from it since it is congested. They count as far as the limit: who only sends does
+    /// not keep those waiting for ever whom he holds up.
+    pub(super) came: u64,
     /// Those who are not read until this one has taken enough.
     pub(super) holding_up: Vec<u32>,
     /// Whether it is not read until it is told to.
@@ -304,9 +305,13 @@ impl Peers {
                 self.gathering.push(peer.conn);
             }
         }
-        if peer.outbox.waiting() > self.max_outgoing - self.max_outgoing / 4 {
-            self.hit = Some(index);
+        let waiting = peer.outbox.waiting();
+        if waiting > self.max_outgoing - self.max_outgoing / 4 {
             self.overfull.push(index);
+            // Of several the one that has most to read.
+            if self.hit.and_then(|hit| self.get(hit)).is_none_or(|hit| hit.outbox.waiting() <= waiting) {
+                self.hit = Some(index);
+            }
         }
     }
 
@@ -406,8 +411,9 @@ impl Peers {
     /// Bytes of a packet were read from one that has too much to read.
     #[cold]
     pub(super) fn came(&mut self, index: u32, bytes: usize) {
+        let most = u64::try_from(self.max_outgoing).unwrap_or(u64::MAX);
         if let Some(peer) = self.get_mut(index) {
-            peer.came = peer.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+            peer.came = peer.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)).min(most);
         }
     }
 

@@ -226,6 +226,81 @@ fn a_client_that_sends_steadily_is_no_slow_reader() {
 }
 
 #[test]
+fn a_client_that_only_sends_holds_nobody_up_for_ever() {
+    let (mut net, client, worker) = congested();
+    net.send(worker, &[&data(800), "ECHO_REQ x"]);
+    let mut periods = 0;
+    while !net.server.wants_read(worker) && periods < 1_000 {
+        net.send(client, &["PRE_SLEEP", "PRE_SLEEP"]);
+        net.pass(secs(5));
+        periods += 1;
+    }
+    assert!((40..64).contains(&periods), "{periods}");
+    assert_eq!(net.reason(client), Some(CloseReason::SlowReader));
+}
+
+#[test]
+fn bytes_of_a_packet_that_comes_in_parts_count_once() {
+    for parts in [1, 2] {
+        let (mut net, client, worker) = congested();
+        net.send(worker, &[&data(720)]);
+        let packet = request(&format!("SUBMIT_JOB_BG f||{}", "y".repeat(700)));
+        let (begin, end) = packet.split_at(if parts == 1 { 0 } else { 650 });
+        net.send_bytes(client, begin);
+        net.send_bytes(client, end);
+        assert!((751..1_000).contains(&net.waiting(client)));
+        net.write(client, 100);
+        net.run();
+        net.pass(secs(5));
+        assert_eq!(net.disconnected, [], "{parts}");
+    }
+}
+
+#[test]
+fn who_is_held_up_within_a_packet_has_sent_what_there_is_of_it() {
+    let (mut net, client, one) = congested();
+    net.deaf.remove(&client);
+    net.send(client, &["SUBMIT_JOB f||x"]);
+    net.take(client);
+    net.deaf.insert(client);
+    let two = net.peer(&["CAN_DO f", "GRAB_JOB"]);
+    net.send(one, &[&data(800)]);
+    let packet = request(&format!("SUBMIT_JOB_BG f||{}", "y".repeat(900)));
+    net.send_bytes(client, &packet[..600]);
+    net.pass(secs(5));
+    net.send(two, &[&data(400).replace(":1|", ":2|")]);
+    assert!(net.waiting(client) > 1_000);
+    net.send_bytes(client, &packet[600..650]);
+    assert!(!net.server.wants_read(client));
+    net.write(client, 100);
+    net.run();
+    net.pass(secs(5));
+    assert_eq!(net.disconnected, []);
+}
+
+#[test]
+fn who_has_much_to_read_himself_is_held_up_by_one_who_has_more() {
+    let mut config = config();
+    config.limits.max_outgoing = 1_000;
+    let mut net = Net::with(config);
+    let client = net.peer(&["SUBMIT_JOB f|u|x"]);
+    let worker = net.peer(&["SUBMIT_JOB f|u|x", "CAN_DO f", "GRAB_JOB"]);
+    net.take(client);
+    net.take(worker);
+    net.deaf.extend([client, worker]);
+    net.send(worker, &[&format!("ECHO_REQ {}", "e".repeat(800))]);
+    for _ in 0..100 {
+        if net.server.wants_read(worker) {
+            net.send(worker, &[&data(100)]);
+            let over = net.waiting(worker) - 812;
+            net.write(worker, over);
+        }
+    }
+    assert!(!net.server.wants_read(worker));
+    assert!(net.waiting(client) < 1_300, "{}", net.waiting(client));
+}
+
+#[test]
 fn who_asks_more_than_it_reads_is_not_read_itself() {
     let mut config = config();
     config.limits.max_outgoing = 1_000;
