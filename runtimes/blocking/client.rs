@@ -71,10 +71,11 @@ impl Client {
 
     /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
     /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server: it returns when the job is on its way, or will be
-    /// once one can be had. In the function of [`on_event`](ClientBuilder::on_event) it is as [`try_submit`](Self::try_submit).
+    /// once one can be had. In a function given to [`on_event`](ClientBuilder::on_event) or
+    /// [`connect_with`](ClientBuilder::connect_with), this client's or another's, it is as [`try_submit`](Self::try_submit).
     ///
     /// # Errors
-    /// The job comes back: it is none, or the client is closed.
+    /// The job comes back: it is none, or the client is closed; or there is no room, in such a function.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         wait_for_room(&self.0, self.put(job), |job| self.try_submit(job))
     }

@@ -17,10 +17,11 @@
 //!
 //! # Threads
 //!
-//! Each client, worker and server has one thread for its clock, one for each connection and one for each listener, none for
-//! a job. A caller who waits alone on a connection reads it himself: one job after another then costs no switch between
-//! threads. At rest all of them sleep, and nothing wakes them but bytes and deadlines. A connection whose peer does not read
-//! has one more thread until it does: whoever wrote to it goes on.
+//! Each client, worker and server has one thread for its clock, one for each connection and one for each listening socket,
+//! none for a job, and one for the function given to `on_event`, where there is one. A caller who waits alone on a
+//! connection reads it himself: one job after another then costs no switch between threads. At rest all of them sleep, and
+//! nothing wakes them but bytes and deadlines. A connection whose peer does not read has one more thread until it does:
+//! whoever wrote to it goes on.
 
 mod admin;
 mod client;

@@ -256,9 +256,9 @@ impl<C: Dials> ClientBuilder<C> {
     /// [`Disconnected`](client::Event::Disconnected), [`ServerError`](client::Event::ServerError),
     /// [`Closed`](client::Event::Closed).
     ///
-    /// It is called by one thread at a time and may call the client. On the blocking runtime that thread is its own: it may
-    /// wait for jobs, and when it blocks, further events wait, up to 4,096. On the others it is called by whoever moves the
-    /// bytes, and must not block: nothing comes meanwhile.
+    /// It is called by one thread at a time and may call the client, whose `submit` does not wait for room there. On the
+    /// blocking runtime that thread is its own: it may wait for jobs, and while it does further events wait, up to 4,096;
+    /// more are dropped. On the others the loop's thread calls it, or `run`, and it must not block: nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(client::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -411,9 +411,9 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
     /// [`Disconnected`](worker::Event::Disconnected), [`ServerError`](worker::Event::ServerError),
     /// [`Closed`](worker::Event::Closed).
     ///
-    /// It is called by one thread at a time and may call the worker. On the blocking runtime that thread is its own, and when
-    /// it blocks, further events wait, up to 4,096. On the others it is called by whoever moves the bytes, and must not block:
-    /// nothing comes meanwhile.
+    /// It is called by one thread at a time and may call the worker. On the blocking runtime that thread is its own, and while
+    /// it blocks further events wait, up to 4,096; more are dropped. On the others the loop's thread calls it, or `run`, and
+    /// it must not block: nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(worker::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
