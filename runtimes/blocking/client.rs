@@ -483,6 +483,7 @@ impl JobSet {
         self.put(job)
     }
 
+    #[inline(always)]
     fn put(&self, mut job: Job) -> Result<JobId, Rejected<Job>> {
         let (mailbox, taken) = (self.mailbox, self.taken.len());
         let mut held = self.shared.hold();

@@ -107,9 +107,18 @@ impl Post {
         }
         let addressee = Some(Addressee { job, mailbox, status: None });
         match self.jobs.get_mut(job.index()) {
-            Some(place) => self.ending.extend(core::mem::replace(place, addressee)),
+            Some(place) => {
+                if let Some(before) = core::mem::replace(place, addressee) {
+                    self.keep_to_its_end(before);
+                }
+            }
             None => self.make_room(job.index(), addressee),
         }
+    }
+
+    #[cold]
+    fn keep_to_its_end(&mut self, before: Addressee) {
+        self.ending.push(before);
     }
 
     #[cold]
