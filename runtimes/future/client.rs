@@ -511,6 +511,9 @@ impl JobSet {
     /// Submits a job. Waits while a limit of the client is reached, as [`Client::submit`] does. Outcomes that come meanwhile
     /// wait to be taken; to take them instead see [`try_submit`](Self::try_submit).
     ///
+    /// The deadline of [`within`](Self::within) does not end this wait. A set with events must not wait here where what it has
+    /// not read pauses its connection ([`Unread::Pause`](crate::client::Unread::Pause)): it would wait for itself.
+    ///
     /// Safe to cancel: a job that has not been submitted is dropped.
     ///
     /// # Errors

@@ -332,6 +332,9 @@ impl JobSet {
     /// Submits a job. Waits while a limit of the client is reached, as [`Client::submit`] does. Outcomes that come meanwhile
     /// wait to be taken; to take them instead see [`try_submit`](Self::try_submit).
     ///
+    /// The deadline of [`within`](Self::within) does not end this wait. A set with events must not wait here where what it has
+    /// not read pauses its connection ([`Unread::Pause`](crate::client::Unread::Pause)): it would wait for itself.
+    ///
     /// # Errors
     /// The job comes back: it is none, 1,000,000 outcomes have not been taken ([`Reason::Full`](crate::Reason::Full)), or the
     /// client is closed.

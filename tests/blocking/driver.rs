@@ -548,3 +548,77 @@ fn a_handler_may_drop_its_worker_whichever_thread_runs_it() {
         told.recv_timeout(PATIENCE).expect("nobody waits for himself");
     }
 }
+
+#[test]
+fn when_a_client_has_been_dropped_its_listener_has_heard_all_and_is_gone() {
+    struct Told(Arc<AtomicUsize>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    for _ in 0..50 {
+        let count = Arc::new(AtomicUsize::new(0));
+        let told = Told(count.clone());
+        let client = Client::builder().server("127.0.0.1:1").on_event(move |event| {
+            told.0.fetch_add(usize::from(matches!(event, client::Event::Closed)), Ordering::Relaxed);
+        });
+        drop(client.build().expect("a client"));
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+}
+
+/// A job server that reads nothing behind the first job until it may.
+fn reads_later() -> (SocketAddr, mpsc::Sender<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let (may, go) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let _ = go.recv();
+        std::io::copy(&mut stream, &mut std::io::sink())
+    });
+    (address, may)
+}
+
+#[test]
+fn room_on_one_connection_is_found_whoever_waits_for_another() {
+    const LIMIT: usize = 1 << 20;
+    let servers = [(); 2].map(|()| reads_later());
+    let client = Client::builder().servers(servers.iter().map(|(address, _)| *address));
+    let client = client.exceptions(false).balance(Balance::ByUnique).configure(|config| {
+        (config.limits.max_outgoing, config.connecting.probe_after) = (LIMIT, None);
+    });
+    let client = client.build().expect("a client");
+    let outstanding = || client.servers().iter().map(|server| server.outstanding).collect::<Vec<_>>();
+    let mut held = Vec::new();
+    let mut uniques = [None, None];
+    for number in 0..1_000 {
+        let unique = number.to_string();
+        let before = outstanding();
+        held.push(client.submit(Job::new("f", "").unique(unique.clone())).expect("taken"));
+        wait_until("it is sent", PATIENCE, || outstanding() != before);
+        let server = outstanding().iter().zip(&before).position(|(now, before)| now > before);
+        uniques[server.expect("one of them")] = Some(unique);
+        if uniques.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    let [stuck, later] = uniques.map(|unique| unique.expect("one for each"));
+    for unique in [&stuck, &later] {
+        held.push(client.submit(Job::new("f", vec![7; 64 * LIMIT]).unique(unique.clone())).expect("taken"));
+        assert!(client.try_submit(Job::new("f", "").unique(unique.clone())).is_err());
+    }
+    let (tell, told) = mpsc::channel();
+    for unique in std::iter::repeat_n(&stuck, 40).chain([&later]) {
+        let (client, tell, job) = (client.clone(), tell.clone(), Job::new("f", "").unique(unique.clone()));
+        thread::spawn(move || tell.send(client.submit(job).is_ok()));
+    }
+    servers[1].1.send(()).expect("it waits");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(true), "its connection has room");
+    client.close();
+    let rejected = std::iter::from_fn(|| told.recv_timeout(PATIENCE).ok()).take(40).filter(|taken| !taken).count();
+    assert_eq!(rejected, 40, "who waits when the client is closed hears of it");
+}

@@ -75,7 +75,7 @@ impl<M: Driven, S: Sink<M::Event>> Held<'_, M, S> {
             if core.machine.has_output() || !core.due.is_empty() {
                 // What was taken may let a connection be read on.
                 shared.poll(&mut core);
-                core = shared.flush(core);
+                core = shared.flush(shared.wake_noted(core));
                 time.pass();
                 continue;
             }

@@ -119,6 +119,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
             wakers: Vec::new(),
             strays: Vec::new(),
             room: VecDeque::new(),
+            unasked: 0,
             hears: listener.is_some(),
             notices: VecDeque::new(),
             seen: Instant::EPOCH,
@@ -143,7 +144,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         }));
         driver.0.spawn("gearwheel-clock", Shared::keep_time)?;
         if let Some(listener) = listener {
-            driver.0.spawn("gearwheel-event", |shared| shared.tell(listener))?;
+            let counted = driver.0.counted();
+            driver.0.spawn("gearwheel-event", move |shared| shared.tell(counted, listener))?;
         }
         driver.call(|_, _, _| ());
         Ok(driver)
@@ -230,12 +232,18 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                     return Ok(taken);
                 }
             }
+            core.ask_next();
             core = self.0.settle(core);
             // What he reads no more, the connections' threads do.
             let conns: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
             conns.into_iter().for_each(|conn| core.pass_on(conn, true));
-            drop(self.0.wake(core));
-            thread::park();
+            core = self.0.wake(core);
+            // Who was woken meanwhile looks again: what he ran may have slept, too, and taken that for itself.
+            let asked_again = !core.room.iter().any(|other| other.will_wake(&waker));
+            drop(core);
+            if !asked_again {
+                thread::park();
+            }
             self.0.lock().room.retain(|other| !other.will_wake(&waker));
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Core<M: Machine, S> {
     pub(super) strays: Vec<Waker>,
     /// Callers who wait for room. They are woken one by one: whoever finds some wakes the next.
     pub(super) room: VecDeque<Waker>,
+    /// So many of them have not been woken since there may be room.
+    pub(super) unasked: usize,
     /// What the user's function is to hear, if he has given one; bounded by `MAX_NOTICES`.
     pub(super) notices: VecDeque<M::Event>,
     pub(super) hears: bool,
@@ -110,7 +112,16 @@ impl<M: Machine, S> Core<M, S> {
     /// There may be room now for one of those who wait for some.
     #[inline]
     pub(super) fn make_room(&mut self) {
-        if let Some(waker) = self.room.pop_front() {
+        self.unasked = self.room.len();
+        self.ask_next();
+    }
+
+    /// Somebody who was woken has found no room for himself: perhaps there is some for the next.
+    pub(super) fn ask_next(&mut self) {
+        if self.unasked > 0
+            && let Some(waker) = self.room.pop_front()
+        {
+            self.unasked -= 1;
             self.wakers.push(waker);
         }
     }

@@ -71,8 +71,8 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 
     /// The thread that calls the user's function: one event after another, with nothing locked. No other does, as that function
     /// may wait, also for what the others bring.
-    pub(super) fn tell(self: &Arc<Self>, mut listener: Listener<M::Event>) {
-        let _counted = self.counted();
+    pub(super) fn tell(self: &Arc<Self>, _counted: Counted<M, S>, mut listener: Listener<M::Event>) {
+        let _hearing = Hearing(self);
         let mut core = self.lock();
         loop {
             if let Some(event) = core.notices.pop_front() {
@@ -187,6 +187,18 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Counted<M, S> {
         self.0.ended.notify_all();
     }
 }
+
+/// Somebody hears what is told. At its end, should that be a panic, nothing is kept for him any more.
+struct Hearing<'a, M: Driven, S: Sink<M::Event>>(&'a Shared<M, S>);
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Hearing<'_, M, S> {
+    fn drop(&mut self) {
+        let mut core = self.0.lock();
+        core.hears = false;
+        core.notices.clear();
+    }
+}
+
 pub(super) fn sleep<'a, T>(on: &Condvar, guard: MutexGuard<'a, T>, most: Duration) -> MutexGuard<'a, T> {
     on.wait_timeout(guard, most).unwrap_or_else(PoisonError::into_inner).0
 }
