@@ -1,5 +1,6 @@
 //! A machine between its handles, on any thread, and the one driver that moves its bytes.
 
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Deref;
@@ -37,8 +38,9 @@ struct State<M, S> {
     stirred: bool,
     /// Turns that have left reading and writing to the next, since one has not.
     put_off: u32,
-    /// Those who wait for room, and those who wait for the end.
-    room: Vec<Waker>,
+    /// Those who wait for room, by their tickets, and those who wait for the end.
+    room: BTreeMap<u64, Waker>,
+    tickets: u64,
     end: Vec<Waker>,
     wakers: Vec<Waker>,
     /// When it is to be closed, come what may.
@@ -104,7 +106,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             driver: None,
             stirred: false,
             put_off: 0,
-            room: Vec::new(),
+            room: BTreeMap::new(),
+            tickets: 0,
             end: Vec::new(),
             wakers: Vec::new(),
             deadline: None,
@@ -165,9 +168,18 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         result
     }
 
-    /// Wakes `waker` when something has come or was written, which may have made room.
-    pub(crate) fn wait_for_room(&self, waker: &Waker) {
-        add(&mut self.lock().room, waker);
+    /// Wakes `waker` when something has come or was written, which may have made room. Returns the one before of the same
+    /// ticket, which is to be dropped with nothing locked.
+    pub(crate) fn wait_for_room(&self, ticket: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
+        let mut state = self.lock();
+        let ticket = *ticket.get_or_insert(state.tickets);
+        state.tickets = state.tickets.max(ticket + 1);
+        state.room.insert(ticket, waker.clone())
+    }
+
+    /// Who has waited for room waits no more. Returns what [`wait_for_room`](Self::wait_for_room) does.
+    pub(crate) fn leave_room(&self, ticket: u64) -> Option<Waker> {
+        self.lock().room.remove(&ticket)
     }
 
     /// Whether the machine has closed; else wakes `waker` when it has.
@@ -274,7 +286,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         let State { sink, wakers, room, end, ended, .. } = &mut *state;
         wakers.extend(sink.summon());
         if made_room {
-            wakers.append(room);
+            wakers.extend(core::mem::take(room).into_values());
         }
         if *ended {
             wakers.append(end);
@@ -284,11 +296,9 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             drop(state);
             return one.into_iter().for_each(Waker::wake);
         }
-        let mut wakers = core::mem::take(&mut state.wakers);
+        let wakers = core::mem::take(&mut state.wakers);
         drop(state);
-        wakers.drain(..).for_each(Waker::wake);
-        // Its room is used again.
-        self.lock().wakers.append(&mut wakers);
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn orphan(&self) {

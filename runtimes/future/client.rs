@@ -276,7 +276,7 @@ async fn wait_for_room<T>(
     job: Job,
     mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
 ) -> Result<T, Rejected<Job>> {
-    let mut job = Some(job);
+    let (mut job, mut room) = (Some(job), Room { shared, ticket: None });
     let poll = move |cx: &mut Context<'_>| {
         // Asks to be woken first: room may come between two looks.
         for waiting in [false, true] {
@@ -285,7 +285,7 @@ async fn wait_for_room<T>(
                 Err(full) if may_wait(&full.reason) => {
                     job = Some(full.value);
                     if !waiting {
-                        shared.wait_for_room(cx.waker());
+                        room.wait(cx.waker());
                     }
                 }
                 result => return Poll::Ready(result),
@@ -294,6 +294,24 @@ async fn wait_for_room<T>(
         Poll::Pending
     };
     poll_fn(poll).await
+}
+
+/// Who waits for room, until this is dropped.
+struct Room<'a> {
+    shared: &'a Shared,
+    ticket: Option<u64>,
+}
+
+impl Room<'_> {
+    fn wait(&mut self, waker: &Waker) {
+        drop(self.shared.wait_for_room(&mut self.ticket, waker));
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        drop(self.ticket.and_then(|ticket| self.shared.leave_room(ticket)));
+    }
 }
 
 #[cold]

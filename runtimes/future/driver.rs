@@ -76,7 +76,7 @@ pub(crate) struct Driver<R: Runtime, M: Driven, S: Sink<M::Event>> {
     clock_waker: Waker,
     /// How a turn by [`Hand::read`] left things.
     read: Option<Turn>,
-    /// Whether the machine had something to tell in the last turn.
+    /// As [`Turn::told`] of the last turn.
     told: bool,
     /// What the alarm is set to; earlier than needed does no harm.
     alarm: Option<Instant>,

@@ -32,7 +32,7 @@ pub(crate) struct Post {
     /// Each outstanding job, by [`JobId::index`].
     jobs: Vec<Option<Addressee>>,
     /// Jobs that have ended in the machine, which has not been polled since, and whose places others have by now.
-    ending: Vec<Addressee>,
+    ending: BTreeMap<JobId, Addressee>,
     boxes: Vec<Contents>,
     free: Vec<Mailbox>,
     requests: BTreeMap<RequestId, Request>,
@@ -118,7 +118,7 @@ impl Post {
 
     #[cold]
     fn keep_to_its_end(&mut self, before: Addressee) {
-        self.ending.push(before);
+        self.ending.insert(before.job, before);
     }
 
     #[cold]
@@ -301,8 +301,7 @@ impl Post {
 
     #[cold]
     fn take_ending(&mut self, job: JobId) -> Option<Addressee> {
-        let at = self.ending.iter().position(|known| known.job == job)?;
-        Some(self.ending.swap_remove(at))
+        self.ending.remove(&job)
     }
 
     fn reply(&mut self, request: RequestId, answer: Answer, wake: &mut Vec<Waker>) {

@@ -195,7 +195,7 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
             let nap_is_over = !overdue && (place.asleep || nap_ends <= now);
             // Who has left something to be done may do something else for long.
             let undone = |turnkey: &Loop<M, S>| turnkey.is_due() || self.hub.is_stirred();
-            let neglected = nap_is_over && place.turnkey.as_deref().is_some_and(undone);
+            let neglected = nap_is_over && !place.asleep && place.turnkey.as_deref().is_some_and(undone);
             let was_still = nap_is_over && !neglected && core::mem::replace(&mut place.still, true);
             if (place.wanted || overdue || neglected || was_still)
                 && let Some(turnkey) = place.pick_up()
@@ -396,13 +396,11 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         if !self.owes_a_call() {
             return false;
         }
-        CALLS.set(true);
+        let _called = Called(CALLS.replace(true));
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
         }
-        let called = self.driver.connect_wanted();
-        CALLS.set(false);
-        called
+        self.driver.connect_wanted()
     }
 
     fn owes_a_call(&self) -> bool {
@@ -450,6 +448,15 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Loop<M, S> {
     fn drop(&mut self) {
         self.hub.abandon();
         self.inbox.iter().for_each(|inbox| inbox.close());
+    }
+}
+
+/// Whether this thread was in a function of the user's before this one, which it is again at its end, should that be a panic.
+struct Called(bool);
+
+impl Drop for Called {
+    fn drop(&mut self) {
+        CALLS.set(self.0);
     }
 }
 

@@ -29,7 +29,7 @@ use self::requests::Ask;
 use self::servers::candidate;
 pub use self::unread::EVENT_COST;
 use crate::address::Address;
-use crate::balancer::{Balancer, Candidate};
+use crate::balancer::{Balancer, Candidate, Choice};
 use crate::error::{ConfigError, Reason, Rejected};
 use crate::job::{Extra, Handle, Job, JobId, MAX_FUNCTION, Outcome, Phase, Retry, Start, Unique};
 use crate::link::{Link, LinkState};
@@ -153,13 +153,10 @@ impl Client {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
-        let choice = self.balancer.choose(&job.function, unique_of(&job), &self.candidates);
-        if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
+        let Some(choice) = self.choose(&job) else {
             let limit = self.links.limits.max_outgoing;
-            if link.connection.out.waiting() >= limit {
-                return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
-            }
-        }
+            return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
+        };
         self.counters.submitted += 1;
         self.make_ready(&mut job);
         let span = trace::submitted(&job);
@@ -174,6 +171,24 @@ impl Client {
             self.depart(place, may_wait);
         }
         Ok(id)
+    }
+
+    /// Which job server gets the job. `None`: its connection, and that of each one whose turn it may be instead, is full.
+    #[inline]
+    fn choose(&mut self, job: &Job) -> Option<Choice> {
+        let Self { balancer, links, candidates, .. } = self;
+        let limit = links.limits.max_outgoing;
+        let is_full = |choice: &Choice| {
+            let link = choice.send.and_then(|place| links.get(place));
+            link.is_some_and(|link| link.connection.out.waiting() >= limit)
+        };
+        let mut choose = || balancer.choose(&job.function, unique_of(job), candidates);
+        let first = choose();
+        if !is_full(&first) {
+            return Some(first);
+        }
+        let others = core::iter::repeat_with(choose).take(candidates.len());
+        others.take_while(|other| other.send != first.send).find(|other| !is_full(other))
     }
 
     /// Gives a job up: it ends as [`Outcome::Cancelled`], and what still comes of it is dropped. The job server is not told,

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use gearwheel::client::{Client, Config, Event};
 use gearwheel::{
-    CloseReason, ConfigError, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority, Reason,
-    Retry,
+    Balance, CloseReason, ConfigError, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority,
+    Reason, Retry,
 };
 
 use super::rig::{Rig, millis, packet, secs};
-use super::{T, accepted, client, complete, config, outcomes, sent, server_of, submit};
+use super::{T, accepted, client, complete, config, connect_all, outcomes, sent, server_of, submit};
 
 #[test]
 fn the_defaults_are_those_of_the_docs() {
@@ -134,6 +134,25 @@ fn an_echo_may_fill_a_packet() {
     rig.act(|client, now| client.echo(server, vec![b'e'; 10].into(), now)).expect("it fits");
     let rejected = rig.act(|client, now| client.echo(server, vec![b'e'; 11].into(), now)).expect_err("too long");
     assert_eq!(rejected.value.len(), 11);
+}
+
+#[test]
+fn a_full_connection_is_passed_over_where_it_may_be() {
+    let mut narrow = config(&["a", "b", "c"]);
+    (narrow.limits.max_outgoing, narrow.balance) = (100, Balance::RoundRobin);
+    let mut rig = Rig::new(Client::new(narrow).expect("valid"));
+    for _ in 0..3 {
+        submit(&mut rig, Job::new("f", "x"));
+        connect_all(&mut rig);
+    }
+    rig.writable = false;
+    // Two of them are full by one job, the third is not.
+    for size in [200, 200] {
+        submit(&mut rig, Job::new("f", vec![b'x'; size]));
+    }
+    let small = Job::new("f", "x");
+    let taken = (0..100).take_while(|_| rig.act(|client, now| client.submit(small.clone(), now)).is_ok()).count();
+    assert!((5..10).contains(&taken), "{taken} jobs of 16 bytes into 100");
 }
 
 #[test]

@@ -408,6 +408,28 @@ macro_rules! futures_of {
                 assert!(polls <= 20, "{polls} polls");
             }
 
+            #[test]
+            fn nothing_is_kept_of_who_waits_for_room_no_more() {
+                let client = Client::builder().server("127.0.0.1:1").configure(|config| config.limits.max_jobs = 1);
+                let client = client.build().expect("a client");
+                let _first = client.try_submit(Job::new("f", "")).expect("taken");
+                let mut set = client.set();
+                let task = Arc::new(Idle);
+                for _ in 0..3 {
+                    let waker = Waker::from(task.clone());
+                    let mut cx = Context::from_waker(&waker);
+                    assert!(pin!(client.submit(Job::new("f", ""))).poll(&mut cx).is_pending());
+                    assert!(pin!(set.submit(Job::new("f", ""))).poll(&mut cx).is_pending());
+                }
+                assert_eq!(Arc::strong_count(&task), 1);
+            }
+
+            struct Idle;
+
+            impl Wake for Idle {
+                fn wake(self: Arc<Self>) {}
+            }
+
             /// A task that nothing but its waker keeps, and a job of its own.
             struct Kept(#[expect(dead_code, reason = "it is dropped")] Mutex<Pending>);
 
