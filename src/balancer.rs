@@ -59,7 +59,8 @@ pub struct Choice {
 
 /// Chooses the job server of each job.
 ///
-/// It is asked once for each submission, and again for jobs that wait whenever a server's state changes.
+/// It is asked for each submission; again, until it has chosen all that it does, while the connection of its choice is full;
+/// and for jobs that wait whenever a server's state changes.
 pub trait Strategy: fmt::Debug + Send {
     /// Chooses among `candidates`, which stand in the order they were configured, for a job of `function` with `unique`
     /// (empty: none).
@@ -75,7 +76,7 @@ pub enum Balance {
     Sequence,
     /// The same one as before as long as it can be had, else the next.
     Sticky,
-    /// Each in turn. All are dialled at once; jobs that were submitted before the first is connected go to that one.
+    /// Each in turn, but for those whose connections are full. All are dialled at once; jobs that were submitted before the first is connected go to that one.
     RoundRobin,
     /// The one with the fewest jobs outstanding. As with [`RoundRobin`](Self::RoundRobin), jobs that were submitted before
     /// the first is connected go to that one.

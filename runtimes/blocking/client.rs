@@ -71,8 +71,9 @@ impl Client {
 
     /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
     /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server: it returns when the job is on its way, or will be
-    /// once one can be had. In a function given to [`on_event`](ClientBuilder::on_event) or
-    /// [`connect_with`](ClientBuilder::connect_with), this client's or another's, it is as [`try_submit`](Self::try_submit).
+    /// once one can be had. In what was given to [`on_event`](ClientBuilder::on_event) or
+    /// [`connect_with`](ClientBuilder::connect_with), of any client, worker or server, it is as
+    /// [`try_submit`](Self::try_submit).
     ///
     /// # Errors
     /// The job comes back: it is none, or the client is closed; or there is no room, in such a function.
@@ -251,7 +252,10 @@ fn submit_late<T>(
         Err(full) if may_wait(&full.reason) => Err(full),
         result => Ok(result),
     };
-    shared.wait_for_room(full, attempt).unwrap_or_else(Err)
+    // Where the client has had its fill, there is none for any of them.
+    let others_may =
+        |client: &Machine, full: &Rejected<Job>| full.reason.is_full_connection() && client.servers().nth(1).is_some();
+    shared.wait_for_room(full, attempt, others_may).unwrap_or_else(Err)
 }
 
 /// Where something comes from that may come from any server of a client.

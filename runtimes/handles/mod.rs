@@ -258,7 +258,8 @@ impl<C: Dials> ClientBuilder<C> {
     ///
     /// It is called by one thread at a time and may call the client, whose `submit` does not wait for room there. On the
     /// blocking runtime that thread is its own: it may wait for jobs, and while it does further events wait, up to 4,096;
-    /// more are dropped, and all where it has panicked. On the others the loop's thread calls it, or `run`, and it must not block: nothing comes meanwhile.
+    /// more are dropped, and once it has panicked, all are. On the others the loop's thread calls it, or `run`, and it must
+    /// not block: nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(client::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self
@@ -412,8 +413,8 @@ impl<W: Dials, H> WorkerBuilder<W, H> {
     /// [`Closed`](worker::Event::Closed).
     ///
     /// It is called by one thread at a time and may call the worker. On the blocking runtime that thread is its own, and while
-    /// it blocks further events wait, up to 4,096; more are dropped, and all where it has panicked. On the others the loop's thread calls it, or `run`, and
-    /// it must not block: nothing comes meanwhile.
+    /// it blocks further events wait, up to 4,096; more are dropped, and once it has panicked, all are. On the others the
+    /// loop's thread calls it, or `run`, and it must not block: nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(worker::Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self

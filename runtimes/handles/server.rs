@@ -91,7 +91,8 @@ impl<S> ServerBuilder<S> {
     }
 
     /// Calls `listener` for each event: [`Connected`](Event::Connected), [`Disconnected`](Event::Disconnected),
-    /// [`Shutdown`](Event::Shutdown), [`Closed`](Event::Closed). It should not block.
+    /// [`Shutdown`](Event::Shutdown), [`Closed`](Event::Closed). It should not block: on the blocking runtime, where it has a
+    /// thread of its own, further events wait, up to 4,096; on the others nothing comes meanwhile.
     pub fn on_event(mut self, listener: impl FnMut(Event) + Send + 'static) -> Self {
         self.listener = Some(Box::new(listener));
         self

@@ -107,9 +107,9 @@ impl Client {
     }
 
     /// Submits a job. Waits while a limit is reached ([`Limits::max_outgoing`](crate::Limits::max_outgoing),
-    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server. In a function given to
-    /// [`on_event`](ClientBuilder::on_event) or [`connect_with`](ClientBuilder::connect_with), this client's or another's, it
-    /// is as [`try_submit`](Self::try_submit).
+    /// [`max_jobs`](crate::Limits::max_jobs)), but never for a job server. In what was given to
+    /// [`on_event`](ClientBuilder::on_event) or [`connect_with`](ClientBuilder::connect_with), of any client, worker or
+    /// server, it is as [`try_submit`](Self::try_submit).
     ///
     /// # Errors
     /// The job comes back: it is none, or the client is closed; or there is no room, in such a function.

@@ -154,8 +154,7 @@ impl Client {
         }
         self.look_at_links();
         let Some(choice) = self.choose(&job) else {
-            let limit = self.links.limits.max_outgoing;
-            return Err(Rejected::new(Reason::Full { what: "the bytes queued for a connection", limit }, job));
+            return Err(Rejected::new(Reason::full_connection(self.links.limits.max_outgoing), job));
         };
         self.counters.submitted += 1;
         self.make_ready(&mut job);

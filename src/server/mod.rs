@@ -459,7 +459,7 @@ impl Server {
             self.leave(peer);
         } else if let Some(this) = self.peers.get_mut(peer) {
             // For its last bytes it has as long as one that has too many.
-            this.congested = Some((self.now + self.config.slow_reader, this.progress()));
+            this.congest(self.now + self.config.slow_reader, self.config.limits.max_outgoing);
             self.release_held_up(peer);
             self.arm(peer);
         }
@@ -511,13 +511,14 @@ impl Server {
             && at <= self.now
         {
             let enough = u64::try_from(self.config.limits.max_outgoing / 64).unwrap_or(u64::MAX).max(1);
-            if this.closing.is_some() || this.progress().saturating_sub(before) < enough {
+            if this.closing.is_some() || this.progress(self.config.limits.max_outgoing).saturating_sub(before) < enough
+            {
                 this.closing.get_or_insert(CloseReason::SlowReader);
                 self.retire(peer);
                 self.leave(peer);
                 return;
             }
-            this.congested = Some((self.now + self.config.slow_reader, this.progress()));
+            this.congest(self.now + self.config.slow_reader, self.config.limits.max_outgoing);
         }
         if let Some(limit) = self.silence_limit(peer)
             && let Some(this) = self.peers.get_mut(peer)
@@ -577,8 +578,7 @@ impl Server {
             if let Some(this) = self.peers.get_mut(peer)
                 && this.congested.is_none()
             {
-                this.came = 0;
-                this.congested = Some((self.now + self.config.slow_reader, this.progress()));
+                this.congest(self.now + self.config.slow_reader, self.config.limits.max_outgoing);
                 self.arm(peer);
             }
         }

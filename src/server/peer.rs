@@ -41,11 +41,11 @@ pub(super) struct Peer {
     pub(super) timer: Option<Instant>,
     /// Why it is closed, once its last bytes are taken.
     pub(super) closing: Option<CloseReason>,
-    /// Set while it has too much to read: when it is looked at next, and how far it had come before.
+    /// Set while it has too much to read: when it is looked at next, and its [`progress`](Self::progress) before.
     pub(super) congested: Option<(Instant, u64)>,
     /// Bytes of packets that were read from it since it is congested. They count as far as the limit: who only sends does
     /// not keep those waiting for ever whom he holds up.
-    pub(super) came: u64,
+    came: usize,
     /// Those who are not read until this one has taken enough.
     pub(super) holding_up: Vec<u32>,
     /// Whether it is not read until it is told to.
@@ -122,11 +122,23 @@ pub(super) struct Peers {
 }
 
 impl Peer {
-    /// The bytes that it has taken and, while it had too much to read, sent: who does either is no slow reader.
-    pub(super) fn progress(&self) -> u64 {
-        let partial = u64::try_from(self.partial).unwrap_or(u64::MAX);
-        self.outbox.taken().saturating_add(self.came).saturating_add(partial)
+    /// It has too much to read, or still has: it is looked at again at `until`.
+    pub(super) fn congest(&mut self, until: Instant, most: usize) {
+        if self.congested.is_none() {
+            self.came = 0;
+        }
+        self.congested = Some((until, self.progress(most)));
     }
+
+    /// The bytes that it has taken and, while it had too much to read, sent, of these `most` at most: who does either is no
+    /// slow reader.
+    pub(super) fn progress(&self, most: usize) -> u64 {
+        self.outbox.taken().saturating_add(bytes(self.came.saturating_add(self.partial).min(most)))
+    }
+}
+
+fn bytes(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 impl Peers {
@@ -411,9 +423,8 @@ impl Peers {
     /// Bytes of a packet were read from one that has too much to read.
     #[cold]
     pub(super) fn came(&mut self, index: u32, bytes: usize) {
-        let most = u64::try_from(self.max_outgoing).unwrap_or(u64::MAX);
         if let Some(peer) = self.get_mut(index) {
-            peer.came = peer.came.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX)).min(most);
+            peer.came = peer.came.saturating_add(bytes);
         }
     }
 

@@ -316,9 +316,7 @@ impl Worker {
             self.task(id).filter(|task| !task.gone).ok_or(Reason::Unknown("job: it is no longer this worker's"))?;
         let limit = self.links.limits.max_outgoing;
         match self.links.get(task.place) {
-            Some(link) if link.connection.out.waiting() >= limit => {
-                Err(Reason::Full { what: "the bytes queued for a connection", limit })
-            }
+            Some(link) if link.connection.out.waiting() >= limit => Err(Reason::full_connection(limit)),
             _ => Ok((task.place, task.handle.clone())),
         }
     }

@@ -257,6 +257,20 @@ fn bytes_of_a_packet_that_comes_in_parts_count_once() {
 }
 
 #[test]
+fn a_packet_larger_than_what_counts_is_no_step_back() {
+    let (mut net, client, worker) = congested();
+    net.send(worker, &[&data(800)]);
+    let packet = request(&format!("SUBMIT_JOB_BG f||{}", "y".repeat(3_000)));
+    net.send_bytes(client, &packet[..2_500]);
+    net.pass(secs(5));
+    net.send_bytes(client, &packet[2_500..]);
+    net.write(client, 100);
+    net.run();
+    net.pass(secs(5));
+    assert_eq!(net.disconnected, []);
+}
+
+#[test]
 fn who_is_held_up_within_a_packet_has_sent_what_there_is_of_it() {
     let (mut net, client, one) = congested();
     net.deaf.remove(&client);

@@ -211,9 +211,14 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         self.hold().wait(deadline, look)
     }
 
-    /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none. Not on a thread of ours (in
-    /// the listener, say), where room might never come: there it comes back at once.
-    pub(crate) fn wait_for_room<A, T>(&self, mut asked: A, mut attempt: impl FnMut(A) -> Result<T, A>) -> Result<T, A> {
+    /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none; `others_may` says whether there
+    /// may be some for others then. Not on a thread of a driver (in the listener, say): there it comes back at once.
+    pub(crate) fn wait_for_room<A, T>(
+        &self,
+        mut asked: A,
+        mut attempt: impl FnMut(A) -> Result<T, A>,
+        others_may: impl Fn(&M, &A) -> bool,
+    ) -> Result<T, A> {
         if OURS.get() {
             return Err(asked);
         }
@@ -232,7 +237,9 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
                     return Ok(taken);
                 }
             }
-            core.ask_next();
+            if others_may(&core.machine, &asked) {
+                core.ask_next();
+            }
             core = self.0.settle(core);
             // What he reads no more, the connections' threads do.
             let conns: Vec<_> = core.links.iter().flatten().map(|link| link.id).collect();
