@@ -153,9 +153,16 @@ impl Client {
             return Err(Rejected::new(error, job));
         }
         self.look_at_links();
-        let Some(choice) = self.choose(&job) else {
-            return Err(Rejected::new(Reason::full_connection(self.links.limits.max_outgoing), job));
-        };
+        let mut choice = self.balancer.choose(&job.function, unique_of(&job), &self.candidates);
+        if let Some(link) = choice.send.and_then(|place| self.links.get(place)) {
+            let limit = self.links.limits.max_outgoing;
+            if link.connection.out.waiting() >= limit {
+                let Some(other) = self.choose_another(&job, choice.send, limit) else {
+                    return Err(Rejected::new(Reason::full_connection(limit), job));
+                };
+                choice = other;
+            }
+        }
         self.counters.submitted += 1;
         self.make_ready(&mut job);
         let span = trace::submitted(&job);
@@ -172,22 +179,18 @@ impl Client {
         Ok(id)
     }
 
-    /// Which job server gets the job. `None`: its connection, and that of each one whose turn it may be instead, is full.
-    #[inline]
-    fn choose(&mut self, job: &Job) -> Option<Choice> {
+    /// Which job server gets a job for which the connection of the first choice is full. `None`: so is that of each one whose
+    /// turn it may be instead.
+    #[cold]
+    fn choose_another(&mut self, job: &Job, first: Option<usize>, limit: usize) -> Option<Choice> {
         let Self { balancer, links, candidates, .. } = self;
-        let limit = links.limits.max_outgoing;
-        let is_full = |choice: &Choice| {
+        let choose = || balancer.choose(&job.function, unique_of(job), candidates);
+        let has_room = |choice: &Choice| {
             let link = choice.send.and_then(|place| links.get(place));
-            link.is_some_and(|link| link.connection.out.waiting() >= limit)
+            link.is_none_or(|link| link.connection.out.waiting() < limit)
         };
-        let mut choose = || balancer.choose(&job.function, unique_of(job), candidates);
-        let first = choose();
-        if !is_full(&first) {
-            return Some(first);
-        }
         let others = core::iter::repeat_with(choose).take(candidates.len());
-        others.take_while(|other| other.send != first.send).find(|other| !is_full(other))
+        others.take_while(|other| other.send != first).find(has_room)
     }
 
     /// Gives a job up: it ends as [`Outcome::Cancelled`], and what still comes of it is dropped. The job server is not told,
