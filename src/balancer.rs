@@ -76,7 +76,8 @@ pub enum Balance {
     Sequence,
     /// The same one as before as long as it can be had, else the next.
     Sticky,
-    /// Each in turn, but for those whose connections are full. All are dialled at once; jobs that were submitted before the first is connected go to that one.
+    /// Each in turn, but for those whose connections are full. All are dialled at once; jobs that were submitted before the first
+    /// is connected go to that one.
     RoundRobin,
     /// The one with the fewest jobs outstanding. As with [`RoundRobin`](Self::RoundRobin), jobs that were submitted before
     /// the first is connected go to that one.

@@ -164,21 +164,6 @@ impl<T> fmt::Display for Rejected<T> {
 
 impl<T: fmt::Debug> core::error::Error for Rejected<T> {}
 
-/// What is full where a connection has too much to write.
-const CONNECTION: &str = "the bytes queued for a connection";
-
-impl Reason {
-    pub(crate) const fn full_connection(limit: usize) -> Self {
-        Self::Full { what: CONNECTION, limit }
-    }
-
-    /// Whether another connection may have room.
-    #[cfg(feature = "blocking")]
-    pub(crate) fn is_full_connection(&self) -> bool {
-        matches!(self, Self::Full { what: CONNECTION, .. })
-    }
-}
-
 /// Why a request was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -200,4 +185,19 @@ pub enum Reason {
     /// The request itself is wrong.
     #[error(transparent)]
     Invalid(#[from] ConfigError),
+}
+
+/// What is full where a connection has too much to write.
+const CONNECTION: &str = "the bytes queued for a connection";
+
+impl Reason {
+    pub(crate) const fn full_connection(limit: usize) -> Self {
+        Self::Full { what: CONNECTION, limit }
+    }
+
+    /// Whether another connection may have room.
+    #[cfg(feature = "blocking")]
+    pub(crate) fn is_full_connection(&self) -> bool {
+        matches!(self, Self::Full { what: CONNECTION, .. })
+    }
 }

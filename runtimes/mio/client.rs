@@ -223,7 +223,7 @@ impl Client {
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        wait_for(None, &self.seat, future).unwrap_or(Err(Error::Closed))
+        wait_out(&self.seat, future)
     }
 }
 
@@ -233,19 +233,25 @@ fn wait_for<T>(deadline: Option<Instant>, seat: &Own, future: impl Future<Output
     seat.wait(deadline, |waker| future.as_mut().poll(&mut Context::from_waker(waker)))
 }
 
+/// Waits for a future on this thread, however long that takes.
+fn wait_out<T>(seat: &Own, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    loop {
+        // It has no deadline that could pass.
+        if let Some(found) = wait_for(None, seat, future.as_mut()) {
+            return found;
+        }
+    }
+}
+
 /// Waits for a submission on this thread.
 fn wait_for_room<T>(
     seat: &Own,
     submission: impl Future<Output = Result<T, Rejected<Job>>>,
 ) -> Result<T, Rejected<Job>> {
-    let mut submission = pin!(submission);
-    loop {
-        // Without a deadline it always comes to an end.
-        if let Some(result) = wait_for(None, seat, submission.as_mut()) {
-            seat.send();
-            return result;
-        }
-    }
+    let result = wait_out(seat, submission);
+    seat.send();
+    result
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
@@ -288,7 +294,7 @@ impl Pending {
     #[must_use]
     pub fn outcome(mut self) -> Outcome {
         // Without a deadline there always is one.
-        wait_for(None, &self.seat, self.pending.outcome()).unwrap_or(Outcome::Failed)
+        wait_out(&self.seat, self.pending.outcome())
     }
 
     /// Waits until a job server has taken the job, and returns the handle. Works for foreground and background jobs; use
@@ -297,7 +303,7 @@ impl Pending {
     /// # Errors
     /// How the job ended instead.
     pub fn accepted(&mut self) -> Result<Handle, JobError> {
-        wait_for(None, &self.seat, self.pending.accepted()).unwrap_or(Err(JobError::Failed))
+        wait_out(&self.seat, self.pending.accepted())
     }
 
     /// Waits for the next event. `None` after [`JobEvent::Done`], which is the last.

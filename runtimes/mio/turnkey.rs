@@ -84,7 +84,7 @@ struct Place<M: Driven, S: Sink<M::Event>> {
 
 impl<M: Driven, S: Sink<M::Event>> Place<M, S> {
     fn put_down(&mut self, mut turnkey: Box<Loop<M, S>>) {
-        self.due = if turnkey.may_wait() { Instant::NEVER } else { turnkey.next.unwrap_or(Instant::NEVER) };
+        self.due = turnkey.due();
         self.turnkey = Some(turnkey);
     }
 
@@ -332,12 +332,13 @@ impl<M: Driven, S: Sink<M::Event>> Taken<'_, M, S> {
 impl<M: Driven, S: Sink<M::Event>> Drop for Taken<'_, M, S> {
     fn drop(&mut self) {
         let Some(mut turnkey) = self.turnkey.take() else { return };
-        let urgent = !turnkey.driver.sockets().is_written_out() || turnkey.is_due() && !turnkey.may_wait();
+        let has_written = turnkey.driver.sockets().is_written_out();
         let mut place = self.seat.lock();
         place.put_down(turnkey);
         place.still = false;
+        place.wanted |= self.wanted || !has_written || place.due == Instant::EPOCH;
         // Who has done something to the machine since the last turn has not found the loop here.
-        place.wanted |= self.wanted || urgent || !place.parked.is_empty() || self.seat.hub.is_stirred();
+        place.wanted |= !place.parked.is_empty() || self.seat.hub.is_stirred();
         if place.wanted || place.asleep || place.due < place.looks {
             self.seat.bell.notify_all();
         }
@@ -412,9 +413,12 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         self.next == Some(Instant::EPOCH)
     }
 
-    /// Whether all that is due at once is to read on, for a caller who may be back at once.
-    fn may_wait(&mut self) -> bool {
-        self.is_due() && self.driver.sockets().only_reads()
+    /// When it is to have a turn where it lies: not to read on, as whoever had it may be back at once.
+    fn due(&mut self) -> Instant {
+        match self.next {
+            Some(at) if at != Instant::EPOCH || !self.driver.sockets().only_reads() => at,
+            _ => Instant::NEVER,
+        }
     }
 
     /// Whether nothing was done to the machine since the last turn; if something is from now on, [`sleep`](Self::sleep) ends.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use gearwheel::client::{Client, Config, Event};
 use gearwheel::{
-    Balance, CloseReason, ConfigError, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase, Priority,
-    Reason, Retry,
+    Balance, CloseReason, ConfigError, ConnId, Connecting, Job, Limits, MAX_FUNCTION, MAX_UNIQUE, Outcome, Phase,
+    Priority, Reason, Retry,
 };
 
 use super::rig::{Rig, millis, packet, secs};
@@ -155,14 +155,20 @@ fn a_full_connection_is_passed_over_where_it_may_be() {
     assert!((5..10).contains(&taken), "{taken} jobs of 16 bytes into 100");
 }
 
-#[test]
-fn a_connection_takes_jobs_until_its_bytes_reach_the_limit() {
+/// A client whose connection takes nothing, with 16 bytes to be written on it.
+fn full_at_24_bytes() -> (Rig<Client>, ConnId) {
     let mut narrow = config(&["a"]);
     narrow.limits.max_outgoing = 24;
     let mut rig = Rig::new(Client::new(narrow).expect("valid"));
     rig.writable = false;
     submit(&mut rig, Job::new("f", "x"));
     let conn = rig.connect();
+    (rig, conn)
+}
+
+#[test]
+fn a_connection_takes_jobs_until_its_bytes_reach_the_limit() {
+    let (mut rig, conn) = full_at_24_bytes();
     // The first has 12 + 1 + 1 + 1 + 1 bytes, so that a second one is taken and a third is not.
     submit(&mut rig, Job::new("f", "x"));
     let rejected = rig.act(|client, now| client.submit(Job::new("f", "x"), now)).expect_err("32 bytes wait");
@@ -175,12 +181,7 @@ fn a_connection_takes_jobs_until_its_bytes_reach_the_limit() {
 
 #[test]
 fn one_job_may_be_larger_than_all_that_may_wait_and_what_is_given_up_still_waits() {
-    let mut narrow = config(&["a"]);
-    narrow.limits.max_outgoing = 24;
-    let mut rig = Rig::new(Client::new(narrow).expect("valid"));
-    rig.writable = false;
-    submit(&mut rig, Job::new("f", "x"));
-    let conn = rig.connect();
+    let (mut rig, conn) = full_at_24_bytes();
     let job = submit(&mut rig, Job::new("f", vec![b'x'; 1000]));
     rig.write(conn, 16);
     rig.act(|client, now| client.abandon(job, now));

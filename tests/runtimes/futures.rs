@@ -38,6 +38,17 @@ macro_rules! futures_of {
                 Client::builder().server(at).timeout(PATIENCE).build().expect("a client")
             }
 
+            /// Waits for a future, and says how often it was polled.
+            async fn polls_of(future: impl Future<Output = ()>) -> usize {
+                let (mut future, mut polls) = (pin!(future), 0);
+                poll_fn(|cx| {
+                    polls += 1;
+                    future.as_mut().poll(cx)
+                })
+                .await;
+                polls
+            }
+
             fn is_pending<F: Future>(future: F) -> bool {
                 pin!(future).poll(&mut Context::from_waker(Waker::noop())).is_pending()
             }
@@ -140,7 +151,6 @@ macro_rules! futures_of {
                 let client = client(server.local_addr());
                 let (done, polls) = mpsc::channel();
                 spawn(async move {
-                    let mut all = 0;
                     let jobs = async {
                         for _ in 0..20 {
                             assert_eq!(
@@ -154,13 +164,7 @@ macro_rules! futures_of {
                             assert!(set.next().await.is_some());
                         }
                     };
-                    let mut task = pin!(or(jobs, client.run()));
-                    poll_fn(|cx| {
-                        all += 1;
-                        task.as_mut().poll(cx)
-                    })
-                    .await;
-                    done.send(all).expect("somebody waits");
+                    done.send(polls_of(or(jobs, client.run())).await).expect("somebody waits");
                 });
                 // JOB_CREATED and WORK_COMPLETE, each by itself; the rest is to connect.
                 let polls = polls.recv_timeout(PATIENCE).expect("all are done");
@@ -389,20 +393,13 @@ macro_rules! futures_of {
                 let client = client.configure(|config| config.limits.max_jobs = 1).build().expect("a client");
                 let (done, polls) = mpsc::channel();
                 spawn(async move {
-                    let mut all = 0;
                     let jobs = async {
                         let first = Job::new("f", "").timeout(Duration::from_millis(100));
                         let first = client.submit(first).await.expect("taken");
                         let second = client.submit(Job::new("f", "")).await.expect("there is room");
                         drop((first, second));
                     };
-                    let mut task = pin!(or(jobs, client.run()));
-                    poll_fn(|cx| {
-                        all += 1;
-                        task.as_mut().poll(cx)
-                    })
-                    .await;
-                    done.send(all).expect("somebody waits");
+                    done.send(polls_of(or(jobs, client.run())).await).expect("somebody waits");
                 });
                 let polls = polls.recv_timeout(PATIENCE).expect("there is room when time is up");
                 assert!(polls <= 20, "{polls} polls");

@@ -211,8 +211,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         self.hold().wait(deadline, look)
     }
 
-    /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none; `others_may` says whether there
-    /// may be some for others then. Not on a thread of a driver (in the listener, say): there it comes back at once.
+    /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none; `others_may` says whether
+    /// there may be some for others then. Not on a thread of a driver (in the listener, say): there it comes back at once.
     pub(crate) fn wait_for_room<A, T>(
         &self,
         mut asked: A,
