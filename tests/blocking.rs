@@ -468,7 +468,7 @@ fn nobody_there_is_an_outcome() {
     let started = Instant::now();
     let outcome = client.submit(job).expect("taken").outcome();
     assert!(matches!(outcome, Outcome::TimedOut { phase: Phase::Parked, .. } | Outcome::Lost { .. }), "{outcome:?}");
-    assert!(started.elapsed() < Duration::from_secs(1));
+    assert!(started.elapsed() < PATIENCE / 4);
 }
 
 #[test]

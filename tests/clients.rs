@@ -329,7 +329,7 @@ fn our_worker(server: SocketAddr) -> Running {
         .function::<Vec<u8>>("fail", |_| Err(Fail.into()))
         .function::<Vec<u8>>("throw", |_| Err(Throw("thrown".into()).into()))
         .function("count", move |_| {
-            thread::park_timeout(Duration::from_millis(100));
+            thread::park_timeout(Duration::from_secs(1));
             Ok((runs.fetch_add(1, Ordering::Relaxed) + 1).to_string())
         })
         .function_timeout("limited", Duration::from_secs(60), |_| Ok("in time"))

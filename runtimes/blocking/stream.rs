@@ -79,28 +79,32 @@ impl Stream {
         }
     }
 
+    /// A signal ends a read or a write as its timeout does: whoever asks again works out how long it may take then. Begun
+    /// anew they would outlast every deadline under a profiler that interrupts them often enough.
     #[inline(always)]
     pub(super) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        match &self.0 {
+        let result = match &self.0 {
             Wire::Tcp(stream) => (&mut &*stream).read(into),
             #[cfg(unix)]
             Wire::Unix(stream) => (&mut &*stream).read(into),
             Wire::Object(object) => guarded(|| object.read(into)).map_err(timeout),
-        }
+        };
+        result.map_err(signalled)
     }
 
     #[inline(always)]
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match &self.0 {
+        let result = match &self.0 {
             Wire::Tcp(stream) => (&mut &*stream).write(bytes),
             #[cfg(unix)]
             Wire::Unix(stream) => (&mut &*stream).write(bytes),
             Wire::Object(object) => guarded(|| object.write(bytes)).map_err(timeout),
-        }
+        };
+        result.map_err(signalled)
     }
 
     pub(super) fn write_vectored(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        match &self.0 {
+        let result = match &self.0 {
             Wire::Tcp(stream) => (&mut &*stream).write_vectored(chunks),
             #[cfg(unix)]
             Wire::Unix(stream) => (&mut &*stream).write_vectored(chunks),
@@ -108,7 +112,8 @@ impl Stream {
                 let first = chunks.iter().find(|chunk| !chunk.is_empty());
                 first.map_or(Ok(0), |first| self.write(first))
             }
-        }
+        };
+        result.map_err(signalled)
     }
 
     pub(super) fn set_read_timeout(&self, within: Option<Duration>) -> io::Result<()> {
@@ -143,6 +148,10 @@ impl Stream {
 /// A socket's own timeout is told apart from that of TCP, which ends the connection; objects have but one.
 fn timeout(error: io::Error) -> io::Error {
     if error.kind() == ErrorKind::TimedOut { ErrorKind::WouldBlock.into() } else { error }
+}
+
+fn signalled(error: io::Error) -> io::Error {
+    if error.kind() == ErrorKind::Interrupted { ErrorKind::WouldBlock.into() } else { error }
 }
 
 impl From<TcpStream> for Stream {

@@ -6,16 +6,38 @@ use super::*;
 fn a_time_out_is_told_in_time_while_the_caller_reads() {
     let server = server();
     let client = client(server.address());
-    // Long enough to read by itself, several times.
-    for _ in 0..2 {
+    let time = |_| {
         let started = Instant::now();
+        // Long enough to read by itself, several times.
         let mut job =
             client.submit(Job::new("nobody does this", "").timeout(Duration::from_millis(300))).expect("taken");
         job.accepted().expect("taken by the server");
         assert!(matches!(job.wait(), Err(JobError::TimedOut { phase: Phase::Accepted, .. })));
-        let took = started.elapsed();
-        assert!((300..600).contains(&took.as_millis()), "{took:?}");
-    }
+        started.elapsed()
+    };
+    // What a busy machine does now and then it does not do each time.
+    let mut times: Vec<_> = (0..5).map(time).collect();
+    times.sort();
+    assert!(times[0] >= Duration::from_millis(300) && times[2] < Duration::from_millis(600), "{times:?}");
+}
+
+#[test]
+fn a_time_out_is_told_in_time_though_signals_interrupt_each_read() {
+    let server = server();
+    let client = Client::builder()
+        .server(server.address())
+        .connect_with(|at| {
+            let stream = TcpStream::connect(at.to_string())?;
+            stream.set_read_timeout(Some(Duration::from_millis(20)))?;
+            Ok(Stream::object(Signalled(stream)))
+        })
+        .build()
+        .expect("a client");
+    let started = Instant::now();
+    let job = client.submit(Job::new("nobody does this", "").timeout(Duration::from_millis(300))).expect("taken");
+    assert!(matches!(job.wait(), Err(JobError::TimedOut { phase: Phase::Accepted, .. })));
+    let took = started.elapsed();
+    assert!(took < PATIENCE / 2, "{took:?}");
 }
 
 #[test]
@@ -161,7 +183,7 @@ fn a_slow_reader_holds_up_nobody_else() {
     for _ in 0..20 {
         let started = Instant::now();
         assert_eq!(client.submit(Job::new("echo", "x")).expect("taken").wait(), Ok("x".into()));
-        assert!(started.elapsed() < Duration::from_secs(1));
+        assert!(started.elapsed() < PATIENCE / 4);
     }
     // In the end it gets all of it.
     let mut header = [0; 12];
@@ -294,6 +316,34 @@ struct ValveState {
     /// Reads fail from now on, first for a reason and then as at an end.
     breaks: AtomicBool,
     broken_reads: AtomicUsize,
+}
+
+/// A stream to which a signal always comes before its timeout has passed.
+struct Signalled(TcpStream);
+
+impl Duplex for Signalled {
+    fn read(&self, into: &mut [u8]) -> std::io::Result<usize> {
+        (&self.0).read(into).map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => std::io::ErrorKind::Interrupted.into(),
+            _ => error,
+        })
+    }
+
+    fn write(&self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn set_read_timeout(&self, _: Option<Duration>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn set_write_timeout(&self, within: Option<Duration>) -> std::io::Result<()> {
+        self.0.set_write_timeout(within)
+    }
+
+    fn shutdown(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
 }
 
 impl Duplex for Valve {

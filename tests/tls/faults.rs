@@ -30,7 +30,7 @@ fn leaf() -> certs::Leaf {
 fn why<K: Kind>(at: SocketAddr) -> CloseReason {
     let heard = reasons();
     let client = K::client(&at.to_string(), |config| {
-        config.connecting.connect_timeout = Duration::from_millis(800);
+        config.connecting.connect_timeout = Duration::from_secs(3);
         config.deadlines.total = Some(PATIENCE);
     });
     let _job = K::submit(&client, Job::new("echo", "x")).expect("taken");

@@ -11,7 +11,7 @@ use super::{Driven, GIVE_WAY, Guard, MAX_NOTICES, READ_PATIENCE, Shared, Sink};
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::{PoisonError, TryLockError};
 use crate::runtimes::std::thread;
-use crate::runtimes::{CHUNKS, Moment, close_reason, uninterrupted, write_chunks};
+use crate::runtimes::{CHUNKS, Moment, close_reason, write_chunks};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Output};
 
 /// What a caller who has read is to do.
@@ -458,7 +458,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
 #[inline(always)]
 fn write_batch(socket: &Stream, batch: &mut Batch) -> io::Result<usize> {
     match batch.as_slice() {
-        Some(bytes) => match uninterrupted(|| socket.write(bytes)) {
+        Some(bytes) => match socket.write(bytes) {
             Ok(0) => Err(ErrorKind::WriteZero.into()),
             result => result,
         },

@@ -14,7 +14,7 @@ use super::doors::Bell;
 use crate::runtimes::handles::Sink;
 use crate::runtimes::std::io::{self, ErrorKind};
 use crate::runtimes::std::sync::Condvar;
-use crate::runtimes::{Incoming, SCRATCH, uninterrupted, write_out};
+use crate::runtimes::{Incoming, SCRATCH, write_out};
 use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 
 /// So many scratches of connections that have ended are kept for others.
@@ -344,7 +344,7 @@ impl Reader {
         let Self { socket, scratch, straight, .. } = self;
         match straight {
             Some(incoming) => incoming.read_straight(|into| socket.read(into)),
-            None => uninterrupted(|| socket.read(scratch)),
+            None => socket.read(scratch),
         }
     }
 }
@@ -354,7 +354,7 @@ pub(super) fn find(links: &mut [Option<Link>], conn: ConnId) -> Option<&mut Link
     links.get_mut(conn.index())?.as_mut().filter(|link| link.id.generation() == conn.generation())
 }
 
-/// Whether a socket's read or write timeout has passed.
+/// Whether a socket's read or write timeout has passed, or a signal has come.
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     error.kind() == ErrorKind::WouldBlock || (cfg!(windows) && error.kind() == ErrorKind::TimedOut)
 }

@@ -14,5 +14,5 @@ client.registerWorker('talk', (task) => {
 });
 client.registerWorker('fail', (task) => { task.error('failed'); });
 client.registerWorker('throw', (task) => { task.error('thrown'); });
-client.registerWorker('count', (task) => { setTimeout(() => task.end(String(++runs)), 100); });
+client.registerWorker('count', (task) => { setTimeout(() => task.end(String(++runs)), 1000); });
 client.registerWorker('limited', { timeout: 60000 }, (task) => { task.end('in time'); });

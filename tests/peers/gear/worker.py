@@ -28,7 +28,7 @@ def throw(job):
 
 def count(job):
     global runs
-    time.sleep(0.1)
+    time.sleep(1)
     runs += 1
     job.sendWorkComplete(str(runs).encode())
 

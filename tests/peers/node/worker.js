@@ -11,6 +11,6 @@ worker.addFunction('talk', (job) => {
 });
 worker.addFunction('fail', (job) => job.reportError());
 worker.addFunction('throw', (job) => job.reportException('thrown'));
-worker.addFunction('count', (job) => setTimeout(() => job.workComplete(String(++runs)), 100));
+worker.addFunction('count', (job) => setTimeout(() => job.workComplete(String(++runs)), 1000));
 // In milliseconds here, as job servers take it, though its manual says seconds.
 worker.addFunction('limited', (job) => job.workComplete('in time'), { timeout: 60000 });

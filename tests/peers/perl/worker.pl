@@ -16,6 +16,6 @@ $worker->register_function(talk => sub {
 });
 $worker->register_function(fail => sub { undef });
 $worker->register_function(throw => sub { die "thrown\n" });
-$worker->register_function(count => sub { select undef, undef, undef, 0.1; ++$runs });
+$worker->register_function(count => sub { select undef, undef, undef, 1; ++$runs });
 $worker->register_function('limited', 60, sub { 'in time' });
 $worker->work while 1;

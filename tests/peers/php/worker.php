@@ -13,7 +13,7 @@ $worker->addFunction('talk', function ($job) {
 $worker->addFunction('fail', function ($job) { $job->sendFail(); });
 $worker->addFunction('throw', function ($job) { $job->sendException('thrown'); });
 $worker->addFunction('count', function ($job) use (&$runs) {
-    usleep(100000);
+    usleep(1000000);
     return (string) ++$runs;
 });
 $limited = fn($job) => 'in time';

@@ -32,7 +32,7 @@ def throw(worker, job):
 
 
 def count(worker, job):
-    time.sleep(0.1)
+    time.sleep(1)
     worker.runs += 1
     return str(worker.runs).encode()
 

@@ -24,7 +24,7 @@ async fn main() {
     let count = move |_: WorkerJob| {
         let runs = runs.clone();
         async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
             Ok(Bytes::from((runs.fetch_add(1, Ordering::SeqCst) + 1).to_string()))
         }
     };
