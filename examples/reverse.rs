@@ -146,15 +146,16 @@ fn tell(event: JobEvent) -> io::Result<Option<Result<Bytes, JobError>>> {
     Ok(None)
 }
 
-/// Sends the reversed payload in parts while it works, and all of it as the result.
-fn reverse(task: &Task) -> Result<Vec<u8>, HandlerError> {
+/// Sends the reversed payload in parts while it works, and all of it as the result. As it serves all runtimes, it does not
+/// wait for room to send them, which `data` and `progress` would.
+fn reverse<W>(task: &Task<W>) -> Result<Vec<u8>, HandlerError> {
     const PARTS: usize = 3;
     let result = common::reversed(task.payload());
     let length = result.len().div_ceil(PARTS).max(1);
     let parts = result.chunks(length);
     for (done, (count, part)) in (1..).zip(std::iter::repeat(parts.len() as u64).zip(parts)) {
-        task.data(part.to_vec())?;
-        task.progress(done, count)?;
+        task.try_data(part.to_vec())?;
+        task.try_progress(done, count)?;
     }
     Ok(result)
 }

@@ -3,8 +3,9 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::future::poll_fn;
 use core::ops::Deref;
-use core::task::Waker;
+use core::task::{Poll, Waker};
 use core::time::Duration;
 
 use super::future::Helm;
@@ -170,7 +171,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
 
     /// Wakes `waker` when something has come or was written, which may have made room. Returns the one before of the same
     /// ticket, which is to be dropped with nothing locked.
-    pub(crate) fn wait_for_room(&self, ticket: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
+    fn wait_for_room(&self, ticket: &mut Option<u64>, waker: &Waker) -> Option<Waker> {
         let mut state = self.lock();
         let ticket = *ticket.get_or_insert(state.tickets);
         state.tickets = state.tickets.max(ticket + 1);
@@ -178,7 +179,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     }
 
     /// Who has waited for room waits no more. Returns what [`wait_for_room`](Self::wait_for_room) does.
-    pub(crate) fn leave_room(&self, ticket: u64) -> Option<Waker> {
+    fn leave_room(&self, ticket: u64) -> Option<Waker> {
         self.lock().room.remove(&ticket)
     }
 
@@ -354,6 +355,48 @@ impl<M: Driven, S: Sink<M::Event>> State<M, S> {
                 }
             }
         }
+    }
+}
+
+/// Makes `attempt` until it takes what is `asked`, whenever there may be room for it.
+pub(crate) async fn wait_for_room<M: Driven, S: Sink<M::Event>, A, T>(
+    hub: &Hub<M, S>,
+    asked: A,
+    mut attempt: impl FnMut(A) -> Result<T, A>,
+) -> T {
+    let (mut asked, mut room) = (Some(asked), Room { hub, ticket: None });
+    poll_fn(move |cx| {
+        // Asks to be woken first: room may come between two looks.
+        for waiting in [false, true] {
+            let Some(next) = asked.take() else { return Poll::Pending };
+            match attempt(next) {
+                Ok(taken) => return Poll::Ready(taken),
+                Err(back) => asked = Some(back),
+            }
+            if !waiting {
+                room.wait(cx.waker());
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Who waits for room, until this is dropped.
+struct Room<'a, M: Driven, S: Sink<M::Event>> {
+    hub: &'a Hub<M, S>,
+    ticket: Option<u64>,
+}
+
+impl<M: Driven, S: Sink<M::Event>> Room<'_, M, S> {
+    fn wait(&mut self, waker: &Waker) {
+        drop(self.hub.wait_for_room(&mut self.ticket, waker));
+    }
+}
+
+impl<M: Driven, S: Sink<M::Event>> Drop for Room<'_, M, S> {
+    fn drop(&mut self) {
+        drop(self.ticket.and_then(|ticket| self.hub.leave_room(ticket)));
     }
 }
 

@@ -1,24 +1,52 @@
 //! How those who run jobs reach a worker behind a [`Hub`], and wait for its jobs.
 
 use alloc::sync::Arc;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use core::future::Future;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use core::pin::pin;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use core::task::Context;
 use core::task::{Poll, Waker};
 
-use super::handles::{Desk, Port, Task, Ticket, WorkerMachine};
+use super::handles::{Desk, Port, Sending, Task, Ticket, WorkerMachine};
 use super::hub::Hub;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use super::hub::wait_for_room;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use super::parked::own_waker;
 use super::std::sync::{Mutex, PoisonError};
+#[cfg(any(feature = "blocking", feature = "mio"))]
+use super::std::thread;
 use crate::Instant;
 use crate::worker::Worker;
 
 impl Port for Hub<WorkerMachine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool) {
-        self.call(|worker, desk, now| {
-            let may_wait = act(worker, desk, now);
-            desk.note(may_wait);
-        });
+    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> Sending) {
+        let (mut hold, now) = self.hold();
+        let (worker, desk) = hold.parts();
+        match act(worker, desk, now) {
+            Sending::Nothing => hold.leave(),
+            due => desk.note(due == Sending::Later),
+        }
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
         Self::look(self, |_, desk| look(desk));
+    }
+
+    #[cfg(any(feature = "blocking", feature = "mio"))]
+    fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool) {
+        let mut room = pin!(wait_for_room(self, (), |()| attempt().then_some(()).ok_or(())));
+        let waker = own_waker();
+        while room.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+            thread::park();
+        }
+    }
+
+    #[cfg(any(feature = "smol", feature = "tokio"))]
+    fn hub(&self) -> Option<&Self> {
+        Some(self)
     }
 }
 
@@ -30,7 +58,7 @@ impl<'a> Waiting<'a> {
         Self(hub, Mutex::new(None))
     }
 
-    pub(crate) fn poll(&self, waker: &Waker) -> Poll<Option<Task>> {
+    pub(crate) fn poll<W: Default>(&self, waker: &Waker) -> Poll<Option<Task<W>>> {
         let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let mut old = None;
         let found = self.0.look(|_, desk| {

@@ -81,6 +81,9 @@ on_all_runtimes! {
     large_jobs_are_submitted_as_room_comes
     room_is_waited_for_though_nothing_is_outstanding
     all_who_wait_for_room_get_some
+    parts_of_a_result_are_sent_as_room_comes
+    who_waits_to_send_a_part_hears_that_the_job_is_gone
+    a_result_in_many_parts_needs_little_room
     who_waits_for_room_hears_of_the_end
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does

@@ -12,12 +12,14 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Stream;
 use super::driver::{Connector, Driver, Look, Source};
+use super::{Stream, Task};
 use crate::runtimes::handles::{
-    Desk, Dials, HandlerError, Port, Sealed, Task, Ticket, ToAddress, WorkerBuilder, WorkerMachine as Machine,
+    Desk, Dials, HandlerError, Port, Sealed, Sending, Ticket, ToAddress, WorkerBuilder, WorkerMachine as Machine,
     panic_text,
 };
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::runtimes::hub::Hub;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error};
@@ -25,14 +27,24 @@ use crate::worker::{self, Counters, JobServer, Latencies};
 use crate::{Address, Instant, Reason, Rejected, ServerId};
 
 impl Port for Driver<Machine, Desk> {
-    fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> bool) {
-        let may_wait = Cell::new(false);
-        let act = |worker: &mut Machine, desk: &mut Desk, now| may_wait.set(act(worker, desk, now));
-        self.call_lazily(act, |desk| may_wait.get() && desk.has_tasks());
+    fn act(&self, act: &mut dyn FnMut(&mut worker::Worker, &mut Desk, Instant) -> Sending) {
+        let due = Cell::new(Sending::Nothing);
+        let act = |worker: &mut Machine, desk: &mut Desk, now| due.set(act(worker, desk, now));
+        self.call_lazily(act, |desk| due.get() == Sending::Later && desk.has_tasks());
     }
 
     fn look(&self, look: &mut dyn FnMut(&Desk)) {
         self.look(|_, desk| look(desk));
+    }
+
+    fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool) {
+        let attempt = |()| attempt().then_some(()).ok_or(());
+        let _ = self.wait_for_room((), attempt, |worker, ()| worker.has_several_servers());
+    }
+
+    #[cfg(any(feature = "smol", feature = "tokio"))]
+    fn hub(&self) -> Option<&Hub<Machine, Desk>> {
+        None
     }
 }
 
@@ -214,16 +226,16 @@ impl Worker {
     fn complete_and_take_next(&self, hand: &mut Hand, result: Bytes) {
         let Some((id, since)) = hand.task.as_mut().map(Task::end_elsewhere) else { return };
         hand.task = None;
-        let may_wait = Cell::new(false);
+        let due = Cell::new(Sending::Now);
         self.0.driver.call_and_wait(
             |worker, desk, now| {
                 if let Err(Rejected { reason: Reason::Invalid(_), .. }) = worker.complete(id, result, now) {
                     // Too large to be sent.
                     let _ = worker.fail(id, now);
                 }
-                may_wait.set(desk.ended(id, since, now));
+                due.set(desk.ended(id, since, now));
             },
-            |desk| may_wait.get() && desk.has_tasks(),
+            |desk| due.get() == Sending::Later && desk.has_tasks(),
             |worker, desk, waker, _| self.look(hand, worker, desk, waker),
         );
     }

@@ -25,7 +25,7 @@ use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{
     Answer, ClientMachine as Machine, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, ToAddress, UNTAKEN, may_wait,
 };
-use crate::runtimes::hub::{Hold, Hub, Owner};
+use crate::runtimes::hub::{Hold, Hub, Owner, wait_for_room};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error, Moment};
 #[cfg(any(feature = "smol", feature = "tokio"))]
@@ -119,7 +119,7 @@ impl<R> Client<R> {
     /// # Errors
     /// The job comes back: it is none, or the client is closed.
     pub async fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
-        wait_for_room(&self.shared, job, |job| self.try_submit(job)).await
+        submit_late(&self.shared, job, |job| self.try_submit(job)).await
     }
 
     /// Submits a job, or gives it back where [`submit`](Self::submit) would wait.
@@ -271,47 +271,16 @@ impl<R> Client<R> {
 }
 
 /// Submits a job, where it must be as soon as there is room.
-async fn wait_for_room<T>(
+async fn submit_late<T>(
     shared: &Shared,
     job: Job,
     mut submit: impl FnMut(Job) -> Result<T, Rejected<Job>>,
 ) -> Result<T, Rejected<Job>> {
-    let (mut job, mut room) = (Some(job), Room { shared, ticket: None });
-    let poll = move |cx: &mut Context<'_>| {
-        // Asks to be woken first: room may come between two looks.
-        for waiting in [false, true] {
-            let Some(next) = job.take() else { return Poll::Pending };
-            match submit(next) {
-                Err(full) if may_wait(&full.reason) => {
-                    job = Some(full.value);
-                    if !waiting {
-                        room.wait(cx.waker());
-                    }
-                }
-                result => return Poll::Ready(result),
-            }
-        }
-        Poll::Pending
+    let attempt = |job| match submit(job) {
+        Err(full) if may_wait(&full.reason) => Err(full.value),
+        result => Ok(result),
     };
-    poll_fn(poll).await
-}
-
-/// Who waits for room, until this is dropped.
-struct Room<'a> {
-    shared: &'a Shared,
-    ticket: Option<u64>,
-}
-
-impl Room<'_> {
-    fn wait(&mut self, waker: &Waker) {
-        drop(self.shared.wait_for_room(&mut self.ticket, waker));
-    }
-}
-
-impl Drop for Room<'_> {
-    fn drop(&mut self) {
-        drop(self.ticket.and_then(|ticket| self.shared.leave_room(ticket)));
-    }
+    wait_for_room(shared, job, attempt).await
 }
 
 #[cold]
@@ -552,7 +521,7 @@ impl JobSet {
 
     /// As [`put`](Self::put), as soon as there is room.
     pub(crate) async fn put_where_room(&self, job: Job) -> Result<(JobId, bool), Rejected<Job>> {
-        wait_for_room(&self.shared, job, |job| self.put(job)).await
+        submit_late(&self.shared, job, |job| self.put(job)).await
     }
 
     /// Submits a job, and says whether outcomes wait: then they will soon be looked for again.

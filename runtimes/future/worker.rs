@@ -16,7 +16,7 @@ use slab::Slab;
 
 use super::{Connector, Driver, Running, Runtime, Wakes, connector, ended, finish};
 use crate::runtimes::handles::{
-    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+    self, Desk, Dials, Futures, HandlerError, Sealed, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
 };
 use crate::runtimes::hub::Hub;
 use crate::runtimes::next::Waiting;
@@ -31,6 +31,7 @@ use crate::{Address, Rejected, ServerId};
 /// Turns in one poll of a worker, each of which may begin but one job; then other tasks have theirs.
 const ROUNDS: usize = 32;
 
+type Task = handles::Task<Futures>;
 type Shared = Arc<Hub<Machine, Desk>>;
 type Answer = Pin<Box<dyn Future<Output = Result<Bytes, HandlerError>> + Send>>;
 

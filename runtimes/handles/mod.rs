@@ -29,8 +29,12 @@ pub(crate) use self::post::{Answer, Mailbox, Post};
 pub(crate) use self::server::PATIENCE;
 pub use self::server::ServerBuilder;
 pub(crate) use self::server::{Addresses, Gate, Plan};
-pub(crate) use self::task::{Desk, Port, Ticket, panic_text};
-pub use self::task::{Fail, HandlerError, Task, Throw};
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub use self::task::Futures;
+#[cfg(any(feature = "blocking", feature = "mio"))]
+pub use self::task::Threads;
+pub(crate) use self::task::{Desk, Port, Sending, Task, Ticket, panic_text};
+pub use self::task::{Fail, HandlerError, Throw};
 use super::std::env;
 use super::std::path::{Path, PathBuf};
 use super::{Error, seed};

@@ -12,7 +12,12 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use super::WorkerMachine;
+use super::may_wait;
 use crate::excerpt::Excerpt;
+#[cfg(any(feature = "smol", feature = "tokio"))]
+use crate::runtimes::hub::{Hub, wait_for_room};
 use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
 use crate::{Handle, Instant, Reason, Rejected, ServerId};
 
@@ -51,14 +56,52 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("the handler panicked")
 }
 
+/// Its handler runs on a thread, which waits where a [`Task`] has to.
+#[derive(Clone, Copy, Debug)]
+#[cfg(any(feature = "blocking", feature = "mio"))]
+pub struct Threads {
+    /// Not where that thread moves the worker's bytes, too.
+    may_wait: bool,
+}
+
+#[cfg(any(feature = "blocking", feature = "mio"))]
+impl Default for Threads {
+    fn default() -> Self {
+        Self { may_wait: true }
+    }
+}
+
+/// Its handler is a future, which waits where a [`Task`] has to.
+#[derive(Clone, Copy, Debug, Default)]
+#[cfg(any(feature = "smol", feature = "tokio"))]
+pub struct Futures(());
+
+/// What is to be done after something was said to a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Nothing: it was not taken.
+    Nothing,
+    /// It is to be written.
+    Now,
+    /// It is to be written, but may wait until the jobs have been run that wait on the [`Desk`].
+    Later,
+}
+
 /// How a [`Task`] reaches its worker.
 pub(crate) trait Port: Send + Sync {
-    /// Does something to the worker, then what the worker wants done. Where `act` says so, what is to be written may wait
-    /// until the jobs have been run that wait on the [`Desk`].
-    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> bool);
+    /// Does something to the worker, then what the worker wants done.
+    fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> Sending);
 
     /// Looks at the desk.
     fn look(&self, look: &mut dyn FnMut(&Desk));
+
+    /// Has this thread wait until `attempt` finds room for what it is to send.
+    #[cfg(any(feature = "blocking", feature = "mio"))]
+    fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool);
+
+    /// Where futures wait for room.
+    #[cfg(any(feature = "smol", feature = "tokio"))]
+    fn hub(&self) -> Option<&Hub<WorkerMachine, Desk>>;
 }
 
 /// One who waits at a [`Desk`].
@@ -159,12 +202,12 @@ impl Desk {
         self.gone.iter().any(|(gone, _)| *gone == task)
     }
 
-    /// A job has been answered that was taken so long ago. Says whether its result may wait for those of the next.
-    pub(crate) fn ended(&mut self, task: TaskId, since: Instant, now: Instant) -> bool {
+    /// A job has been answered that was taken so long ago.
+    pub(crate) fn ended(&mut self, task: TaskId, since: Instant, now: Instant) -> Sending {
         if !self.gone.is_empty() {
             self.gone.retain(|(gone, _)| *gone != task);
         }
-        now.saturating_since(since) < QUICK
+        if now.saturating_since(since) < QUICK { Sending::Later } else { Sending::Now }
     }
 
     /// Puts an event of the worker where it belongs, and tells whom to wake; for jobs [`summon`](Self::summon) does. One that
@@ -188,22 +231,119 @@ impl Desk {
 /// A job to run. It is answered once, by [`complete`](Self::complete), [`fail`](Self::fail) or
 /// [`exception`](Self::exception); dropped unanswered, it is failed.
 #[must_use]
-pub struct Task {
+pub struct Task<W> {
     assignment: Assignment,
     port: Arc<dyn Port>,
     since: Instant,
     answered: bool,
+    waits: W,
 }
 
-impl Task {
+impl<W: Default> Task<W> {
     pub(crate) fn new(assignment: Assignment, port: Arc<dyn Port>, since: Instant) -> Self {
-        Self { assignment, port, since, answered: false }
+        Self { assignment, port, since, answered: false, waits: W::default() }
+    }
+}
+
+#[cfg(any(feature = "blocking", feature = "mio"))]
+impl Task<Threads> {
+    /// On the thread that moves the worker's bytes, too, nobody may wait for them to be moved.
+    #[cfg(feature = "mio")]
+    pub(crate) fn on_the_loop(mut self) -> Self {
+        self.waits.may_wait = false;
+        self
     }
 
+    /// Sends a part of the result (WORK_DATA). Waits while [`max_outgoing`](crate::Limits::max_outgoing) bytes wait to be
+    /// written, until the job server has taken some: but on mio's loop, where handlers of its `Worker` run, it is as
+    /// [`try_data`](Self::try_data).
+    ///
+    /// # Errors
+    /// The part comes back when it is over the limit, or when the job is no longer this worker's.
+    pub fn data(&self, part: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        self.when_room(part.into(), |part| self.try_data(part))
+    }
+
+    /// Sends a warning (WORK_WARNING). Waits as [`data`](Self::data) does.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn warning(&self, warning: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+        self.when_room(warning.into(), |warning| self.try_warning(warning))
+    }
+
+    /// Tells how far the job is (WORK_STATUS). Waits as [`data`](Self::data) does.
+    ///
+    /// # Errors
+    /// The job is no longer this worker's.
+    pub fn progress(&self, numerator: u64, denominator: u64) -> Result<(), Rejected<()>> {
+        self.when_room((), |()| self.try_progress(numerator, denominator))
+    }
+
+    fn when_room<T>(&self, said: T, say: impl Fn(T) -> Result<(), Rejected<T>>) -> Result<(), Rejected<T>> {
+        let mut result = say(said);
+        if self.waits.may_wait && is_full(&result) {
+            self.port.wait_for_room(&mut || {
+                if let Err(full) = core::mem::replace(&mut result, Ok(())) {
+                    result = say(full.value);
+                }
+                !is_full(&result)
+            });
+        }
+        result
+    }
+}
+
+#[cfg(any(feature = "smol", feature = "tokio"))]
+impl Task<Futures> {
+    /// Sends a part of the result (WORK_DATA). Waits while [`max_outgoing`](crate::Limits::max_outgoing) bytes wait to be
+    /// written, until the job server has taken some. Dropped before, it sends nothing.
+    ///
+    /// # Errors
+    /// The part comes back when it is over the limit, or when the job is no longer this worker's.
+    pub async fn data(&self, part: impl Into<Bytes> + Send) -> Result<(), Rejected<Bytes>> {
+        self.when_room(part.into(), |part| self.try_data(part)).await
+    }
+
+    /// Sends a warning (WORK_WARNING). Waits as [`data`](Self::data) does.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub async fn warning(&self, warning: impl Into<Bytes> + Send) -> Result<(), Rejected<Bytes>> {
+        self.when_room(warning.into(), |warning| self.try_warning(warning)).await
+    }
+
+    /// Tells how far the job is (WORK_STATUS). Waits as [`data`](Self::data) does.
+    ///
+    /// # Errors
+    /// The job is no longer this worker's.
+    pub async fn progress(&self, numerator: u64, denominator: u64) -> Result<(), Rejected<()>> {
+        self.when_room((), |()| self.try_progress(numerator, denominator)).await
+    }
+
+    async fn when_room<T>(&self, said: T, say: impl Fn(T) -> Result<(), Rejected<T>>) -> Result<(), Rejected<T>> {
+        match (say(said), self.port.hub()) {
+            (Err(full), Some(hub)) if may_wait(&full.reason) => {
+                let attempt = |said| match say(said) {
+                    Err(full) if may_wait(&full.reason) => Err(full.value),
+                    result => Ok(result),
+                };
+                wait_for_room(hub, full.value, attempt).await
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+impl<W> Task<W> {
     /// The same job in the hand of its handler, for whom it is answered: dropped, it says nothing.
     #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    pub(crate) fn lend(&self) -> Self {
-        Self { assignment: self.assignment.clone(), port: self.port.clone(), since: self.since, answered: true }
+    pub(crate) fn lend(&self) -> Self
+    where
+        W: Copy,
+    {
+        let (assignment, port) = (self.assignment.clone(), self.port.clone());
+        Self { assignment, port, since: self.since, answered: true, waits: self.waits }
     }
 
     /// Calls what handles it, so that what that says to `tracing` belongs to the job.
@@ -270,30 +410,30 @@ impl Task {
         self.cancelled().is_some()
     }
 
-    /// Sends a part of the result (WORK_DATA).
+    /// Sends a part of the result (WORK_DATA), or gives it back where `data` would wait.
     ///
     /// # Errors
-    /// The part comes back when it is over the limit, when too much waits to be written, or when the job is no longer this
-    /// worker's.
-    pub fn data(&self, part: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+    /// The part comes back when it is over the limit, when too much waits to be written ([`Reason::Full`]), or when the job
+    /// is no longer this worker's.
+    pub fn try_data(&self, part: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
         let mut part = Some(part.into());
         self.act(|worker, task, now| worker.data(task, part.take().unwrap_or_default(), now))
     }
 
-    /// Sends a warning (WORK_WARNING).
+    /// Sends a warning (WORK_WARNING), or gives it back where `warning` would wait.
     ///
     /// # Errors
-    /// As [`data`](Self::data).
-    pub fn warning(&self, warning: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
+    /// As [`try_data`](Self::try_data).
+    pub fn try_warning(&self, warning: impl Into<Bytes>) -> Result<(), Rejected<Bytes>> {
         let mut warning = Some(warning.into());
         self.act(|worker, task, now| worker.warning(task, warning.take().unwrap_or_default(), now))
     }
 
-    /// Tells how far the job is (WORK_STATUS).
+    /// Tells how far the job is (WORK_STATUS), unless `progress` would wait.
     ///
     /// # Errors
-    /// Too much waits to be written, or the job is no longer this worker's.
-    pub fn progress(&self, numerator: u64, denominator: u64) -> Result<(), Rejected<()>> {
+    /// Too much waits to be written ([`Reason::Full`]), or the job is no longer this worker's.
+    pub fn try_progress(&self, numerator: u64, denominator: u64) -> Result<(), Rejected<()>> {
         self.act(|worker, task, now| worker.progress(task, numerator, denominator, now))
     }
 
@@ -342,7 +482,7 @@ impl Task {
         let mut result = Ok(());
         self.port.act(&mut |worker, _, now| {
             result = act(worker, self.assignment.task, now);
-            false
+            if result.is_ok() { Sending::Now } else { Sending::Nothing }
         });
         result
     }
@@ -363,7 +503,7 @@ impl Task {
     }
 }
 
-impl Drop for Task {
+impl<W> Drop for Task<W> {
     fn drop(&mut self) {
         if !self.answered {
             let _ = self.end(|worker, task, now| worker.fail(task, now));
@@ -371,10 +511,16 @@ impl Drop for Task {
     }
 }
 
-impl fmt::Debug for Task {
+impl<W> fmt::Debug for Task<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Task").field(&self.assignment).finish()
     }
+}
+
+/// Whether what was to be said may be said once there is room.
+#[cfg(any(feature = "blocking", feature = "mio"))]
+fn is_full<T>(result: &Result<(), Rejected<T>>) -> bool {
+    result.as_ref().is_err_and(|rejected| may_wait(&rejected.reason))
 }
 
 #[cfg(all(test, any(feature = "mio", feature = "smol", feature = "tokio")))]

@@ -9,11 +9,11 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
-use super::Stream;
 use super::driver::Connector;
 use super::turnkey::{Seat, wait};
+use super::{Stream, Task};
 use crate::runtimes::handles::{
-    Desk, Dials, HandlerError, Sealed, Task, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
+    Desk, Dials, HandlerError, Sealed, ToAddress, WorkerBuilder, WorkerMachine as Machine, panic_text,
 };
 use crate::runtimes::next::Waiting;
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
@@ -28,8 +28,8 @@ type Handler = Box<dyn Fn(&mut Task) -> Result<Bytes, HandlerError> + Send + Syn
 /// A worker with a loop of its own. Cheap to clone: to stop it from elsewhere, say.
 ///
 /// Handlers run on the thread of the loop, one after another between its turns, so that a job costs no switch between
-/// threads: right for jobs of microseconds. While one runs, its connections wait. For longer ones take the jobs with
-/// [`next`](Self::next) on threads of yours, or the blocking runtime.
+/// threads: right for jobs of microseconds. While one runs, its connections wait, so that what it sends comes back where there
+/// is no room for it. For longer ones take the jobs with [`next`](Self::next) on threads of yours, or the blocking runtime.
 #[derive(Clone)]
 pub struct Worker(Arc<Inside>);
 
@@ -250,7 +250,7 @@ impl Inside {
             any = true;
             let hub = Arc::clone(&self.seat);
             let now = hub.clock().now();
-            let task = Task::new(assignment, hub, now);
+            let task = Task::new(assignment, hub, now).on_the_loop();
             if !gone {
                 self.run_job(task);
             }

@@ -86,10 +86,10 @@ pub use self::stream::{Object, Stream};
 pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
-use super::handles::PATIENCE;
+use super::handles::{self, PATIENCE};
 pub use super::handles::{
-    AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Task, Throw, ToAddress,
-    WorkerBuilder, servers_from_env,
+    AdminBuilder, ClientBuilder, Dials, Fail, Futures, HandlerError, JobError, JobEvent, ServerBuilder, Throw,
+    ToAddress, WorkerBuilder, servers_from_env,
 };
 use super::listening::Bound;
 pub use super::listening::Listening;
@@ -109,6 +109,8 @@ use crate::{Address, ConnId};
 pub type Admin = future::Admin<Tokio>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Tokio>;
+/// A job to run, which a future waits for. `W` is for code that serves tasks of all runtimes.
+pub type Task<W = Futures> = handles::Task<W>;
 /// A worker for one or more job servers.
 pub type Worker = future::Worker<Tokio>;
 /// A job server.

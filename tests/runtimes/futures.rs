@@ -74,9 +74,9 @@ macro_rules! futures_of {
                 let worker = Worker::builder()
                     .server(server.local_addr())
                     .function("chatty", |task| async move {
-                        task.data("one")?;
+                        task.data("one").await?;
                         yield_now().await;
-                        task.progress(1, 2)?;
+                        task.progress(1, 2).await?;
                         Ok("done")
                     })
                     .build()

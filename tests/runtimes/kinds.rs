@@ -13,7 +13,7 @@ use bytes::Bytes;
 use gearwheel::client::Status;
 use gearwheel::server::{Config, Counters, QueuedJob};
 use gearwheel::wire::admin::WorkerStatus;
-use gearwheel::{Address, Job, JobId, Outcome, Peer, Rejected, ServerId, client};
+use gearwheel::{Address, Job, JobId, Outcome, Peer, Rejected, ServerId, client, worker};
 
 #[cfg(feature = "blocking")]
 pub(crate) use gearwheel::blocking as any;
@@ -34,6 +34,8 @@ pub(crate) trait Kind {
     /// What a connection's bytes may be.
     type Stream: Send + fmt::Debug + From<TcpStream> + From<UnixStream> + 'static;
     type Worker: Clone + Send + Sync + 'static;
+    /// How whoever has a task waits.
+    type Waits: Send + 'static;
 
     fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server;
     fn address(server: &Self::Server) -> SocketAddr;
@@ -83,8 +85,10 @@ pub(crate) trait Kind {
     where
         Self: Sized;
     /// A worker without handlers, for [`next`](Self::next).
-    fn taker(at: impl ToString, function: &'static str) -> Self::Worker;
-    fn next(worker: &Self::Worker) -> Option<Task>;
+    fn taker(at: impl ToString, function: &'static str, configure: fn(&mut worker::Config)) -> Self::Worker;
+    fn next(worker: &Self::Worker) -> Option<Task<Self::Waits>>;
+    /// Sends a part of a result as soon as there is room.
+    fn data(task: &Task<Self::Waits>, part: Bytes) -> Result<(), Rejected<Bytes>>;
     fn drain(worker: &Self::Worker, within: Duration) -> Result<(), Error>;
 }
 
@@ -92,7 +96,7 @@ pub(crate) trait Kind {
 pub(crate) const FUNCTIONS: [&str; 7] = ["echo", "reverse", "fail", "throw", "err", "panic", "chatty"];
 
 /// What their handlers do.
-fn run(task: &Task) -> Result<Bytes, any::HandlerError> {
+fn run<W>(task: &Task<W>) -> Result<Bytes, any::HandlerError> {
     match task.function() {
         b"echo" => Ok(task.payload().clone()),
         b"reverse" => Ok(task.payload().iter().rev().copied().collect::<Vec<u8>>().into()),
@@ -101,10 +105,10 @@ fn run(task: &Task) -> Result<Bytes, any::HandlerError> {
         b"err" => Err("no good".into()),
         b"panic" => panic!("dropped the ball"),
         b"chatty" => {
-            task.data("one")?;
-            task.warning("careful")?;
-            task.progress(1, 2)?;
-            task.data("two")?;
+            task.try_data("one")?;
+            task.try_warning("careful")?;
+            task.try_progress(1, 2)?;
+            task.try_data("two")?;
             Ok("done".into())
         }
         other => Err(format!("no function {}", other.escape_ascii()).into()),
@@ -155,6 +159,7 @@ macro_rules! kind_of_futures {
             type Client = Client;
             type Pending = Pending;
             type Worker = Arc<Owned<Worker>>;
+            type Waits = Futures;
 
             fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
                 let (bound, server) = mpsc::channel();
@@ -332,18 +337,23 @@ macro_rules! kind_of_futures {
                 Arc::new(Owned(worker, Worker::close))
             }
 
-            fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
+            fn taker(at: impl ToString, function: &'static str, configure: fn(&mut worker::Config)) -> Self::Worker {
                 let worker = secured!(worker Worker::builder())
                     .server(at.to_string())
                     .can_do(function)
+                    .configure(configure)
                     .build()
                     .expect("a worker");
                 ($spawn)(worker.run());
                 Arc::new(Owned(worker, Worker::close))
             }
 
-            fn next(worker: &Self::Worker) -> Option<Task> {
+            fn next(worker: &Self::Worker) -> Option<Task<Futures>> {
                 block_on(worker.0.next())
+            }
+
+            fn data(task: &Task<Futures>, part: Bytes) -> Result<(), Rejected<Bytes>> {
+                block_on(task.data(part))
             }
 
             fn drain(worker: &Self::Worker, within: Duration) -> Result<(), Error> {

@@ -1,16 +1,17 @@
-//! Submissions for which there is no room yet.
+//! Submissions, and parts of results, for which there is no room yet.
 
-use std::io::{self, Read};
-use std::net::TcpListener;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc;
 #[cfg(any(feature = "blocking", feature = "mio"))]
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use gearwheel::{Job, Outcome, Reason, client};
+use bytes::Bytes;
+use gearwheel::{Job, Outcome, Reason, client, worker};
 
-use crate::kinds::Kind;
+use crate::kinds::{Kind, any::JobEvent};
 use crate::peers::PATIENCE;
 use crate::scenarios::local;
 use crate::unread::request;
@@ -107,6 +108,120 @@ pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
     thread::yield_now();
     K::close(&client);
     assert_eq!(waiter.join().expect("no panic").reason, Reason::Closed);
+}
+
+fn narrow_worker(config: &mut worker::Config) {
+    config.limits.max_outgoing = LIMIT;
+}
+
+/// A job server that gives a worker one job and reads nothing from then on, until it is told to; then `end` has the rest.
+fn reluctant(end: fn(TcpStream)) -> (SocketAddr, mpsc::Sender<()>, thread::JoinHandle<()>) {
+    let listener = TcpListener::bind(local()).expect("a port");
+    let at = listener.local_addr().expect("bound");
+    let (go_on, may_go_on) = mpsc::channel();
+    let peer = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a worker");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let grab_job_uniq = 30;
+        while request(&mut stream) != grab_job_uniq {}
+        let assigned = b"\0RES\0\0\0\x1f\0\0\0\x08H:1\0f\0u\0";
+        stream.write_all(assigned).expect("it is connected");
+        may_go_on.recv().expect("somebody tells it");
+        end(stream);
+    });
+    (at, go_on, peer)
+}
+
+fn read_on(stream: TcpStream) {
+    let came = io::copy(&mut stream.take(u64::MAX), &mut io::sink()).expect("the worker closes");
+    // But for the last part, which may have waited for those before it only.
+    assert!(came > 63 * LIMIT as u64, "{came}");
+}
+
+pub(crate) fn parts_of_a_result_are_sent_as_room_comes<K: Kind>() {
+    let (at, go_on, peer) = reluctant(read_on);
+    let worker = K::taker(at, "f", narrow_worker);
+    let task = K::next(&worker).expect("a job");
+    // More than sockets take.
+    K::data(&task, vec![7; 64 * LIMIT].into()).expect("one may always be sent");
+    let full = task.try_data("part").expect_err("the bytes wait");
+    assert!(matches!(full.reason, Reason::Full { limit: LIMIT, .. }) && full.value == "part", "{full:?}");
+    assert!(task.try_warning("no").is_err() && task.try_progress(1, 2).is_err());
+    let (ended, end) = mpsc::channel();
+    let handler = thread::spawn(move || {
+        K::data(&task, vec![7; LIMIT].into()).expect("there is room");
+        ended.send(()).expect("somebody waits");
+        task.complete("done").expect("ours");
+    });
+    assert!(end.recv_timeout(Duration::from_millis(20)).is_err(), "nobody reads");
+    go_on.send(()).expect("it waits for that");
+    end.recv_timeout(PATIENCE).expect("it is sent");
+    handler.join().expect("no panic");
+    drop(worker);
+    peer.join().expect("no panic");
+}
+
+pub(crate) fn who_waits_to_send_a_part_hears_that_the_job_is_gone<K: Kind>() {
+    let (at, go_on, peer) = reluctant(drop);
+    let worker = K::taker(at, "f", narrow_worker);
+    let task = K::next(&worker).expect("a job");
+    K::data(&task, vec![7; 64 * LIMIT].into()).expect("one may always be sent");
+    let handler = thread::spawn(move || {
+        let gone = K::data(&task, "part".into()).expect_err("it is not ours");
+        assert!(matches!(gone.reason, Reason::Unknown(_)) && gone.value == "part", "{gone:?}");
+    });
+    thread::yield_now();
+    go_on.send(()).expect("it waits for that");
+    handler.join().expect("no panic");
+    peer.join().expect("no panic");
+}
+
+pub(crate) fn a_result_in_many_parts_needs_little_room<K: Kind>() {
+    const PARTS: usize = 200;
+    let server = K::server(local(), |_| ());
+    let worker = K::taker(K::address(&server), "f", narrow_worker);
+    let client = K::client(&K::address(&server).to_string(), |config| config.deadlines.total = Some(PATIENCE));
+    let mut job = K::submit(&client, Job::new("f", "")).expect("taken");
+    let handler = thread::spawn(move || {
+        let task = K::next(&worker).expect("a job");
+        let part = Bytes::from(vec![7; LIMIT / 4]);
+        (0..PARTS).for_each(|_| K::data(&task, part.clone()).expect("there is room"));
+        task.complete("done").expect("ours");
+        worker
+    });
+    let mut came = 0;
+    while let Some(event) = K::next_event(&mut job) {
+        match event {
+            JobEvent::Data(part) => came += part.len(),
+            JobEvent::Done(outcome) => assert_eq!(outcome, Outcome::Complete("done".into())),
+            _ => {}
+        }
+    }
+    assert_eq!(came, PARTS * LIMIT / 4);
+    drop(handler.join().expect("no panic"));
+}
+
+/// Its handler moves the worker's bytes itself.
+#[cfg(feature = "mio")]
+#[test]
+fn a_handler_on_mios_loop_does_not_wait_for_room() {
+    let (at, go_on, peer) = reluctant(drop);
+    let (tell, told) = mpsc::channel();
+    let worker = gearwheel::mio::Worker::builder()
+        .server(at)
+        .configure(narrow_worker)
+        .function("f", move |task| {
+            task.data(vec![7; 64 * LIMIT]).expect("one may always be sent");
+            tell.send(task.data("part").expect_err("the bytes wait")).expect("somebody waits");
+            Ok("")
+        })
+        .spawn()
+        .expect("a worker");
+    let full = told.recv_timeout(PATIENCE).expect("it does not wait for itself");
+    assert!(matches!(full.reason, Reason::Full { limit: LIMIT, .. }));
+    go_on.send(()).expect("it waits for that");
+    peer.join().expect("no panic");
+    worker.close();
 }
 
 /// A client whose listener submits a job where there is no room, and what it is told then.

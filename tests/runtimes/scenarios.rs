@@ -326,7 +326,7 @@ pub(crate) fn an_abandoned_job_leaves_the_others_alone<K: Kind>() {
 
 pub(crate) fn a_drain_finishes_what_runs<K: Kind>() {
     let server = server::<K>();
-    let worker = K::taker(K::address(&server), "slow");
+    let worker = K::taker(K::address(&server), "slow", |_| ());
     let client = client::<K>(K::address(&server));
     let job = K::submit(&client, Job::new("slow", "")).expect("taken");
     let task = K::next(&worker).expect("a job");
@@ -345,7 +345,7 @@ pub(crate) fn a_drain_finishes_what_runs<K: Kind>() {
 
 pub(crate) fn a_drain_reports_what_is_not_done_in_time<K: Kind>() {
     let server = server::<K>();
-    let worker = K::taker(K::address(&server), "slow");
+    let worker = K::taker(K::address(&server), "slow", |_| ());
     let client = client::<K>(K::address(&server));
     let job = K::submit(&client, Job::new("slow", "")).expect("taken");
     let task = K::next(&worker).expect("a job");
@@ -354,7 +354,7 @@ pub(crate) fn a_drain_reports_what_is_not_done_in_time<K: Kind>() {
     assert!(task.is_cancelled());
     assert!(task.complete("too late").is_err());
 
-    let other = K::taker(K::address(&server), "slow");
+    let other = K::taker(K::address(&server), "slow", |_| ());
     K::next(&other).expect("the job again").complete("in time").expect("ours");
     assert_eq!(K::wait(job), Ok("in time".into()));
 }
@@ -373,7 +373,7 @@ pub(crate) fn two_drains_are_one_too_many<K: Kind>() {
 pub(crate) fn a_server_drains<K: Kind>() {
     let server = server::<K>();
     let at = K::address(&server);
-    let worker = K::taker(at, "slow");
+    let worker = K::taker(at, "slow", |_| ());
     let client = client::<K>(at);
     let job = K::submit(&client, Job::new("slow", "")).expect("taken");
     let task = K::next(&worker).expect("a job");
@@ -426,7 +426,7 @@ pub(crate) fn handles_outlive_what_they_belong_to<K: Kind>() {
     assert!(K::run_all(&client, Vec::new(), PATIENCE).is_empty());
     K::close(&client);
 
-    let worker = K::taker(at, "f");
+    let worker = K::taker(at, "f", |_| ());
     K::drain(&worker, PATIENCE).expect("nothing runs");
     assert!(K::next(&worker).is_none());
     drop(server);
@@ -654,13 +654,13 @@ fn joined<K: Kind>(at: SocketAddr) {
         .collect();
     // Two are given up, before and within: the copies for them must reach nobody.
     drop(jobs.remove(1));
-    let worker = K::taker(at, "join");
+    let worker = K::taker(at, "join", |_| ());
     let task = K::next(&worker).expect("a job");
-    task.data("a").expect("ours");
+    K::data(&task, "a".into()).expect("ours");
     let first = |job: &mut K::Pending| assert_eq!(K::next_event(job), Some(JobEvent::Data("a".into())));
     jobs.iter_mut().for_each(first);
     drop(jobs.remove(2));
-    task.data("b").expect("ours");
+    K::data(&task, "b".into()).expect("ours");
     task.complete("c").expect("ours");
     for mut job in jobs {
         let events: Vec<_> = std::iter::from_fn(|| K::next_event(&mut job)).collect();

@@ -94,7 +94,7 @@ pub(crate) fn a_unix_server_drains_and_takes_its_file_away<K: Kind>() {
     let place = Place::new();
     let at = place.address();
     let server = K::server(&at, |_| ());
-    let worker = K::taker(&at, "slow");
+    let worker = K::taker(&at, "slow", |_| ());
     let client = client::<K>(&at);
     let job = K::submit(&client, Job::new("slow", "")).expect("taken");
     let task = K::next(&worker).expect("a job");

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pipe;
-use gearwheel::blocking::{Admin, Client, Pending, Running, Server, Stream, Worker};
+use gearwheel::blocking::{Admin, Client, Pending, Running, Server, Stream, Threads, Worker};
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -20,6 +20,7 @@ impl Kind for Blocking {
     type Client = Client;
     type Pending = Pending;
     type Worker = Arc<Either>;
+    type Waits = Threads;
 
     fn server(at: impl ToString, configure: fn(&mut Config)) -> Server {
         secured!(server Server::builder()).configure(configure).listen_on(listening(at)).build().expect("a server")
@@ -162,14 +163,22 @@ impl Kind for Blocking {
         Arc::new(Either { worker: running.worker().clone(), _running: Some(running) })
     }
 
-    fn taker(at: impl ToString, function: &'static str) -> Arc<Either> {
-        let worker =
-            secured!(worker Worker::builder()).server(at.to_string()).can_do(function).build().expect("a worker");
+    fn taker(at: impl ToString, function: &'static str, configure: fn(&mut worker::Config)) -> Arc<Either> {
+        let worker = secured!(worker Worker::builder())
+            .server(at.to_string())
+            .can_do(function)
+            .configure(configure)
+            .build()
+            .expect("a worker");
         Arc::new(Either { worker, _running: None })
     }
 
-    fn next(worker: &Arc<Either>) -> Option<Task> {
+    fn next(worker: &Arc<Either>) -> Option<Task<Threads>> {
         worker.worker.next()
+    }
+
+    fn data(task: &Task<Threads>, part: Bytes) -> Result<(), Rejected<Bytes>> {
+        task.data(part)
     }
 
     fn drain(worker: &Arc<Either>, within: Duration) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::pipe;
-use gearwheel::mio::{Admin, Client, Pending, Server, Stream, Worker};
+use gearwheel::mio::{Admin, Client, Pending, Server, Stream, Threads, Worker};
 use rustix::net::{AddressFamily, SocketType};
 
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,7 @@ impl Kind for Mio {
     type Client = Client;
     type Pending = Pending;
     type Worker = Arc<Owned<Worker>>;
+    type Waits = Threads;
 
     fn server(at: impl ToString, configure: fn(&mut Config)) -> Self::Server {
         let server =
@@ -160,14 +161,22 @@ impl Kind for Mio {
         Arc::new(Owned(builder.spawn().expect("a worker"), Worker::close))
     }
 
-    fn taker(at: impl ToString, function: &'static str) -> Self::Worker {
-        let worker =
-            secured!(worker Worker::builder()).server(at.to_string()).can_do(function).spawn().expect("a worker");
+    fn taker(at: impl ToString, function: &'static str, configure: fn(&mut worker::Config)) -> Self::Worker {
+        let worker = secured!(worker Worker::builder())
+            .server(at.to_string())
+            .can_do(function)
+            .configure(configure)
+            .spawn()
+            .expect("a worker");
         Arc::new(Owned(worker, Worker::close))
     }
 
-    fn next(worker: &Self::Worker) -> Option<Task> {
+    fn next(worker: &Self::Worker) -> Option<Task<Threads>> {
         worker.0.next()
+    }
+
+    fn data(task: &Task<Threads>, part: Bytes) -> Result<(), Rejected<Bytes>> {
+        task.data(part)
     }
 
     fn drain(worker: &Self::Worker, within: Duration) -> Result<(), Error> {

@@ -4,7 +4,7 @@ use super::*;
 use crate::pipe;
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
-use gearwheel::smol::{Admin, Client, Pending, Server, Stream, Worker};
+use gearwheel::smol::{Admin, Client, Futures, Pending, Server, Stream, Worker};
 use std::sync::mpsc;
 use std::thread;
 

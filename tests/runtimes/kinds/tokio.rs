@@ -5,7 +5,7 @@ use crate::pipe;
 use ::tokio::runtime::{Builder, Runtime};
 use futures_lite::StreamExt;
 use futures_lite::future::block_on;
-use gearwheel::tokio::{Admin, Client, Pending, Server, Stream, Worker};
+use gearwheel::tokio::{Admin, Client, Futures, Pending, Server, Stream, Worker};
 use std::sync::{LazyLock, mpsc};
 use std::thread;
 
