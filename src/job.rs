@@ -24,6 +24,9 @@ pub(crate) const MAX_HANDLE: usize = 512;
 /// Bytes of the code and of the text of an ERROR that are kept.
 const MAX_ERROR: usize = 4 << 10;
 
+/// The last time, since 1970, to which gearmand answers. Later ones have no reply, and the next job's would be taken for it.
+const LAST_START: Duration = Duration::from_secs(i64::MAX.unsigned_abs());
+
 /// Bytes that a client id may have: gearmand keeps no more.
 pub const MAX_CLIENT_ID: usize = 127;
 
@@ -124,7 +127,7 @@ impl Job {
     }
 
     /// Makes it a background job that is not run before a time, in whole seconds since 1970 (SUBMIT_JOB_EPOCH); a time in the
-    /// past means at once. It has normal priority.
+    /// past means at once. One after 2^63 - 1 s counts as that. It has normal priority.
     #[must_use]
     pub fn at(mut self, since_1970: Duration) -> Self {
         self.start_at(since_1970);
@@ -132,7 +135,7 @@ impl Job {
     }
 
     pub(crate) fn start_at(&mut self, since_1970: Duration) {
-        self.extra_mut().start = Some(Start::At(since_1970));
+        self.extra_mut().start = Some(Start::At(since_1970.min(LAST_START)));
     }
 
     /// Makes it a background job that is not run before `delay` has passed since `submit`, rounded up to a whole second by
@@ -248,7 +251,7 @@ impl Job {
             if self.priority != Priority::Normal || self.reducer_name().is_some() {
                 return Err(ConfigError::NoSuchJob("a delayed job has normal priority and no reducer"));
             }
-            size += 21;
+            size += 20;
         }
         if let Some(reducer) = self.reducer_name() {
             if self.priority != Priority::Normal {

@@ -319,8 +319,9 @@ impl Client {
             job.function = [namespace.as_bytes(), &job.function].concat().into();
         }
         if let (Some(Start::After(delay)), Some((unix, then))) = (job.start(), self.unix_time) {
-            let start = unix + self.links.now.saturating_since(then) + delay;
-            job.start_at(Duration::from_secs(start.as_secs() + u64::from(start.subsec_nanos() > 0)));
+            let start = unix.saturating_add(self.links.now.saturating_since(then)).saturating_add(delay);
+            let up = u64::from(start.subsec_nanos() > 0);
+            job.start_at(Duration::from_secs(start.as_secs().saturating_add(up)));
         }
     }
 

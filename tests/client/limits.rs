@@ -76,7 +76,7 @@ fn a_submission_is_refused_from_the_byte_at_which_its_packet_would_be_too_large(
     // A reducer, an empty aggregator, and two NULs.
     assert_eq!(fits(|size| Job::new("func", payload(size)).reducer("reduce")), 86);
     // Room for the longest number and a NUL.
-    assert_eq!(fits(|size| Job::new("func", payload(size)).at(secs(7))), 73);
+    assert_eq!(fits(|size| Job::new("func", payload(size)).at(secs(7))), 74);
 }
 
 #[test]
@@ -408,4 +408,15 @@ fn a_client_that_is_not_polled_stops_reading_and_goes_on_when_it_is() {
     let wanted: Vec<_> = (0..50).map(|part| Event::Data { job, payload: part.to_string().into() }).collect();
     assert_eq!(got, wanted);
     assert!(rig.machine.wants_read(conn));
+}
+
+#[test]
+fn a_start_beyond_all_times_is_the_last_that_gearmand_answers() {
+    let mut rig = client(&["a"]);
+    rig.act(|client, now| client.set_unix_time(secs(1_000_000), now));
+    submit(&mut rig, Job::new("f", "x").after(Duration::MAX));
+    submit(&mut rig, Job::new("f", "x").at(Duration::MAX));
+    let conn = rig.connect();
+    let last = packet(T::SUBMIT_JOB_EPOCH, "f||9223372036854775807|x");
+    assert_eq!(rig.sent(conn), [last.clone(), last]);
 }
