@@ -500,9 +500,10 @@ impl fmt::Debug for Handle {
 pub enum Phase {
     /// Not given to any connection: no job server knows of it.
     Parked,
-    /// Given to a connection that had not taken all its bytes: no job server can run it.
+    /// Given to a connection that had not taken all its bytes: no job server has it. If it was given up then, or a deadline
+    /// passed, the connection goes on to send it: it may be run, and nobody gets its result.
     Sending,
-    /// All bytes taken, no JOB_CREATED: the job server may or may not have it.
+    /// All bytes taken, or in a writer's hand; no JOB_CREATED: the job server may or may not have it.
     Sent,
     /// The job server has it.
     Accepted,

@@ -336,9 +336,9 @@ impl Client {
         }
     }
 
-    /// How many bytes the connection at `place` has taken.
+    /// How many bytes the connection at `place` may have taken: a writer may be at work.
     fn taken(&self, place: usize) -> u64 {
-        self.links.get(place).map_or(0, |link| link.connection.out.taken())
+        self.links.get(place).map_or(0, |link| link.connection.out.perhaps_taken())
     }
 
     /// Dials whom a strategy chose. That it is being dialled now is no news to the strategy.
@@ -409,8 +409,7 @@ impl Client {
     /// The connection to a server is gone, or could not be made.
     fn link_lost(&mut self, place: usize, reason: &CloseReason) {
         let Some(link) = self.links.get(place) else { return };
-        // A writer may be at work while the machine breaks off: what it has in hand may have arrived.
-        let (server, address, taken) = (link.id, link.address.clone(), link.connection.out.perhaps_taken());
+        let (server, address, taken) = (link.id, link.address.clone(), self.taken(place));
         let (replies, retry_at) = self.links.lost(place, reason);
         self.gathering.left(place);
         self.jobs.lay_all_ghosts(place);

@@ -363,3 +363,17 @@ fn a_job_with_a_unique_of_its_own_attempt_is_in_no_doubt() {
         assert_eq!(rig.sent_names(conn), [""; 0]);
     }
 }
+
+#[test]
+fn what_a_writer_has_in_hand_when_a_job_is_given_up_may_arrive() {
+    use gearwheel::Machine;
+    for close in [true, false] {
+        let mut rig = client(&["a"]);
+        rig.writable = false;
+        let job = submit(&mut rig, Job::new("f", "x"));
+        let conn = rig.connect();
+        rig.machine.outgoing(conn).share(64, &mut gearwheel::Batch::default());
+        rig.act(|client, now| if close { client.close(now) } else { client.abandon(job, now) });
+        assert_eq!(outcomes(&mut rig), [(job, Outcome::Cancelled { phase: Phase::Sent })]);
+    }
+}
