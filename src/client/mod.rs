@@ -107,6 +107,9 @@ impl Client {
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;
         }
+        if let Some(namespace) = &config.namespace {
+            ConfigError::check_name("namespace", namespace.as_bytes(), MAX_FUNCTION)?;
+        }
         // Else a reply would seem to be late that was not asked for yet.
         let gather = config.gather.min(config.connecting.reply_timeout / 2);
         let terms = Terms::new(&config.deadlines, config.retry, config.limits.max_unread);

@@ -420,3 +420,12 @@ fn a_start_beyond_all_times_is_the_last_that_gearmand_answers() {
     let last = packet(T::SUBMIT_JOB_EPOCH, "f||9223372036854775807|x");
     assert_eq!(rig.sent(conn), [last.clone(), last]);
 }
+
+#[test]
+fn a_namespace_is_a_name() {
+    for (namespace, good) in [("ns.", true), ("", true), ("a\0b", false), (&*"n".repeat(MAX_FUNCTION + 1), false)] {
+        let mut spaced = config(&["a"]);
+        spaced.namespace = Some(namespace.into());
+        assert_eq!(Client::new(spaced).is_ok(), good, "{namespace:?}");
+    }
+}
