@@ -13,6 +13,7 @@ use crate::machine::{CloseReason, ConnId, Limits, Outgoing, Output};
 use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
+use crate::wire::frame::LARGEST_BODY;
 use crate::wire::{Head, PacketType};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
@@ -40,13 +41,17 @@ impl<R, E: Told> Links<R, E> {
     pub(crate) fn new(
         servers: Vec<Address>,
         settings: Connecting,
-        limits: Limits,
+        mut limits: Limits,
         seed: &Seed,
     ) -> Result<Self, ConfigError> {
         if servers.is_empty() {
             return Err(ConfigError::NoServers);
         }
+        if limits.max_events == 0 {
+            return Err(ConfigError::Zero("limits.max_events"));
+        }
         settings.check()?;
+        limits.max_packet = limits.max_packet.min(LARGEST_BODY);
         let mut links = Self {
             list: Vec::with_capacity(servers.len()),
             queue: VecDeque::new(),

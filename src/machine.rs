@@ -222,14 +222,14 @@ impl fmt::Display for CloseReason {
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes in the body of one packet. A larger one is refused from its header and its connection closed; a larger
-    /// submission is refused by `submit`. Default 128 MiB.
+    /// submission is refused by `submit`. No more than 2^32 - 1, which a header can announce. Default 128 MiB.
     pub max_packet: usize,
     /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits).
     /// For a server see [`slow_reader`](crate::server::Config::slow_reader). One packet may always be queued. Default 64 MiB.
     pub max_outgoing: usize,
     /// Jobs outstanding in one client beyond which it refuses submissions likewise. Default 1,000,000.
     pub max_jobs: usize,
-    /// Outputs queued in a machine beyond which it stops reading until they have been polled. Default 4,096.
+    /// Outputs queued in a machine beyond which it stops reading until they have been polled, at least one. Default 4,096.
     pub max_events: usize,
     /// Bytes of WORK_DATA and WORK_WARNING of one job that may wait to be read by its user, each event counted as its
     /// payload and [`EVENT_COST`](crate::client::EVENT_COST) more; one event may always wait. What happens beyond is the

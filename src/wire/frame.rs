@@ -12,6 +12,8 @@ const FIRST_ROOM: usize = 16 << 10;
 const AHEAD: usize = 4;
 /// A packet may keep its neighbours alive up to this size.
 const LARGE: usize = 64 << 10;
+/// The most bytes that a header can announce.
+pub(crate) const LARGEST_BODY: usize = u32::MAX as usize;
 
 /// Which way a packet goes, by its first four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

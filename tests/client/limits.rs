@@ -429,3 +429,18 @@ fn a_namespace_is_a_name() {
         assert_eq!(Client::new(spaced).is_ok(), good, "{namespace:?}");
     }
 }
+
+#[test]
+fn a_client_that_could_never_read_is_refused() {
+    let mut mute = config(&["a"]);
+    mute.limits.max_events = 0;
+    assert_eq!(Client::new(mute).err(), Some(ConfigError::Zero("limits.max_events")));
+    // One that may keep a single output reads all there is, too.
+    let mut least = config(&["a"]);
+    least.limits.max_events = 1;
+    let mut rig = Rig::new(Client::new(least).expect("valid"));
+    submit(&mut rig, Job::new("f", "x"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert_eq!(outcomes(&mut rig).len(), 1);
+}
