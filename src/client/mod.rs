@@ -492,6 +492,8 @@ impl Client {
             if self.asks.get(place).is_some_and(|asks| !asks.is_empty()) {
                 self.links.dial(place);
             }
+            // The last that a server on its way out was waited for may have been a reply that never came.
+            self.remove_if_done(place);
         }
         while let Some(id) = self.jobs.timed(self.links.now) {
             self.job_timer(id);

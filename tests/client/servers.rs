@@ -588,3 +588,19 @@ fn what_waits_for_a_server_that_is_tried_with_one_job_goes_when_that_is_answered
     rig.receive(owner, &[packet(T::JOB_CREATED, "H:o:1")]);
     assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"], "the other need not wait for a tick");
 }
+
+#[test]
+fn a_server_on_its_way_out_is_not_kept_by_an_option_that_it_does_not_know() {
+    let mut eager = config(&["a", "b"]);
+    eager.exceptions = true;
+    eager.connecting.probe_after = None;
+    let mut rig = Rig::new(Client::new(eager).expect("valid"));
+    let job = submit(&mut rig, Job::new("f", "x"));
+    rig.act(|client, now| client.abandon(job, now));
+    let conn = rig.connect();
+    let server = server_of(&rig, "a");
+    rig.act(|client, now| client.remove_server(server, true, now)).expect("there");
+    rig.events();
+    rig.pass(secs(16));
+    assert_eq!((rig.events(), rig.disconnects()), (vec![Event::Removed { server }], vec![conn]));
+}
