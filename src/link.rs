@@ -232,6 +232,11 @@ impl<R> Link<R> {
         self.failed.map(|failed| failed + settings.recover_time)
     }
 
+    /// Until when another is to be preferred, where nothing else speaks against trying it.
+    pub(crate) fn rests_until(&self, now: Instant, settings: &Connecting) -> Option<Instant> {
+        self.recovers_at(settings).filter(|&at| self.phase == Phase::Idle && now < at)
+    }
+
     /// Whether it has failed and not answered since.
     pub(crate) fn is_on_probation(&self) -> bool {
         self.failed.is_some()

@@ -402,11 +402,14 @@ impl<R, E: Told> Links<R, E> {
         let deadline = |(place, link): (usize, &Link<R>)| {
             // As soon as no reply is due any more, a probe may be the next thing.
             let probe = settings.probe_after.filter(|_| link.is_up()).map(|quiet| self.now + quiet);
-            earlier(link.deadline(settings, wanted(place)), probe)
+            let wanted = wanted(place);
+            let rested = link.rests_until(self.now, settings).filter(|_| wanted);
+            earlier(earlier(link.deadline(settings, wanted), probe), rested)
         };
         self.next = self.list.iter().enumerate().filter_map(deadline).min().unwrap_or(Instant::NEVER);
         // Without probes a quiet connection has nothing due, and shall wake nobody.
-        self.stirred = settings.probe_after.is_none() || self.list.iter().any(Link::is_between);
+        let may_change = |link: &Link<R>| link.is_between() || link.rests_until(self.now, settings).is_some();
+        self.stirred = settings.probe_after.is_none() || self.list.iter().any(may_change);
     }
 
     pub(crate) fn outgoing(&mut self, conn: ConnId) -> Outgoing<'_> {

@@ -357,10 +357,6 @@ impl Client {
     /// Gives the parked jobs to the servers that can be had now.
     fn place_parked(&mut self) {
         self.look_at_links();
-        self.changed = false;
-        if !self.jobs.has_parked() {
-            return;
-        }
         let parked: Vec<_> = self.jobs.parked().collect();
         for id in parked {
             let Some(job) = self.jobs.entry(id).and_then(|entry| entry.job.as_ref()) else { continue };
@@ -374,8 +370,11 @@ impl Client {
                 links.tell(place);
                 self.counters.retried += u64::from(entry.attempts > 0);
                 self.jobs.sent(id, place, end);
+                // A server that is tried with one job gets no other.
+                self.look_at_links();
             }
         }
+        self.changed = false;
         if self.jobs.has_parked() && self.none_can_be_had() && !core::mem::replace(&mut self.all_down, true) {
             let retry_at = self.links.iter().filter_map(Link::retry_at).min();
             self.links.event(Event::AllDown { retry_at });

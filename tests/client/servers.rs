@@ -604,3 +604,51 @@ fn a_server_on_its_way_out_is_not_kept_by_an_option_that_it_does_not_know() {
     rig.pass(secs(16));
     assert_eq!((rig.events(), rig.disconnects()), (vec![Event::Removed { server }], vec![conn]));
 }
+
+#[derive(Debug)]
+struct First;
+
+impl gearwheel::Strategy for First {
+    fn choose(&mut self, _: &[u8], _: &[u8], candidates: &[gearwheel::Candidate]) -> gearwheel::Choice {
+        let is = |state| candidates[0].state == state;
+        gearwheel::Choice { send: is(LinkState::Up).then_some(0), dial: is(LinkState::Idle).then_some(0) }
+    }
+}
+
+#[test]
+fn a_strategy_that_waits_for_one_server_is_asked_when_that_is_no_longer_kept_away_from() {
+    let mut pinned = config(&["a", "b"]);
+    pinned.balance = gearwheel::Balance::Custom(Box::new(First));
+    let mut rig = Rig::new(Client::new(pinned).expect("valid"));
+    submit(&mut rig, Job::new("f", "x").accept_timeout(secs(1000)));
+    let a = rig.connects()[0].0;
+    rig.close(a, CloseReason::Refused);
+    rig.pass(millis(29_999));
+    assert_eq!(rig.connects(), []);
+    rig.pass(millis(1));
+    let a = rig.connect();
+    assert_eq!(rig.sent_names(a), ["SUBMIT_JOB"]);
+}
+
+#[test]
+fn of_those_that_wait_for_a_server_one_job_tries_it() {
+    let mut ring = config(&["a", "b"]);
+    ring.balance = gearwheel::Balance::ByUnique;
+    ring.connecting.probe_after = None;
+    let mut rig = Rig::new(Client::new(ring).expect("valid"));
+    let named = |text: &'static str| Job::new("f", text).unique("u");
+    submit(&mut rig, named("0"));
+    let owner = rig.connect();
+    rig.close(owner, CloseReason::Reset);
+    submit(&mut rig, named("1"));
+    let heir = rig.connect();
+    rig.receive(heir, &[packet(T::JOB_CREATED, "H:h:1")]);
+    rig.pass(secs(30));
+    for text in ["2", "3", "4"] {
+        submit(&mut rig, named(text));
+    }
+    let owner = rig.connect();
+    assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"], "one job tries it");
+    rig.receive(owner, &[packet(T::JOB_CREATED, "H:o:1")]);
+    assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"; 2]);
+}
