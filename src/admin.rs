@@ -191,6 +191,7 @@ impl Admin {
     pub fn close(&mut self, now: Instant) {
         self.links.advance_clock(now);
         if !core::mem::replace(&mut self.closed, true) {
+            self.dialling = false;
             let replies = self.links.close(PLACE);
             self.end(replies, &Error::Closed);
             self.links.event(Event::Closed);

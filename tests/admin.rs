@@ -337,3 +337,14 @@ fn one_that_is_not_polled_is_not_read_and_goes_on_when_it_is() {
     assert!(resumed >= 1 && stream.is_empty());
     assert_eq!(results(&mut rig).len(), 4);
 }
+
+#[test]
+fn one_that_is_closed_while_it_connects_ahead_connects_no_more() {
+    let mut rig = Rig::new(Admin::new(config()).expect("valid"));
+    rig.act(|admin, now| admin.connect(now));
+    let (conn, _) = rig.connects()[0].clone();
+    rig.act(|admin, now| admin.close(now));
+    rig.handle(Input::Tick);
+    assert_eq!((rig.connects(), rig.disconnects(), rig.wait), (vec![], vec![conn], None));
+    assert_eq!(rig.events(), [Event::Closed]);
+}
