@@ -491,10 +491,9 @@ impl Jobs {
         if let Some(job) = &entry.job
             && let Some(unique) = joins(job)
         {
-            // `-` stands for the payload.
-            let payload = if unique == b"-" { random.hash_one(&job.payload) } else { 0 };
-            let named = random.hash_one(&job.function).rotate_left(21) ^ random.hash_one(unique);
-            entry.joins = (named.rotate_left(21) ^ payload) | 1;
+            // `-` stands for the payload; to Perl's job server it is the same as a unique that equals it.
+            let unique = if unique == b"-" { &job.payload } else { unique };
+            entry.joins = (random.hash_one(&job.function).rotate_left(21) ^ random.hash_one(unique)) | 1;
         }
     }
 

@@ -406,3 +406,14 @@ fn a_question_that_waits_for_a_connection_ends_with_it() {
     assert!(rig.events().contains(&Event::Status { request, result }));
     assert!(rig.machine.is_empty());
 }
+
+#[test]
+fn perls_server_joins_a_payload_with_the_unique_that_it_equals() {
+    let mut rig = client(&["a"]);
+    let by_payload = submit(&mut rig, Job::new("f", "DD").payload_unique());
+    let by_name = submit(&mut rig, Job::new("f", "x").unique("DD"));
+    let conn = rig.connect();
+    rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::JOB_CREATED, "H:x:1")]);
+    rig.receive(conn, &[packet(T::WORK_COMPLETE, "H:x:1|y"), packet(T::WORK_COMPLETE, "H:x:1|y")]);
+    assert_eq!(outcomes(&mut rig), [(by_payload, complete("y")), (by_name, complete("y"))]);
+}
