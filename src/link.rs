@@ -370,7 +370,7 @@ impl<R> Link<R> {
                 if out.taken() != self.written.0 && (out.take_bulky() || out.waiting() > 0) {
                     self.written = (out.taken(), now);
                 }
-                if self.received - self.moved.0 >= MUCH {
+                if self.received.saturating_sub(self.moved.0) >= MUCH {
                     self.moved = (self.received, now);
                 }
                 match self.deadline(settings, true) {

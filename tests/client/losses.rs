@@ -377,3 +377,15 @@ fn what_a_writer_has_in_hand_when_a_job_is_given_up_may_arrive() {
         assert_eq!(outcomes(&mut rig), [(job, Outcome::Cancelled { phase: Phase::Sent })]);
     }
 }
+
+#[test]
+fn a_driver_that_forgets_what_it_has_read_does_no_harm() {
+    let (mut rig, conn, _) = sent(Job::new("f", "x"));
+    let mut much = b"\0RES\0\0\0\x0d\0\x10\0\0".to_vec();
+    much.resize(100_000, 0);
+    rig.receive_bytes(conn, &much);
+    rig.handle(gearwheel::Input::Tick);
+    rig.handle(gearwheel::Input::Data(conn, &mut bytes::BytesMut::new()));
+    rig.handle(gearwheel::Input::Tick);
+    assert_eq!(rig.disconnects(), []);
+}
