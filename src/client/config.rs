@@ -29,7 +29,8 @@ pub struct Config {
     /// Whether job servers are asked to send exceptions (OPTION_REQ `exceptions`); else a job that throws just fails.
     /// Default true.
     pub exceptions: bool,
-    /// What stands before the name of every function: a namespace of the client's own. Default none.
+    /// What stands before the name of every function: a namespace of the client's own, without NULs. With it a name may have
+    /// [`MAX_FUNCTION`](crate::MAX_FUNCTION) bytes. Default none.
     pub namespace: Option<Box<str>>,
     /// The name under which job servers list the client (SET_CLIENT_ID), without white space.
     pub client_id: Option<Box<str>>,
