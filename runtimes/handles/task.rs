@@ -18,6 +18,7 @@ use super::may_wait;
 use crate::excerpt::Excerpt;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::hub::{Hub, wait_for_room};
+use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
 use crate::{Handle, Instant, Reason, Rejected, ServerId};
 
@@ -54,6 +55,12 @@ impl fmt::Debug for Throw {
 pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("the handler panicked")
+}
+
+/// The text of a handler's error, or of the panic where it has none: it is the user's code that tells.
+fn error_text(error: &HandlerError) -> String {
+    let text = panic::catch_unwind(AssertUnwindSafe(|| error.to_string()));
+    text.unwrap_or_else(|panic| panic_text(&*panic).into())
 }
 
 /// Its handler runs on a thread, which waits where a [`Task`] has to.
@@ -470,7 +477,7 @@ impl<W> Task<W> {
             Err(error) => match error.downcast::<Throw>() {
                 Ok(thrown) => drop(self.exception(thrown.0)),
                 Err(error) if error.is::<Fail>() => drop(self.fail()),
-                Err(error) => drop(self.exception(error.to_string())),
+                Err(error) => drop(self.exception(error_text(&error))),
             },
         }
     }

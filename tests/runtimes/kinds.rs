@@ -93,7 +93,7 @@ pub(crate) trait Kind {
 }
 
 /// The functions of the tests' workers.
-pub(crate) const FUNCTIONS: [&str; 7] = ["echo", "reverse", "fail", "throw", "err", "panic", "chatty"];
+pub(crate) const FUNCTIONS: [&str; 8] = ["echo", "reverse", "fail", "throw", "err", "mute", "panic", "chatty"];
 
 /// What their handlers do.
 fn run<W>(task: &Task<W>) -> Result<Bytes, any::HandlerError> {
@@ -103,6 +103,7 @@ fn run<W>(task: &Task<W>) -> Result<Bytes, any::HandlerError> {
         b"fail" => Err(Fail.into()),
         b"throw" => Err(Throw((&b"\0bytes"[..]).into()).into()),
         b"err" => Err("no good".into()),
+        b"mute" => Err(Mute.into()),
         b"panic" => panic!("dropped the ball"),
         b"chatty" => {
             task.try_data("one")?;
@@ -114,6 +115,18 @@ fn run<W>(task: &Task<W>) -> Result<Bytes, any::HandlerError> {
         other => Err(format!("no function {}", other.escape_ascii()).into()),
     }
 }
+
+/// An error that cannot say what it is.
+#[derive(Debug)]
+struct Mute;
+
+impl fmt::Display for Mute {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Err(fmt::Error)
+    }
+}
+
+impl std::error::Error for Mute {}
 
 /// What a server listens on.
 fn listening(at: impl ToString) -> any::Listening {

@@ -65,6 +65,7 @@ pub(crate) fn what_a_handler_says_arrives<K: Kind>() {
     assert_eq!(wait("throw"), Err(JobError::Exception((&b"\0bytes"[..]).into())));
     assert_eq!(wait("err"), Err(JobError::Exception("no good".into())));
     assert_eq!(wait("panic"), Err(JobError::Exception("dropped the ball".into())));
+    assert!(matches!(wait("mute"), Err(JobError::Exception(_))));
     assert_eq!(wait("echo"), Ok("".into()), "the worker goes on after a panic");
 
     let mut job = K::submit(&client, Job::new("chatty", "")).expect("taken");
