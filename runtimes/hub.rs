@@ -183,6 +183,11 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         self.lock().room.remove(&ticket)
     }
 
+    /// There may be room for those who wait for some, though nothing was written and nothing has come.
+    pub(crate) fn make_room(&self) {
+        self.wake(self.lock(), true);
+    }
+
     /// Whether the machine has closed; else wakes `waker` when it has.
     pub(crate) fn has_ended(&self, waker: &Waker) -> bool {
         let mut state = self.lock();

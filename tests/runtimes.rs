@@ -85,6 +85,7 @@ on_all_runtimes! {
     who_waits_to_send_a_part_hears_that_the_job_is_gone
     a_result_in_many_parts_needs_little_room
     who_waits_for_room_hears_of_the_end
+    a_server_that_comes_or_is_to_go_makes_room
     a_user_who_does_not_read_loses_only_his_job
     a_client_that_pauses_reads_as_its_user_does
     what_came_before_a_write_failed_is_read_by_whoever_pauses

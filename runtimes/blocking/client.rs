@@ -164,7 +164,9 @@ impl Client {
     /// It is no address, or is there already.
     pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
         let address = server.to_address()?;
-        Ok(self.0.call(|client, _, now| client.add_server(address, now))?)
+        let added = self.0.call(|client, _, now| client.add_server(address, now))?;
+        self.0.make_room();
+        Ok(added)
     }
 
     /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
@@ -173,7 +175,9 @@ impl Client {
     /// # Errors
     /// There is no such server.
     pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
-        self.0.call(|client, _, now| client.remove_server(server, drain, now))
+        self.0.call(|client, _, now| client.remove_server(server, drain, now))?;
+        self.0.make_room();
+        Ok(())
     }
 
     /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as

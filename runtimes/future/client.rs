@@ -211,7 +211,9 @@ impl<R> Client<R> {
     /// It is no address, or is there already.
     pub fn add_server(&self, server: impl ToAddress) -> Result<ServerId, Error> {
         let address = server.to_address()?;
-        Ok(self.shared.call(|client, _, now| client.add_server(address, now))?)
+        let added = self.shared.call(|client, _, now| client.add_server(address, now))?;
+        self.shared.make_room();
+        Ok(added)
     }
 
     /// Removes a job server. It gets no more jobs; with `drain` those that it has are finished first, else they are lost
@@ -220,7 +222,9 @@ impl<R> Client<R> {
     /// # Errors
     /// There is no such server.
     pub fn remove_server(&self, server: ServerId, drain: bool) -> Result<(), Rejected<ServerId>> {
-        self.shared.call(|client, _, now| client.remove_server(server, drain, now))
+        self.shared.call(|client, _, now| client.remove_server(server, drain, now))?;
+        self.shared.make_room();
+        Ok(())
     }
 
     /// Has the connections that are made from now on encrypted so, as when a certificate has been renewed. Those that stand stay as

@@ -60,6 +60,9 @@ pub(crate) trait Kind {
     fn status(client: &Self::Client, job: JobId) -> Result<Status, Error>;
     fn echo(client: &Self::Client, server: ServerId, payload: Bytes) -> Result<Bytes, Error>;
     fn first_server(client: &Self::Client) -> ServerId;
+    fn add_server(client: &Self::Client, at: SocketAddr);
+    /// Once it has done what it has.
+    fn remove_server(client: &Self::Client, server: ServerId);
     fn close(client: &Self::Client);
 
     /// A worker with handlers for all functions of [`run`].
@@ -333,6 +336,14 @@ macro_rules! kind_of_futures {
 
             fn first_server(client: &Client) -> ServerId {
                 client.servers()[0].server
+            }
+
+            fn add_server(client: &Client, at: SocketAddr) {
+                client.add_server(at).expect("it is new");
+            }
+
+            fn remove_server(client: &Client, server: ServerId) {
+                client.remove_server(server, true).expect("it is there");
             }
 
             fn close(client: &Client) {

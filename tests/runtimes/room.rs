@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use gearwheel::{Job, Outcome, Reason, client, worker};
+use gearwheel::{Balance, Job, Outcome, Reason, client, worker};
 
 use crate::kinds::{Kind, any::JobEvent};
 use crate::peers::PATIENCE;
@@ -108,6 +108,37 @@ pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
     thread::yield_now();
     K::close(&client);
     assert_eq!(waiter.join().expect("no panic").reason, Reason::Closed);
+}
+
+pub(crate) fn a_server_that_comes_or_is_to_go_makes_room<K: Kind>() {
+    for comes in [true, false] {
+        let [stuck, other] = [(); 2].map(|()| TcpListener::bind(local()).expect("a port"));
+        let at = |listener: &TcpListener| listener.local_addr().expect("bound");
+        let client = K::client(&at(&stuck).to_string(), |config| {
+            config.balance = Balance::ByUnique;
+            narrow(config);
+        });
+        let _first = K::submit(&client, Job::new("f", "")).expect("taken");
+        let (mut stream, _) = stuck.accept().expect("a client");
+        request(&mut stream);
+        // More than sockets take.
+        let _large = K::try_submit(&client, Job::new("f", vec![7; 64 * LIMIT])).expect("one may always be queued");
+        let (ended, end) = mpsc::channel();
+        // Some of them are the other's, if it is there.
+        for number in 0..20 {
+            let (client, ended, job) = (client.clone(), ended.clone(), Job::new("f", "").unique(number.to_string()));
+            thread::spawn(move || ended.send(K::submit(&client, job).is_ok()));
+        }
+        assert!(end.recv_timeout(Duration::from_millis(20)).is_err(), "there is no room");
+        if comes {
+            K::add_server(&client, at(&other));
+        } else {
+            K::remove_server(&client, K::first_server(&client));
+        }
+        // Sooner than its server is found to be silent.
+        assert_eq!(end.recv_timeout(PATIENCE / 4), Ok(true), "there is room");
+        K::close(&client);
+    }
 }
 
 fn narrow_worker(config: &mut worker::Config) {

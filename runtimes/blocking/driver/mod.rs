@@ -255,6 +255,13 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         }
     }
 
+    /// There may be room for those who wait for some, though nothing was written and nothing has come.
+    pub(crate) fn make_room(&self) {
+        let mut core = self.0.lock();
+        core.make_room();
+        drop(self.0.wake(core));
+    }
+
     /// Accepts connections from `listening`.
     pub(crate) fn listen(&self, listening: Listening) -> io::Result<()> {
         match listening.socket() {

@@ -151,6 +151,14 @@ impl Kind for Blocking {
         client.servers()[0].server
     }
 
+    fn add_server(client: &Client, at: SocketAddr) {
+        client.add_server(at).expect("it is new");
+    }
+
+    fn remove_server(client: &Client, server: ServerId) {
+        client.remove_server(server, true).expect("it is there");
+    }
+
     fn close(client: &Client) {
         client.close();
     }

@@ -150,6 +150,14 @@ impl Kind for Mio {
         client.servers()[0].server
     }
 
+    fn add_server(client: &Client, at: SocketAddr) {
+        client.add_server(at).expect("it is new");
+    }
+
+    fn remove_server(client: &Client, server: ServerId) {
+        client.remove_server(server, true).expect("it is there");
+    }
+
     fn close(client: &Client) {
         client.close();
     }
