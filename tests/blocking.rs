@@ -183,6 +183,7 @@ fn background_jobs_end_when_they_are_queued() {
     let server_id = client.servers()[0].server;
     let status = client.status_of(server_id, handle).expect("an answer");
     assert!(status.known && !status.running);
+    assert_eq!(job.wait_timeout(Duration::ZERO).expect("it has ended, as was told"), Ok("".into()));
     assert_eq!(client.submit(Job::new("later", "x").background()).expect("taken").wait(), Ok("".into()));
 
     let worker = Worker::builder().server(server.address()).can_do("later").build().expect("a worker");

@@ -1,5 +1,6 @@
 //! The client's handles.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -97,7 +98,7 @@ impl Client {
         let mailbox = post.open(false);
         post.expect(job, mailbox, client, time.now());
         held.settle(|_| false);
-        Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false })
+        Ok(Pending { shared: self.0.clone(), job, mailbox, ended: false, told: None })
     }
 
     /// An empty set of jobs: for many at once, whose outcomes are taken as they come.
@@ -276,6 +277,8 @@ pub struct Pending {
     mailbox: Mailbox,
     /// The mailbox is closed.
     ended: bool,
+    /// How it ended, where that was told as an event. Boxed, as it is rare and large.
+    told: Option<Box<Outcome>>,
 }
 
 impl Pending {
@@ -353,8 +356,8 @@ impl Pending {
             Some((_, event)) => Look::Found(event),
             None => missing(client, post, waker, job, mailbox),
         })?;
-        if matches!(event, JobEvent::Done(_)) {
-            self.ended = true;
+        if let JobEvent::Done(outcome) = &event {
+            (self.ended, self.told) = (true, Some(Box::new(outcome.clone())));
             self.leave(false);
         }
         Some(event)
@@ -363,7 +366,7 @@ impl Pending {
     fn outcome_until(&mut self, deadline: Option<Instant>) -> Option<Outcome> {
         let (job, mailbox) = (self.job, self.mailbox);
         if self.ended {
-            return None;
+            return self.told.as_deref().cloned();
         }
         let mut end = None;
         let mut held = self.shared.hold();

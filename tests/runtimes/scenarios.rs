@@ -82,6 +82,8 @@ pub(crate) fn what_a_handler_says_arrives<K: Kind>() {
         panic!("{events:?}")
     };
     assert_eq!([&one[..], &careful[..], &two[..], &done[..]], [&b"one"[..], b"careful", b"two", b"done"]);
+    assert_eq!(K::next_event(&mut job), None);
+    assert_eq!(K::wait(job), Ok("done".into()), "an end that was told is the end all the same");
     drop(worker);
 }
 
