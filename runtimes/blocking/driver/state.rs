@@ -21,6 +21,8 @@ use crate::{Address, Batch, CloseReason, ConnId, Input, Instant, Machine};
 const SPARE: usize = 4;
 /// In nanoseconds.
 pub(super) const MILLISECOND: u64 = 1_000_000;
+/// No patience is as long.
+const UNTOLD: u64 = u64::MAX;
 
 pub(super) struct Core<M: Machine, S> {
     pub(super) machine: M,
@@ -91,7 +93,7 @@ pub(super) struct Link {
 /// The role of the reader of a connection. Whoever has it keeps it from read to read, and gives it back.
 pub(super) struct Reader {
     socket: Arc<Stream>,
-    /// The socket's read timeout, in nanoseconds; 0 for none.
+    /// The socket's read timeout, in nanoseconds; 0 for none, [`UNTOLD`] where it may have one of its maker's.
     patience: u64,
     scratch: Box<[u8]>,
     /// What the next read goes into instead, where the machine has made room there.
@@ -206,7 +208,7 @@ impl<M: Machine, S> Core<M, S> {
         let Some(link) = find(&mut self.links, conn) else { return };
         let socket = Arc::new(socket);
         let scratch = self.scratches.pop().unwrap_or_else(|| vec![0; SCRATCH].into());
-        link.reader = Some(Box::new(Reader { socket: Arc::clone(&socket), patience: 0, scratch, straight: None }));
+        link.reader = Some(Box::new(Reader { socket: Arc::clone(&socket), patience: UNTOLD, scratch, straight: None }));
         link.writer = Some(Arc::clone(&socket));
         link.socket = Some(socket);
     }
