@@ -433,6 +433,33 @@ fn closing_a_client_ends_its_jobs_and_refuses_others() {
 }
 
 #[test]
+fn last_words_are_written_in_the_listener_of_another() {
+    const SIZE: usize = 16 << 20;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let reader = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let mut begun = vec![0; 1 << 20];
+        stream.read_exact(&mut begun).expect("a part of the job");
+        // The rest does not fit between them: who closes now has to wait.
+        thread::park_timeout(Duration::from_millis(100));
+        let rest = std::io::copy(&mut stream, &mut std::io::sink()).expect("all that is sent");
+        begun.len() + usize::try_from(rest).expect("no more than was sent")
+    });
+    let other = Client::builder().server("127.0.0.1:1").on_event(move |event| {
+        if matches!(event, client::Event::Closed) {
+            let client = Client::builder().server(address).exceptions(false).build().expect("a client");
+            let job = client.submit(Job::new("f", vec![7; SIZE]).background()).expect("taken");
+            wait_until("it is connected", PATIENCE, || client.servers()[0].state == LinkState::Up);
+            drop((job, client));
+        }
+    });
+    other.build().expect("a client").close();
+    let came = reader.join().expect("no panic");
+    assert!(came > SIZE, "{came} bytes came of {SIZE}");
+}
+
+#[test]
 fn a_client_survives_its_server() {
     let mut server = server();
     let (events, seen) = mpsc::channel();

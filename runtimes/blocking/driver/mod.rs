@@ -95,8 +95,8 @@ struct Shared<M: Machine, S> {
 type Guard<'a, M, S> = MutexGuard<'a, Core<M, S>>;
 
 thread_local! {
-    /// This is one of the threads of a driver.
-    static OURS: Cell<bool> = const { Cell::new(false) };
+    /// Where what a driver's threads share is, in one of them; else 0.
+    static OURS: Cell<usize> = const { Cell::new(0) };
 }
 
 impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
@@ -219,7 +219,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         mut attempt: impl FnMut(A) -> Result<T, A>,
         others_may: impl Fn(&M, &A) -> bool,
     ) -> Result<T, A> {
-        if OURS.get() {
+        if OURS.get() != 0 {
             return Err(asked);
         }
         let waker = own_waker();
@@ -302,10 +302,11 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         drop(self.last_words(self.0.lock(), |core| core.doors.is_empty()));
     }
 
-    /// Waits, for a bounded time, for something that [`Shared::ended`] is told of. Not on a thread of ours (in the listener,
-    /// say), where it could not come.
+    /// Waits, for a bounded time, for something that [`Shared::ended`] is told of. Not on a thread of this driver (in its
+    /// listener, say), where it could not come.
     fn last_words<'a>(&'a self, core: Guard<'a, M, S>, until: fn(&mut Core<M, S>) -> bool) -> Guard<'a, M, S> {
-        let patience = if OURS.get() { Duration::ZERO } else { LAST_WORDS };
+        let is_ours = OURS.get() == Arc::as_ptr(&self.0).addr();
+        let patience = if is_ours { Duration::ZERO } else { LAST_WORDS };
         let result = self.0.ended.wait_timeout_while(core, patience, |core| !until(core));
         result.unwrap_or_else(PoisonError::into_inner).0
     }

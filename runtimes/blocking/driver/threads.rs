@@ -27,7 +27,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     ) -> io::Result<()> {
         let shared = Arc::clone(self);
         let run = move || {
-            OURS.set(true);
+            OURS.set(Arc::as_ptr(&shared).addr());
             body(&shared);
         };
         thread::Builder::new().name(name.into()).spawn(run).map(drop)
