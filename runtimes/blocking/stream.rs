@@ -15,6 +15,9 @@ use crate::runtimes::std::os::unix::net::UnixStream;
 /// `Read` and `Write` want `&mut`, which two threads cannot have; and a thread that reads must come back after a while, and
 /// at once when the connection ends. So an object such as a TLS stream needs a lock inside, or a proxy that pumps between it
 /// and one end of `UnixStream::pair`, the other end being the [`Stream`].
+///
+/// Some of what it does, its drop included, is called while the handles are locked: it must not use them, nor wait for
+/// somebody who does.
 pub trait Duplex: Send + Sync {
     /// Reads what there is; waits for the first byte, at most as long as [`set_read_timeout`](Self::set_read_timeout) said:
     /// then [`WouldBlock`](ErrorKind::WouldBlock) or [`TimedOut`](ErrorKind::TimedOut). 0: nothing comes any more.

@@ -196,8 +196,11 @@ impl Worker {
     pub fn run(&self) {
         thread::scope(|scope| {
             for _ in 1..self.0.concurrency {
+                let name = thread::Builder::new().name("gearwheel-run".into());
                 // With fewer threads it is slower, no worse.
-                let _ = thread::Builder::new().name("gearwheel-run".into()).spawn_scoped(scope, || self.run_one());
+                if name.spawn_scoped(scope, || self.run_one()).is_err() {
+                    break;
+                }
             }
             self.run_one();
         });
