@@ -11,7 +11,7 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use super::Stream;
-use super::driver::{Connector, Driver, Look, Source};
+use super::driver::{Connector, Driver, Held, Look, Source};
 use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{
     Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, Sealed,
@@ -94,7 +94,10 @@ impl Client {
     fn put(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let mut held = self.0.hold();
         let (client, post, time) = held.parts();
-        let job = client.submit(job, time.now())?;
+        let job = match client.submit(job, time.now()) {
+            Ok(job) => job,
+            Err(rejected) => return Err(not_taken(held, rejected)),
+        };
         let mailbox = post.open(false);
         post.expect(job, mailbox, client, time.now());
         held.settle(|_| false);
@@ -232,6 +235,13 @@ impl Client {
         });
         answer.ok_or(Error::Closed)
     }
+}
+
+#[cold]
+fn not_taken(held: Held<'_, Machine, Post>, rejected: Rejected<Job>) -> Rejected<Job> {
+    // Another server may be dialled for it.
+    held.settle(|_| false);
+    rejected
 }
 
 /// What came of submitting a job; where there was no room, what comes of it as soon as there is some.
@@ -508,7 +518,10 @@ impl JobSet {
         if let Some(deadline) = self.deadline {
             job = job.at_most(deadline.saturating_since(time.now()));
         }
-        let job = client.submit(job, time.now())?;
+        let job = match client.submit(job, time.now()) {
+            Ok(job) => job,
+            Err(rejected) => return Err(not_taken(held, rejected)),
+        };
         post.expect(job, mailbox, client, time.now());
         held.settle(|post| taken + post.waiting(mailbox) > 0);
         Ok(job)

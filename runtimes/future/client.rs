@@ -288,8 +288,11 @@ async fn submit_late<T>(
 }
 
 #[cold]
-fn not_taken(hold: Hold<'_, Machine, Post>, rejected: Rejected<Job>) -> Rejected<Job> {
-    hold.leave();
+fn not_taken(mut hold: Hold<'_, Machine, Post>, rejected: Rejected<Job>) -> Rejected<Job> {
+    // Another server may be dialled for it.
+    if !hold.parts().0.has_output() {
+        hold.leave();
+    }
     rejected
 }
 

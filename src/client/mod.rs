@@ -161,6 +161,8 @@ impl Client {
             let limit = self.links.limits.max_outgoing;
             if link.connection.out.waiting() >= limit {
                 let Some(other) = self.choose_another(&job, choice.send, limit) else {
+                    // There may be room where it would be dialled beside.
+                    self.dial(choice.dial);
                     return Err(Rejected::new(Reason::full_connection(limit), job));
                 };
                 choice = other;

@@ -155,6 +155,21 @@ fn a_full_connection_is_passed_over_where_it_may_be() {
     assert!((5..10).contains(&taken), "{taken} jobs of 16 bytes into 100");
 }
 
+#[test]
+fn a_job_for_which_there_is_no_room_has_another_server_dialled() {
+    let mut narrow = config(&["a", "b"]);
+    (narrow.limits.max_outgoing, narrow.balance) = (24, Balance::RoundRobin);
+    let mut rig = Rig::new(Client::new(narrow).expect("valid"));
+    rig.writable = false;
+    submit(&mut rig, Job::new("f", vec![b'x'; 100]));
+    rig.connect();
+    rig.act(|client, now| client.submit(Job::new("f", "x"), now)).expect_err("the bytes wait");
+    rig.connect();
+    submit(&mut rig, Job::new("f", "x"));
+    let outstanding: Vec<_> = rig.machine.servers().map(|server| server.outstanding).collect();
+    assert_eq!(outstanding, [1, 1]);
+}
+
 /// A client whose connection takes nothing, with 16 bytes to be written on it.
 fn full_at_24_bytes() -> (Rig<Client>, ConnId) {
     let mut narrow = config(&["a"]);

@@ -111,13 +111,18 @@ pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
 }
 
 pub(crate) fn a_server_that_comes_or_is_to_go_makes_room<K: Kind>() {
-    for comes in [true, false] {
+    let by_unique = |config: &mut client::Config| {
+        config.balance = Balance::ByUnique;
+        narrow(config);
+    };
+    let in_turn = |config: &mut client::Config| {
+        config.balance = Balance::RoundRobin;
+        narrow(config);
+    };
+    for (comes, configure) in [(true, by_unique as fn(&mut client::Config)), (true, in_turn), (false, in_turn)] {
         let [stuck, other] = [(); 2].map(|()| TcpListener::bind(local()).expect("a port"));
         let at = |listener: &TcpListener| listener.local_addr().expect("bound");
-        let client = K::client(&at(&stuck).to_string(), |config| {
-            config.balance = Balance::ByUnique;
-            narrow(config);
-        });
+        let client = K::client(&at(&stuck).to_string(), configure);
         let _first = K::submit(&client, Job::new("f", "")).expect("taken");
         let (mut stream, _) = stuck.accept().expect("a client");
         request(&mut stream);

@@ -28,7 +28,7 @@ use core::task::Waker;
 use core::time::Duration;
 
 use self::doors::Bell;
-use self::held::Held;
+pub(crate) use self::held::Held;
 use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
