@@ -460,6 +460,47 @@ fn last_words_are_written_in_the_listener_of_another() {
 }
 
 #[test]
+fn whoever_has_a_job_no_more_need_not_wait_for_room_behind_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("it has one");
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a worker");
+        for assigned in [&b"\0RES\0\0\0\x1f\0\0\0\x0aH:1\0long\0\0"[..], b"\0RES\0\0\0\x1f\0\0\0\x0bH:2\0short\0\0"] {
+            // Until it asks for a job.
+            let (mut header, mut body) = ([0; 12], [0; 100]);
+            while header[7] != 30 {
+                stream.read_exact(&mut header).expect("a packet");
+                stream.read_exact(&mut body[..header[11].into()]).expect("its body");
+            }
+            stream.write_all(assigned).expect("it is connected");
+        }
+        stream
+    });
+    let worker = Worker::builder()
+        .server(address)
+        .concurrency(2)
+        .can_do("long")
+        .can_do_timeout("short", Duration::from_secs(1))
+        .configure(|config| (config.limits.max_outgoing, config.connecting.probe_after) = (1 << 20, None))
+        .build()
+        .expect("a worker");
+    let [long, short] = [(); 2].map(|()| worker.next().expect("a job"));
+    let _unread = server.join().expect("no panic");
+    // More than sockets take.
+    long.data(vec![7; 64 << 20]).expect("one part may always be sent");
+    thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| long.data("part").expect_err("the worker closes"));
+        }
+        let (tell, told) = mpsc::channel();
+        scope.spawn(move || tell.send(short.data("part").expect_err("its time is up").reason));
+        let reason = told.recv_timeout(PATIENCE / 2);
+        worker.close();
+        assert!(matches!(reason, Ok(Reason::Unknown(_))), "{reason:?}");
+    });
+}
+
+#[test]
 fn a_client_survives_its_server() {
     let mut server = server();
     let (events, seen) = mpsc::channel();

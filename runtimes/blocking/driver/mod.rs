@@ -212,7 +212,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
     }
 
     /// Makes `attempt` until there is room for `asked`, which comes back as long as there is none; `others_may` says whether
-    /// there may be some for others then. Not on a thread of a driver (in the listener, say): there it comes back at once.
+    /// others may come to an end then. Not on a thread of a driver (in the listener, say): there it comes back at once.
     pub(crate) fn wait_for_room<A, T>(
         &self,
         mut asked: A,
