@@ -182,9 +182,11 @@ impl Worker {
     fn server_error(&mut self, place: usize, error: ServerError) {
         let Some(link) = self.links.get_mut(place) else { return };
         let server = link.id;
-        // These two answer WORK_* packets, which have no reply when all is well: never a grab.
-        if matches!(&*error.code, "JOB_NOT_FOUND" | "not_worker") {
-            if link.connection.take_reply(|reply| matches!(reply, Reply::SecondEnd), |_| false).is_none() {
+        let is_unknown = is_of_perl_without_data(&error);
+        // These answer WORK_* packets, which have no reply when all is well: never a grab.
+        if is_unknown || matches!(&*error.code, "JOB_NOT_FOUND" | "not_worker") {
+            if is_unknown || link.connection.take_reply(|reply| matches!(reply, Reply::SecondEnd), |_| false).is_none()
+            {
                 self.links.event(Event::ServerError { server, error });
             }
             return;
@@ -217,6 +219,12 @@ impl Worker {
         self.grab_more();
         self.leave_if_done();
     }
+}
+
+/// Whether this is what Perl's job server says to WORK_DATA and WORK_WARNING, neither of which it knows: `Can't locate object
+/// method "CMD_work_data"`.
+fn is_of_perl_without_data(error: &ServerError) -> bool {
+    &*error.code == "server_error" && error.text.contains("\"CMD_work_")
 }
 
 /// An assignment as it is in its packet: what is not there is filled in later.

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use crate::peers::{Perl, Process, Tools};
 use crate::{JobServer, client, reversing_worker};
 use gearwheel::Job;
-use gearwheel::blocking::{Client, Running};
+use gearwheel::blocking::{Client, Running, Worker};
+use gearwheel::worker::Event;
 
 /// Payloads that any pair can carry.
 fn small_payloads() -> Vec<Vec<u8>> {
@@ -160,5 +161,26 @@ mod on_perls_server {
     #[test]
     fn perls_client_with_our_worker() {
         round_trips(JobServer::perl(), AnyClient::perl, AnyWorker::ours, small_payloads());
+    }
+    #[test]
+    fn our_worker_loses_no_job_though_the_server_knows_no_parts_of_results() {
+        let Some(server) = JobServer::perl() else { return };
+        let worker = Worker::builder().server(server.address()).concurrency(2);
+        let worker = worker.function("parts", |task| {
+            task.data("part")?;
+            task.warning("warning")?;
+            Ok("whole")
+        });
+        let (told, events) = std::sync::mpsc::channel();
+        let worker = worker.on_event(move |event| drop(told.send(event)));
+        let worker = worker.spawn().expect("the worker starts");
+        crate::peers::wait_for_workers(server.address(), "parts", 1);
+        let client = client(server.address());
+        let jobs: Vec<_> = (0..20).map(|_| client.submit(Job::new("parts", "")).expect("the job is one")).collect();
+        for job in jobs {
+            assert_eq!(job.wait().expect("the job completes"), "whole");
+        }
+        worker.stop();
+        assert!(!events.iter().any(|event| matches!(event, Event::Disconnected { .. })), "no connection was lost");
     }
 }

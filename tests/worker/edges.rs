@@ -341,6 +341,28 @@ fn no_more_is_asked_for_until_a_server_was_told_what_to_forget() {
 }
 
 #[test]
+fn a_server_that_knows_no_parts_of_results_is_not_taken_to_refuse_the_grab_behind_them() {
+    let (mut rig, conn) = worker();
+    for number in 1..4 {
+        rig.receive(conn, &[job(number)]);
+        let task = one(&mut rig);
+        rig.act(|worker, now| worker.data(task, "d".into(), now)).expect("sent");
+        rig.act(|worker, now| worker.warning(task, "w".into(), now)).expect("sent");
+        complete(&mut rig, task);
+        assert_eq!(rig.sent_names(conn), ["WORK_DATA", "WORK_WARNING", "WORK_COMPLETE", "GRAB_JOB_UNIQ"]);
+        for name in ["work_data", "work_warning"] {
+            let text = format!("server_error|Can't locate object method \"CMD_{name}\" via package \"Gearman");
+            rig.receive(conn, &[packet(T::ERROR, &text)]);
+        }
+        let events = rig.events();
+        assert!(matches!(&events[..], [Event::ServerError { .. }, Event::ServerError { .. }]), "{events:?}");
+        assert_eq!(rig.sent_names(conn), [""; 0], "the grab is out");
+    }
+    rig.receive(conn, &[no_job()]);
+    assert_eq!((rig.sent_names(conn), rig.disconnects()), (vec!["PRE_SLEEP"], vec![]));
+}
+
+#[test]
 fn a_server_on_its_way_out_is_not_asked() {
     let (mut rig, [a, b]) = two_servers(|config| config.concurrency = 4);
     rig.receive(a, &[job(1)]);
