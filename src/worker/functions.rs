@@ -61,7 +61,8 @@ impl Worker {
     }
 
     /// Takes an offer back. Jobs of the function that are in hand are finished first, as a job server would take them away:
-    /// only then is a server told (CANT_DO). Until it has been, jobs of the function may still come.
+    /// only then is a server told (CANT_DO). Until it has been, jobs of the function may still come, and no others are asked
+    /// of it: with each a job of the function could come, so that it might never end.
     /// [`Event::Unregistered`](super::Event::Unregistered) says when all have been.
     ///
     /// # Errors
