@@ -34,7 +34,7 @@ use crate::job::{Job, JobId, Outcome};
 use crate::machine::{CloseReason, ConnId, Input, Machine, Output, Peer};
 use crate::server::{self, Server};
 use crate::time::Instant;
-use crate::worker::{self, Assignment, Worker};
+use crate::worker::{self, Assignment, TaskId, Worker};
 
 /// How long [`InMemory::next`] waits at most.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -62,7 +62,7 @@ type Handler = Box<dyn FnMut(&mut Task<'_>) -> Result<Bytes, Failure> + Send>;
 #[derive(Debug)]
 pub struct Task<'a> {
     assignment: &'a Assignment,
-    worker: &'a mut Worker,
+    worker: &'a mut Side<Worker>,
     now: Instant,
 }
 
@@ -79,20 +79,28 @@ impl Task<'_> {
         &self.assignment.payload
     }
 
-    /// Sends a part of the result (WORK_DATA).
+    /// Sends a part of the result (WORK_DATA). One that is over the limit of a packet is dropped.
     pub fn data(&mut self, part: impl Into<Bytes>) {
-        // It can only be refused for want of room, and here it is taken at once.
-        let _ = self.worker.data(self.assignment.task, part.into(), self.now);
+        self.say(|worker, task, now| worker.data(task, part.into(), now));
     }
 
-    /// Sends a warning (WORK_WARNING).
+    /// Sends a warning (WORK_WARNING). One that is over the limit of a packet is dropped.
     pub fn warning(&mut self, warning: impl Into<Bytes>) {
-        let _ = self.worker.warning(self.assignment.task, warning.into(), self.now);
+        self.say(|worker, task, now| worker.warning(task, warning.into(), now));
     }
 
     /// Tells how far the job is (WORK_STATUS).
     pub fn progress(&mut self, numerator: u64, denominator: u64) {
-        let _ = self.worker.progress(self.assignment.task, numerator, denominator, self.now);
+        self.say(|worker, task, now| worker.progress(task, numerator, denominator, now));
+    }
+
+    fn say<T>(&mut self, say: impl FnOnce(&mut Worker, TaskId, Instant) -> Result<(), Rejected<T>>) {
+        let task = self.assignment.task;
+        // All that was said before is taken first: nothing is refused for want of room.
+        if let Some(conn) = self.worker.machine.conn_of(task) {
+            self.worker.write(conn);
+        }
+        let _ = say(&mut self.worker.machine, task, self.now);
     }
 }
 
@@ -141,13 +149,7 @@ impl<M: Machine> Side<M> {
                     }
                     None => self.machine.handle(Input::Closed(conn, CloseReason::Refused), now),
                 },
-                Output::Transmit(conn) => {
-                    let mut waiting = self.machine.outgoing(conn);
-                    if let Some(wire) = self.wires.iter_mut().find(|wire| wire.ours == conn) {
-                        waiting.chunks().for_each(|chunk| wire.outgoing.extend_from_slice(chunk));
-                    }
-                    waiting.advance(waiting.len());
-                }
+                Output::Transmit(conn) => self.write(conn),
                 Output::Resume(conn) => {
                     let mut incoming =
                         self.wire(conn).map(|wire| core::mem::take(&mut wire.incoming)).unwrap_or_default();
@@ -171,6 +173,15 @@ impl<M: Machine> Side<M> {
             }
         }
         moved
+    }
+
+    /// Takes what the machine has to write.
+    fn write(&mut self, conn: ConnId) {
+        let mut waiting = self.machine.outgoing(conn);
+        if let Some(wire) = self.wires.iter_mut().find(|wire| wire.ours == conn) {
+            waiting.chunks().for_each(|chunk| wire.outgoing.extend_from_slice(chunk));
+        }
+        waiting.advance(waiting.len());
     }
 
     /// Takes what the server has for its connection `conn`, if that is one of these.
@@ -378,17 +389,21 @@ impl InMemory {
     }
 
     fn handle(&mut self, assignment: &Assignment) {
-        let (worker, now, id) = (&mut self.worker.machine, self.now, assignment.task);
+        let (now, id) = (self.now, assignment.task);
         let result = match self.handlers.get_mut(&assignment.function) {
-            Some(handler) => handler(&mut Task { assignment, worker, now }),
+            Some(handler) => handler(&mut Task { assignment, worker: &mut self.worker, now }),
             None => Err(Failure::Fail),
         };
-        // It cannot be gone: handlers take no time here.
-        let _ = match result {
+        let worker = &mut self.worker.machine;
+        let ended = match result {
             Ok(payload) => worker.complete(id, payload, now).map_err(drop),
             Err(Failure::Fail) => worker.fail(id, now).map_err(drop),
             Err(Failure::Throw(payload)) => worker.exception(id, payload, now).map_err(drop),
         };
+        // It cannot be gone, as handlers take no time here; but what is over the limit of a packet leaves it in hand.
+        if ended.is_err() {
+            let _ = worker.fail(id, now);
+        }
     }
 }
 

@@ -113,3 +113,46 @@ fn a_job_of_a_function_that_is_the_workers_alone_fails() {
     gearman.worker().register("bare", None, now).expect("a function");
     assert_eq!(gearman.run(Job::new("bare", "")).expect("taken"), Outcome::Failed);
 }
+
+#[test]
+fn parts_are_taken_at_once_however_many_they_are() {
+    let seed = [1; 32];
+    let mut worker = worker::Config::new(seed);
+    (worker.limits.max_outgoing, worker.concurrency) = (1000, 2);
+    let mut gearman = InMemory::with(client::Config::new(seed), worker, server::Config::new(seed)).expect("good");
+    gearman
+        .function("f", |task| {
+            (0..5).for_each(|_| task.data(vec![0; 900]));
+            (0..5).for_each(|_| task.warning(vec![0; 900]));
+            (0..100).for_each(|part| task.progress(part, 100));
+            Ok(vec![0; 2000].into())
+        })
+        .expect("a function");
+    for _ in 0..2 {
+        gearman.submit(Job::new("f", "")).expect("taken");
+    }
+    let mut came = [0; 4];
+    while let Some(event) = gearman.next() {
+        match event {
+            Event::Data { .. } => came[0] += 1,
+            Event::Warning { .. } => came[1] += 1,
+            Event::Progress { .. } => came[2] += 1,
+            Event::Done { .. } => came[3] += 1,
+            _ => {}
+        }
+    }
+    assert_eq!(came, [10, 10, 200, 2]);
+}
+
+#[test]
+fn a_result_over_the_limit_fails_its_job() {
+    let seed = [1; 32];
+    let mut worker = worker::Config::new(seed);
+    worker.limits.max_packet = 1000;
+    let mut gearman = InMemory::with(client::Config::new(seed), worker, server::Config::new(seed)).expect("good");
+    gearman.function("f", |task| Ok(vec![0; 200 * task.payload().len()].into())).expect("a function");
+    gearman.function("g", |_| Err(Failure::Throw(vec![0; 2000].into()))).expect("a function");
+    assert_eq!(gearman.run(Job::new("f", "12345")).expect("taken"), Outcome::Failed);
+    assert_eq!(gearman.run(Job::new("g", "")).expect("taken"), Outcome::Failed);
+    assert_eq!(gearman.run(Job::new("f", "1")).expect("taken"), Outcome::Complete(vec![0; 200].into()));
+}
