@@ -75,8 +75,8 @@ pub(super) struct Party {
     /// Foreground submissions that it waits for.
     pub(super) waiting: u32,
     asleep: bool,
-    /// Whether it was woken and has not grabbed since.
-    woken: bool,
+    /// For which function it was woken, as not all were, unless it has grabbed since.
+    woken: Option<u32>,
     /// For which queue nobody else was woken, as its grab waited.
     pub(super) promised: Option<(u32, Priority)>,
 }
@@ -93,7 +93,7 @@ impl Party {
         waiters: List::EMPTY,
         waiting: 0,
         asleep: false,
-        woken: false,
+        woken: None,
         promised: None,
     };
 }
@@ -388,13 +388,15 @@ impl Queue {
         let next = self.next_ability(peer);
         let party = self.party_mut(peer);
         party.asleep = false;
-        party.woken = false;
-        let promised = party.promised.take();
+        let (woken, promised) = (party.woken.take(), party.promised.take());
         let (ability, priority) = next?;
         let Ability { function, timeout, .. } = self.abilities[ability];
         if let Some((other, at)) = promised.filter(|&(other, at)| (other, at as usize) != (function, priority)) {
             // Something better has come since: that job is for others.
             self.announce(other, at, self.rules.to_wake());
+        }
+        if let Some(other) = woken.filter(|other| *other != function) {
+            self.pass_wake_up(other);
         }
         let Self { functions, jobs, parties, .. } = self;
         let function = &mut functions[function];

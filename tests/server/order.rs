@@ -168,3 +168,20 @@ fn the_cost_of_a_job_does_not_grow_with_idle_functions_workers_and_queued_jobs()
     }
     assert_eq!(net.server.counters().assigned, 50_000);
 }
+
+#[test]
+fn who_was_woken_for_a_job_and_finds_a_better_one_has_another_woken_for_it() {
+    let mut config = config();
+    config.worker_wakeup = 1;
+    let mut net = Net::with(config);
+    let both = net.peer(&["CAN_DO f", "CAN_DO g", "PRE_SLEEP"]);
+    let of_g = net.peer(&["CAN_DO g", "PRE_SLEEP"]);
+    let of_f = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
+    let client = net.peer(&["SUBMIT_JOB f||x"]);
+    net.send(client, &["SUBMIT_JOB_HIGH g||y"]);
+    assert_eq!([both, of_g, of_f].map(|conn| net.take(conn)), [vec!["NOOP"], vec!["NOOP"], vec![]]);
+    // It would come back to the other job only when it has run this one.
+    assert_eq!(net.ask(both, &["GRAB_JOB"]), ["JOB_ASSIGN H:lap:2|g|y"]);
+    assert_eq!(net.ask(of_f, &["GRAB_JOB"]), ["NOOP", "JOB_ASSIGN H:lap:1|f|x"]);
+    assert_eq!(net.ask(of_g, &["GRAB_JOB"]), ["NO_JOB"]);
+}

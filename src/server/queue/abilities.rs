@@ -72,7 +72,7 @@ impl Queue {
         }
         self.mark_idle(function);
         if finds_work && self.party(peer).asleep {
-            self.wake(peer);
+            self.wake(peer, function);
         }
         Ok(())
     }
@@ -118,8 +118,9 @@ impl Queue {
         }
         abilities.remove(index);
         functions[function].workers -= 1;
-        let was_promised = self.party_mut(peer).promised.take_if(|(promised, _)| *promised == function).is_some();
-        if was_promised || self.rules.worker_wakeup > 0 && self.party(peer).woken {
+        let party = self.party_mut(peer);
+        let was_promised = party.promised.take_if(|(promised, _)| *promised == function).is_some();
+        if party.woken.take_if(|woken| *woken == function).is_some() || was_promised {
             // It was to take a job that it now will not take: somebody else must.
             for priority in [Priority::High, Priority::Normal, Priority::Low] {
                 if !self.functions[function].queues[priority as usize].is_empty() {
@@ -140,12 +141,12 @@ impl Queue {
 
     /// The worker sleeps, unless a job waits: then it is woken at once.
     pub(in crate::server) fn sleep(&mut self, peer: u32) {
-        let finds_work = self.next_ability(peer).is_some();
+        let next = self.next_ability(peer);
         let party = self.party_mut(peer);
         party.asleep = true;
-        party.woken = false;
-        if finds_work {
-            self.wake(peer);
+        party.woken = None;
+        if let Some((ability, _)) = next {
+            self.wake(peer, self.abilities[ability].function);
         }
     }
 
@@ -181,26 +182,41 @@ impl Queue {
         self.awaiting.remove(at).map(|(_, peer)| peer)
     }
 
-    pub(super) fn wake(&mut self, peer: u32) {
+    fn wake(&mut self, peer: u32, function: u32) {
+        let not_all = self.rules.worker_wakeup > 0;
         let party = self.party_mut(peer);
         party.asleep = false;
-        party.woken = true;
+        party.woken = not_all.then_some(function);
         self.woken.push(peer);
     }
 
-    /// Tells all who can run `function` that it has a job, and wakes `to_wake` of those who sleep.
-    pub(super) fn announce(&mut self, function: u32, priority: Priority, mut to_wake: u32) {
-        let priority = priority as usize;
+    /// Who was woken for `function` has found something better: another is woken for it, if it still has a job.
+    #[cold]
+    pub(super) fn pass_wake_up(&mut self, function: u32) {
+        if self.functions[function].queues.iter().any(|queue| !queue.is_empty()) {
+            self.wake_passed_over(function, 1);
+        }
+    }
+
+    /// Wakes so many of those who sleep beside a job of `function`. Says how many more could have been.
+    fn wake_passed_over(&mut self, function: u32, mut to_wake: u32) -> u32 {
         while to_wake > 0 {
             let list = &mut self.functions[function].passed_over;
             let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.passed_over) else { break };
             self.abilities[index].is_passed_over = false;
             let peer = self.abilities[index].peer;
             if self.party(peer).asleep {
-                self.wake(peer);
+                self.wake(peer, function);
                 to_wake -= 1;
             }
         }
+        to_wake
+    }
+
+    /// Tells all who can run `function` that it has a job, and wakes `to_wake` of those who sleep.
+    pub(super) fn announce(&mut self, function: u32, priority: Priority, to_wake: u32) {
+        let priority = priority as usize;
+        let mut to_wake = self.wake_passed_over(function, to_wake);
         loop {
             let list = &mut self.functions[function].dormant[priority];
             let Some(index) = list.pop_front(&mut self.abilities, |ability| &mut ability.dormant[priority]) else {
@@ -216,7 +232,7 @@ impl Queue {
             }
             if to_wake > 0 {
                 to_wake -= 1;
-                self.wake(peer);
+                self.wake(peer, function);
             } else if !ability.is_passed_over {
                 ability.is_passed_over = true;
                 let list = &mut self.functions[function].passed_over;
