@@ -223,7 +223,7 @@ impl Server {
             return;
         }
         self.life = Life::Closing;
-        self.queue.hold_background();
+        self.queue.close();
         let all: alloc::vec::Vec<u32> = self.peers.iter().map(|(index, _)| index).collect();
         for peer in all {
             self.hang_up(peer, CloseReason::Local);

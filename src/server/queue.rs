@@ -156,6 +156,8 @@ pub(super) struct Queue {
     pub(super) requeues: u64,
     /// Whether background jobs are held back.
     holding: bool,
+    /// Whether all connections are being closed.
+    closing: bool,
 }
 
 impl Queue {
@@ -179,6 +181,7 @@ impl Queue {
             latencies: Latencies::default(),
             requeues: 0,
             holding: false,
+            closing: false,
         }
     }
 
@@ -447,8 +450,8 @@ impl Queue {
             self.finish(index);
             return Requeued::Dropped;
         }
-        // A server that stops takes its jobs back, which is no fault of theirs.
-        if !self.holding {
+        // What a closing server takes back is no fault of the job's, and what is held back is not given out again.
+        if !self.closing && (!self.holding || job.waiting > 0) {
             job.retries = job.retries.saturating_add(1);
             if self.rules.job_retries.is_some_and(|most| job.retries > most) {
                 return Requeued::Exhausted;
@@ -508,6 +511,12 @@ impl Queue {
         if core::mem::take(&mut job.timed) {
             self.timers.cancel(job.when, Timer::Job(index));
         }
+    }
+
+    /// All connections are to be closed: their jobs are taken back.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+        self.hold_background();
     }
 
     /// Hands out no background jobs from now on.

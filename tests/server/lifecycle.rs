@@ -183,6 +183,31 @@ fn a_job_that_ran_at_the_close_is_kept_even_where_no_retry_is_allowed() {
 }
 
 #[test]
+fn a_job_that_takes_its_workers_with_it_fails_in_the_end_though_the_server_drains() {
+    let mut config = config();
+    config.job_retries = Some(1);
+    let mut net = Net::with(config);
+    let client = net.peer(&["SUBMIT_JOB f||poison", "SUBMIT_JOB_BG f||kept"]);
+    let workers = [(); 3].map(|()| net.peer(&["CAN_DO f"]));
+    for worker in workers {
+        net.send(worker, &["GRAB_JOB"]);
+    }
+    net.take(client);
+    net.server.drain(net.now);
+    net.run();
+    let [first, second, third] = workers;
+    net.close(first);
+    net.send(third, &["GRAB_JOB"]);
+    net.close(second);
+    assert_eq!(net.take(client), [""; 0]);
+    net.close(third);
+    assert_eq!(net.take(client), ["WORK_FAIL H:lap:1"]);
+    assert_eq!(net.events.last(), Some(&Event::Closed));
+    // What was not given out again is for the next server.
+    assert_eq!(net.server.queued().map(|job| job.payload).collect::<Vec<_>>(), ["kept"]);
+}
+
+#[test]
 fn a_restored_job_gets_a_new_handle_where_its_own_is_of_another_server_or_taken() {
     let mut net = Net::new();
     for (handle, expected) in
