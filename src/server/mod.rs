@@ -197,7 +197,7 @@ impl Server {
         let (now, old) = (self.now, self.unix_now());
         self.unix = (unix_now, now);
         self.queue.reschedule(|when| {
-            let left = when.saturating_since(now) + old;
+            let left = when.saturating_since(now).saturating_add(old);
             now + left.saturating_sub(unix_now)
         });
     }
@@ -289,7 +289,7 @@ impl Server {
     }
 
     fn unix_now(&self) -> Duration {
-        self.unix.0 + self.now.saturating_since(self.unix.1)
+        self.unix.0.saturating_add(self.now.saturating_since(self.unix.1))
     }
 
     /// When the wall clock will say that `since_1970` has passed. `None`: it does already.
@@ -420,6 +420,7 @@ impl Server {
     fn requeue(&mut self, job: u32, why: &'static str) {
         let Job { number, function, worker, .. } = self.queue.jobs.table[job];
         let requeued = self.queue.requeue(job);
+        self.is_rid_of_one(worker);
         if requeued == Requeued::Exhausted {
             self.fail(job);
         }
@@ -442,7 +443,7 @@ impl Server {
         for waiter in self.queue.waiting_for(job) {
             self.peers.send(waiter, PacketType::WORK_FAIL, &[&handle], None);
         }
-        self.counters.failed += 1;
+        self.counters.failed += u64::from(!self.queue.jobs.table[job].cancelled);
     }
 
     /// Closes a connection once it has taken what was to be sent.
@@ -468,11 +469,10 @@ impl Server {
     /// Closes a connection that is closing, whatever it has not taken.
     fn leave(&mut self, peer: u32) {
         let Some(this) = self.bury(peer) else { return };
-        let conn = this.conn;
         let reason = this.closing.unwrap_or(CloseReason::Local);
         trace::peer_gone(&this.span, &reason);
-        self.peers.outputs.push_back(Output::Event(Event::Disconnected { conn, reason }));
-        self.peers.outputs.push_back(Output::Disconnect(conn));
+        self.peers.outputs.push_back(Output::Event(Event::Disconnected { conn: this.conn, reason }));
+        self.peers.outputs.push_back(Output::Disconnect(this.conn));
     }
 
     /// The driver says that a connection has ended.

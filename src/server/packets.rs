@@ -376,11 +376,13 @@ impl Server {
                 self.peers.send(waiter, PacketType::WORK_FAIL, &[&handle], None);
             }
         }
-        match kind {
-            PacketType::WORK_COMPLETE => self.counters.completed += 1,
-            PacketType::WORK_EXCEPTION => self.counters.failed += 1,
+        let ends = match kind {
+            PacketType::WORK_COMPLETE => &mut self.counters.completed,
+            PacketType::WORK_EXCEPTION => &mut self.counters.failed,
             _ => return Ok(()),
-        }
+        };
+        // One that was cancelled has been counted.
+        *ends += u64::from(!self.queue.jobs.table[job].cancelled);
         self.end(peer, job);
         Ok(())
     }
@@ -422,6 +424,18 @@ impl Server {
         }
         self.queue.count_run(job);
         self.queue.finish(job);
+        self.is_rid_of_one(peer);
+    }
+
+    /// A worker has a job less: where that was its last, it is idle from now on.
+    pub(super) fn is_rid_of_one(&mut self, peer: u32) {
+        if self.config.idle.is_some()
+            && self.queue.party(peer).running_count == 0
+            && let Some(this) = self.peers.get_mut(peer)
+        {
+            this.heard = self.now;
+            self.arm(peer);
+        }
     }
 }
 

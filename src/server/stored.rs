@@ -71,7 +71,8 @@ impl Server {
 
     fn stored(&self, job: &Job) -> QueuedJob {
         let payload = job.payload().map_or_else(Bytes::clone, Bytes::copy_from_slice);
-        let not_before = (job.state == State::Delayed).then(|| self.unix.0 + job.when.saturating_since(self.unix.1));
+        let not_before =
+            (job.state == State::Delayed).then(|| self.unix.0.saturating_add(job.when.saturating_since(self.unix.1)));
         QueuedJob {
             handle: Some(Handle::from_wire(&self.handles.write(job.number))),
             function: Bytes::copy_from_slice(&self.queue.functions[job.function].name),

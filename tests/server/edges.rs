@@ -116,6 +116,19 @@ fn one_is_listened_to_again_when_it_has_taken_all_but_half_of_the_limit() {
 }
 
 #[test]
+fn a_job_that_was_cancelled_is_not_counted_again_when_its_worker_ends_it() {
+    for end in ["WORK_COMPLETE H:lap:1|r", "WORK_FAIL H:lap:1", "WORK_EXCEPTION H:lap:1|e"] {
+        let mut net = Net::new();
+        let worker = net.peer(&["SUBMIT_JOB f||x", "CAN_DO f", "GRAB_JOB"]);
+        let admin = net.connect();
+        net.text(admin, "cancel job H:lap:1\n");
+        net.send(worker, &[end]);
+        let counters = net.server.counters();
+        assert_eq!((counters.completed, counters.failed, counters.jobs), (0, 1, 0), "{end}");
+    }
+}
+
+#[test]
 fn everything_is_counted_once() {
     let mut net = Net::new();
     let client = net.peer(&["SUBMIT_JOB f|u|1", "SUBMIT_JOB f|u|1", "SUBMIT_JOB f||2", "SUBMIT_JOB f||3"]);
@@ -245,6 +258,36 @@ fn a_nearer_time_takes_the_place_of_a_timer() {
     assert_eq!(net.pass(secs(100)), 2);
     assert_eq!(net.disconnected, [worker]);
     assert_eq!(net.wait, None);
+}
+
+#[test]
+fn a_worker_whose_last_job_took_longer_than_it_may_be_idle_is_closed_when_it_is() {
+    // The last one: its time limit passes.
+    for end in ["WORK_COMPLETE H:lap:1|r", "CANT_DO f", ""] {
+        let mut config = config();
+        config.idle = Some(secs(10));
+        let mut net = Net::with(config);
+        let worker = net.peer(&["SUBMIT_JOB_BG f||x", "CAN_DO_TIMEOUT f|20000", "GRAB_JOB"]);
+        net.pass(secs(20));
+        if !end.is_empty() {
+            net.send(worker, &[end]);
+        }
+        net.pass(millis(9_999));
+        assert_eq!(net.disconnected, [], "{end}");
+        net.pass(millis(1));
+        assert_eq!(net.disconnected, [worker], "{end}");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_stands_at_the_end_of_time_hurts_nobody() {
+    let mut net = Net::new();
+    net.server.set_unix_time(std::time::Duration::MAX, net.now);
+    net.pass(secs(5));
+    let client = net.connect();
+    assert_eq!(net.ask(client, &[&format!("SUBMIT_JOB_EPOCH f||{}|x", u64::MAX)]), ["JOB_CREATED H:lap:1"]);
+    net.server.set_unix_time(crate::net::UNIX, net.now);
+    assert_eq!(net.server.queued().count(), 1);
 }
 
 #[test]
