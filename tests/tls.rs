@@ -93,6 +93,7 @@ on_all_runtimes! {
     faults::a_handshake_that_is_never_done_is_ended
     faults::a_listener_may_stay_plain
     faults::gearman_comes_by_stunnel
+    faults::who_closes_only_his_own_side_is_answered
     faults::a_close_is_an_orderly_end_to_openssl
     over_streams::a_job_goes_round_by_a_unix_socket
     over_streams::big_payloads_cross_by_a_unix_socket

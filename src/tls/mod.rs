@@ -24,6 +24,8 @@
 //!   [`Input::Closed`] with [`CloseReason::Tls`], which says who is at fault; the other side is told by an alert.
 //! - What the machine inside has to write is encrypted when the driver comes for it, about 100 KiB ahead, and counts as taken
 //!   when the driver has taken the whole record that it is in: how far a job has come is known as exactly as without TLS.
+//! - A client that says close_notify still gets the answers to what it has asked before, if it takes them within a second; then
+//!   its connection is closed.
 //! - An end without close_notify is an end like any other: packets have a length, so that one cut short is never taken for
 //!   whole. A connection that the machine inside closes gets a close_notify where its driver writes it (see
 //!   [`Output::Disconnect`]).
@@ -50,7 +52,7 @@ pub use self::settings::{ClientCertificates, ClientTls, Error, Identity, Roots, 
 use crate::machine::{CloseReason, ConnId, Input, Machine, Outgoing, Output, Peer};
 use crate::time::{Instant, earlier};
 
-/// How long a peer may take to read why it is refused.
+/// How long a peer may take to read why it is refused, or what it is answered when it has parted.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A machine whose connections are encrypted, or, where nothing is set up, the machine as it is.
@@ -404,7 +406,12 @@ impl Layer {
                 if session.parted {
                     stream.clear();
                     session.phase = Phase::Ending(CloseReason::Ended);
-                    said.push_back(Said::End(conn, CloseReason::Ended));
+                    let is_answered = session.may_write() && (session.out.waiting() > 0 || session.has_more(machine));
+                    if is_answered {
+                        await_last_words(session, said, deadlines, *now);
+                    } else {
+                        said.push_back(Said::End(conn, CloseReason::Ended));
+                    }
                     break Ok(());
                 }
             }
@@ -461,12 +468,7 @@ impl Layer {
         if session.out.waiting() == 0 {
             return said.push_back(Said::End(conn, reason));
         }
-        announce(session, said);
-        let at = *now + LAST_WORDS;
-        if let Some(before) = session.deadline.replace(at) {
-            deadlines.remove(&(before, conn));
-        }
-        deadlines.insert((at, conn));
+        await_last_words(session, said, deadlines, *now);
     }
 
     /// Whether the driver is to be told that the machine has something to write.
@@ -487,7 +489,7 @@ impl Layer {
             return;
         }
         session.settle(machine);
-        let result = if session.is_open() { session.encrypt(machine, &mut self.gathered) } else { Ok(()) };
+        let result = if session.may_write() { session.encrypt(machine, &mut self.gathered) } else { Ok(()) };
         session.offer(machine);
         if !core::mem::replace(&mut session.noticed, true) {
             self.noticed.push(conn);
@@ -508,6 +510,9 @@ impl Layer {
             session.noticed = false;
             session.settle(machine);
             if session.out.waiting() > 0 {
+                announce(session, said);
+            } else if session.parted && session.has_more(machine) {
+                session.announced = false;
                 announce(session, said);
             } else if let Phase::Ending(reason) = &session.phase {
                 said.push_back(Said::End(conn, reason.clone()));
@@ -565,6 +570,21 @@ fn announce(session: &mut Session, said: &mut VecDeque<Said>) {
     if !core::mem::replace(&mut session.announced, true) {
         said.push_back(Said::Transmit(session.conn));
     }
+}
+
+/// A connection ends when its driver has taken what is to be written, but does not wait long for that.
+fn await_last_words(
+    session: &mut Session,
+    said: &mut VecDeque<Said>,
+    deadlines: &mut BTreeSet<(Instant, ConnId)>,
+    now: Instant,
+) {
+    announce(session, said);
+    let at = now + LAST_WORDS;
+    if let Some(before) = session.deadline.replace(at) {
+        deadlines.remove(&(before, session.conn));
+    }
+    deadlines.insert((at, session.conn));
 }
 
 const fn peer(session: &Session) -> &'static str {

@@ -260,7 +260,7 @@ impl Session {
 
     /// Whether the machine has something to write that is not encrypted yet.
     pub(super) fn has_more<M: Machine>(&self, machine: &mut M) -> bool {
-        self.is_open() && machine.outgoing(self.conn).len() > self.held
+        self.may_write() && machine.outgoing(self.conn).len() > self.held
     }
 
     /// Queues the alert that tells the peer what is wrong, which rustls has ready after an error.
@@ -271,6 +271,12 @@ impl Session {
         {
         }
         self.plain.clear();
+    }
+
+    /// Whether what the machine has to write goes out. A client that has parted still gets the answers to what it has asked;
+    /// what a server is asked counts as unsent.
+    pub(super) fn may_write(&self) -> bool {
+        self.is_open() || self.parted && !self.is_client()
     }
 
     /// Queues close_notify, where all that was to be written has been taken. Says whether it has.

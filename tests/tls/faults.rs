@@ -1,7 +1,7 @@
 //! What a user hears when certificates or peers are wrong, on every runtime.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -183,6 +183,22 @@ pub(crate) fn gearman_comes_by_stunnel<K: Kind>() {
     let ended = tools.submit(stunnel.address(), "echo", &[], &payload);
     assert!(ended.status.success() && ended.stdout == payload, "{}", ended.errors());
     drop(worker);
+}
+
+/// stunnel says close_notify as soon as its own client has closed its side, and passes the answer on.
+pub(crate) fn who_closes_only_his_own_side_is_answered<K: Kind>() {
+    let server = K::server(local(), |_| ());
+    let service = format!("client = yes\nCAfile = {}\nverifyChain = yes", certs::file("ca.pem", &OURS.pem));
+    let Some(stunnel) = Stunnel::start(K::address(&server), &service) else { return };
+    for _ in 0..10 {
+        let mut socket = TcpStream::connect(stunnel.address()).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("above zero");
+        socket.write_all(b"version\n").expect("connected");
+        socket.shutdown(Shutdown::Write).expect("connected");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("text");
+        assert!(answer.starts_with("OK"), "{answer}");
+    }
 }
 
 /// And when we close, OpenSSL finds an orderly end.

@@ -82,6 +82,60 @@ fn an_orderly_end_is_said_and_heard() {
     assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
 }
 
+/// A line whose client has submitted a job and closed its side; all of that is still to be read.
+fn parted() -> (Line, Vec<u8>) {
+    let mut line = Line::open();
+    submit(&mut line.client, Job::new("f", "x").background());
+    let mut bytes = line.client.sent_bytes(line.ours).to_vec();
+    line.client.machine.close(line.client.now);
+    bytes.extend_from_slice(&last_word(&mut line.client.machine));
+    (line, bytes)
+}
+
+#[test]
+fn a_client_that_parts_is_answered_first() {
+    let (mut line, bytes) = parted();
+    line.server.receive_bytes(line.theirs, &bytes);
+    assert_eq!(records(&line.server.sent_bytes(line.theirs)).len(), 1, "JOB_CREATED");
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
+    // One that does not take it keeps nobody waiting.
+    let (mut line, bytes) = parted();
+    line.server.writable = false;
+    line.server.receive_bytes(line.theirs, &bytes);
+    line.server.pass(millis(999));
+    assert_eq!(line.server.disconnects(), []);
+    line.server.pass(millis(1));
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+    assert_eq!(why_lost(&mut line.server), CloseReason::Ended);
+}
+
+#[test]
+fn a_client_that_parts_gets_a_long_answer_whole() {
+    let mut line = Line::open();
+    let payload = Bytes::from(vec![b'x'; 500_000]);
+    let first = line.client.act(|client, _| client.servers().next().expect("one").server);
+    let _ = line.client.act(|client, now| client.echo(first, payload, now)).expect("taken");
+    let mut bytes = line.client.sent_bytes(line.ours).to_vec();
+    line.client.machine.close(line.client.now);
+    bytes.extend_from_slice(&last_word(&mut line.client.machine));
+    line.server.receive_bytes(line.theirs, &bytes);
+    assert!(line.server.sent_bytes(line.theirs).len() > 500_000);
+    assert_eq!(line.server.disconnects(), [line.theirs]);
+}
+
+#[test]
+fn a_server_that_parts_is_asked_nothing_more() {
+    let mut line = Line::open();
+    line.server.machine.close(line.server.now);
+    let goodbye = last_word(&mut line.server.machine);
+    line.client.writable = false;
+    let job = submit(&mut line.client, Job::new("f", "x"));
+    line.client.machine.handle(Input::Data(line.ours, &mut BytesMut::from(&goodbye[..])), line.client.now);
+    assert_eq!(records(&last_word(&mut line.client.machine)).len(), 1, "close_notify");
+    assert_eq!(line.client.machine.phase(job), Some(Phase::Parked));
+}
+
 /// Has the client break off its connection.
 fn break_off(client: &mut ClientRig) {
     let (server, now) = (client.machine.servers().next().expect("one").server, client.now);
