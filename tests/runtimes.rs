@@ -102,6 +102,7 @@ on_all_runtimes! {
     a_drain_reports_what_is_not_done_in_time
     two_drains_are_one_too_many
     a_server_drains
+    a_server_that_drains_in_vain_says_how_many_jobs_were_waited_for
     a_server_keeps_what_is_queued
     handles_outlive_what_they_belong_to
     requests_are_answered

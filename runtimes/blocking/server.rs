@@ -7,7 +7,9 @@ use core::time::Duration;
 
 use super::Stream;
 use super::driver::{Driver, Look, Source};
-use crate::runtimes::handles::{Addresses, Gate, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine, Sink};
+use crate::runtimes::handles::{
+    Addresses, Driven, Gate, PATIENCE, Plan, ServerBuilder, ServerMachine as Machine, Sink,
+};
 use crate::runtimes::listening::Listening;
 use crate::runtimes::std::net::{SocketAddr, ToSocketAddrs};
 use crate::runtimes::std::path::Path;
@@ -136,8 +138,8 @@ impl Server {
     /// connection. Background jobs that do not run yet are not begun: [`queued`](Self::queued) has them.
     ///
     /// # Errors
-    /// [`Error::Draining`]: a drain is under way. [`Error::Unfinished`]: so many jobs still ran; their workers are cut off,
-    /// and the background ones among them are queued again.
+    /// [`Error::Draining`]: a drain is under way. [`Error::Unfinished`]: so many jobs still ran or were waited for; their
+    /// workers are cut off, and the background ones among them are queued again.
     pub fn drain(&self, within: Duration) -> Result<(), Error> {
         let deadline = self.driver.now() + within;
         self.driver.call(|server, gate, now| {
@@ -152,7 +154,7 @@ impl Server {
             return Ok(());
         }
         let jobs = self.driver.call(|server, _, now| {
-            let jobs = server.counters().running;
+            let jobs = Driven::unfinished(server);
             server.close(now);
             jobs
         });

@@ -396,6 +396,16 @@ pub(crate) fn a_server_drains<K: Kind>() {
     wait_until("every connection is closed", PATIENCE, || K::counters(&server).connections == 0);
 }
 
+pub(crate) fn a_server_that_drains_in_vain_says_how_many_jobs_were_waited_for<K: Kind>() {
+    let server = server::<K>();
+    let client = client::<K>(K::address(&server));
+    let job = K::submit(&client, Job::new("nobody's", "")).expect("taken");
+    wait_until("it is there", PATIENCE, || K::counters(&server).waiting == 1);
+    let drained = K::drain_server(&server, Duration::from_millis(20));
+    assert!(matches!(drained, Err(Error::Unfinished { jobs: 1 })), "{drained:?}");
+    drop(job);
+}
+
 pub(crate) fn a_server_keeps_what_is_queued<K: Kind>() {
     let server = server::<K>();
     let client = client::<K>(K::address(&server));
