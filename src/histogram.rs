@@ -5,12 +5,12 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// Powers of two of 1,024 ns that have a bucket of their own: up to 9.8 hours.
+/// As many as go up to 4.9 hours, and one for what is longer.
 const BUCKETS: usize = 36;
 /// The lowest bucket is for what takes less than 2 to the power of this in nanoseconds.
 const LOWEST: u32 = 10;
 
-/// How long things took, counted in buckets that double: under 1.024 µs, under 2.048 µs and so on, the last for 9.8 hours
+/// How long things took, counted in buckets that double: under 1.024 µs, under 2.048 µs and so on, the last for 4.9 hours
 /// and more.
 ///
 /// It has a fixed size of some 300 bytes, allocates nothing, and to record costs a few instructions. It counts from the
@@ -83,7 +83,8 @@ impl Histogram {
         for (bucket, &count) in self.counts.iter().enumerate() {
             let count = count as f64;
             if count > 0.0 && before + count >= wanted {
-                let (low, high) = (bound(bucket), bound(bucket + 1).min(self.max.saturating_add(1)));
+                let end = if bucket == BUCKETS - 1 { u64::MAX } else { bound(bucket + 1) };
+                let (low, high) = (bound(bucket), end.min(self.max.saturating_add(1)));
                 let within = high.saturating_sub(low) as f64 * ((wanted - before) / count);
                 return Duration::from_nanos(low.saturating_add(within as u64).min(self.max));
             }
@@ -173,6 +174,17 @@ mod tests {
         }
         assert_eq!(histogram.quantile(1.0), Duration::from_secs(1));
         assert_eq!(histogram.quantile(7.0), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn the_last_bucket_begins_at_4_9_hours_and_has_no_end() {
+        let mut histogram = Histogram::new();
+        let week = Duration::from_secs(7 * 24 * 60 * 60);
+        histogram.record(week);
+        assert_eq!(histogram.quantile(1.0), week);
+        assert!(histogram.quantile(0.5) > week / 2);
+        let [.., (bound, _), (never, 1)] = &histogram.buckets().collect::<Vec<_>>()[..] else { panic!("in the last") };
+        assert_eq!((bound.as_secs(), *never), (17_592, Duration::MAX));
     }
 
     #[test]
