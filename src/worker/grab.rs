@@ -12,6 +12,9 @@ use crate::links::Links;
 use crate::time::Instant;
 use crate::wire::PacketType;
 
+/// Grabs that may be out at once, so that a worker of any number of jobs does not flood its server with them: each that is
+/// answered by a job is followed by another.
+pub(super) const MOST_GRABS: usize = 4096;
 /// How often in a row a worker may be woken for nothing before it takes its time: from 2 to 8 ms, no longer, lest a job wait for it.
 const EAGER: u32 = 16;
 /// How often in a row finding no job behind a result is counted: at most 2^4 - 2 results are then followed by sleep unasked.

@@ -2,7 +2,7 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::grab::local_limit;
+use super::grab::{MOST_GRABS, local_limit};
 use super::{Assignment, Event, Function, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::ProtocolError;
 use crate::job::{Handle, ServerError, ServerId, given_name};
@@ -150,7 +150,7 @@ impl Worker {
         if core::mem::take(&mut side.behind) {
             (side.lulls, side.naps) = (0, 0);
         }
-        side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch));
+        side.window = side.window.saturating_mul(2).min(self.concurrency.saturating_add(self.prefetch)).min(MOST_GRABS);
         self.counters.assigned += 1;
         self.tallies.get_mut(place).into_iter().for_each(|tally| tally.assigned += 1);
         self.next_task = self.next_task.wrapping_add(1);

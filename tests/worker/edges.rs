@@ -363,6 +363,20 @@ fn a_server_that_knows_no_parts_of_results_is_not_taken_to_refuse_the_grab_behin
 }
 
 #[test]
+fn a_worker_of_any_number_of_jobs_does_not_flood_its_server_with_grabs() {
+    let mut all = config(&["a"]);
+    (all.concurrency, all.prefetch) = (usize::MAX, usize::MAX);
+    let (mut rig, conn) = worker_with(all);
+    let mut out = 1;
+    for number in 0..40 {
+        rig.receive(conn, &[job(number)]);
+        out += rig.sent(conn).len() - 1;
+        assert!(out <= 4096, "{out}");
+    }
+    assert_eq!((out, assigned(&mut rig).len()), (4096, 40));
+}
+
+#[test]
 fn a_server_on_its_way_out_is_not_asked() {
     let (mut rig, [a, b]) = two_servers(|config| config.concurrency = 4);
     rig.receive(a, &[job(1)]);
