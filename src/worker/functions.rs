@@ -14,7 +14,7 @@ use crate::time::Instant;
 impl Worker {
     /// Offers to run `function`, now and on each new connection. With `timeout` (CAN_DO_TIMEOUT, in milliseconds on the
     /// wire) a job of it that runs longer is failed by this worker shortly before its job server would give it to another;
-    /// gearmand raises limits under 1 s to 1 s.
+    /// gearmand raises limits under 1 s to 1 s. One of more than 49 days is this worker's alone (CAN_DO).
     ///
     /// # Errors
     /// The name is none, or is registered already; a timeout of zero.

@@ -85,7 +85,8 @@ impl Side {
 
 impl Worker {
     pub(super) fn offer(&mut self, place: usize, function: &Bytes, timeout: Option<Duration>) {
-        match timeout {
+        // gearmand takes a number that is too large for it for the smallest, and gives the job to others after a second.
+        match timeout.filter(|timeout| timeout.as_millis() <= u32::MAX.into()) {
             Some(timeout) => {
                 let millis = timeout.as_millis().to_string();
                 self.links.send(place, PacketType::CAN_DO_TIMEOUT, &[function, millis.as_bytes()], None, None);

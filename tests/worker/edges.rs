@@ -187,6 +187,22 @@ fn an_empty_name_is_none_in_any_namespace_and_a_job_of_a_foreign_one_goes_back()
 }
 
 #[test]
+fn a_limit_beyond_what_job_servers_can_count_is_not_told_to_them() {
+    let (mut rig, conn) = worker();
+    let most = millis(u32::MAX.into());
+    for (function, limit) in [("g", most), ("h", most + millis(1)), ("i", std::time::Duration::MAX)] {
+        register_timed(&mut rig, function, limit);
+    }
+    let offers = [packet(T::CAN_DO_TIMEOUT, "g|4294967295"), packet(T::CAN_DO, "h"), packet(T::CAN_DO, "i")];
+    assert_eq!(rig.sent(conn), offers);
+    rig.receive(conn, &[job_of("h", 1)]);
+    rig.sent(conn);
+    rig.events();
+    rig.machine.handle(Input::Tick, rig.now + most + millis(1));
+    assert_eq!(rig.machine.counters().timed_out, 1, "the worker keeps it all the same");
+}
+
+#[test]
 fn a_function_offered_again_with_another_limit_is_offered_anew() {
     let (mut rig, conn) = worker();
     rig.receive(conn, &[job(1)]);
