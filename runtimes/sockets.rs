@@ -292,6 +292,8 @@ impl<N: Net> Sockets<N> {
         match *self.left.get_or_insert(self.ready.len()) {
             0 if self.dirty.is_empty() || self.writes_later => {
                 (self.under_way, self.left) = (false, None);
+                // Who has knocked when there was no room comes in as soon as there is.
+                self.crowded |= machine.wants_accept() && self.is_knocked_at();
                 return false;
             }
             0 => {
@@ -307,6 +309,11 @@ impl<N: Net> Sockets<N> {
             }
         }
         true
+    }
+
+    /// Whether somebody may wait to be let in, of whom nothing is told again.
+    fn is_knocked_at(&self) -> bool {
+        !self.arrivals.is_empty() || self.doors.iter().any(|door| door.ready && door.until.is_none())
     }
 
     fn serve<M: Machine>(&mut self, index: usize, machine: &mut M) {

@@ -568,6 +568,22 @@ fn version(mut socket: &TcpStream) {
     assert!(line.starts_with("OK "), "{line}");
 }
 
+/// There is room for one connection: whoever else knocks is let in when that one has gone.
+#[cfg(all(unix, any(feature = "mio", feature = "smol", feature = "tokio")))]
+pub(crate) fn who_knocks_at_a_full_server_is_let_in_when_another_goes<K: Kind>() {
+    let server = K::server(local(), |config| config.max_connections = 1);
+    let at = K::address(&server);
+    let mut inside = TcpStream::connect(at).expect("it listens");
+    version(&inside);
+    for _ in 0..3 {
+        let next = TcpStream::connect(at).expect("it listens");
+        // It is asked by one who has knocked before, and so has seen that somebody else does.
+        version(&inside);
+        drop(std::mem::replace(&mut inside, next));
+        version(&inside);
+    }
+}
+
 /// Signals interrupt system calls: nobody minds.
 #[cfg(unix)]
 pub(crate) fn signals_interrupt_nothing<K: Kind>() {
