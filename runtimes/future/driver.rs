@@ -248,6 +248,7 @@ impl<R: Runtime, M: Driven, S: Sink<M::Event>> Hand for Driver<R, M, S> {
 impl<R: Runtime, M: Driven, S: Sink<M::Event>> Drop for Driver<R, M, S> {
     fn drop(&mut self) {
         self.hub.abandon();
+        self.wakes.end();
         self.inbox.iter().for_each(|inbox| inbox.close());
     }
 }

@@ -20,6 +20,8 @@ struct Woken {
     entries: Vec<Arc<Entry>>,
     /// The task, asleep.
     task: Option<Waker>,
+    /// Nobody looks at them any more. They would keep each other alive.
+    over: bool,
 }
 
 struct Entry {
@@ -40,7 +42,8 @@ impl Wakes {
         core::mem::swap(&mut woken.entries, &mut spare.0);
         drop(woken);
         for entry in spare.0.drain(..) {
-            entry.woken.store(false, Ordering::Release);
+            // A wake that finds it set is this one: what was done before it is to be seen from here on.
+            entry.woken.swap(false, Ordering::AcqRel);
             visit(entry.place);
         }
     }
@@ -60,6 +63,14 @@ impl Wakes {
         }
         false
     }
+
+    /// The task has ended: nothing that is woken is kept from now on.
+    pub(crate) fn end(&self) {
+        let mut woken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        woken.over = true;
+        let left = (core::mem::take(&mut woken.entries), woken.task.take());
+        drop((woken, left));
+    }
 }
 
 /// Room for the wakes that are being looked at.
@@ -74,6 +85,9 @@ impl Wake for Entry {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.woken.swap(true, Ordering::AcqRel) {
             let mut woken = self.wakes.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if woken.over {
+                return;
+            }
             woken.entries.push(self.clone());
             let task = woken.task.take();
             drop(woken);
@@ -104,5 +118,20 @@ mod tests {
         wakers[2].wake_by_ref();
         assert_eq!(seen(&mut spare), [Place::Slot(2)]);
         assert!(seen(&mut spare).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_is_woken_when_all_is_over() {
+        for before in [true, false] {
+            let wakes = Arc::new(Wakes::default());
+            let waker = wakes.waker(Place::Slot(0));
+            assert!(wakes.rest(Waker::noop()));
+            if before {
+                waker.wake_by_ref();
+            }
+            wakes.end();
+            waker.wake();
+            assert_eq!(Arc::strong_count(&wakes), 1);
+        }
     }
 }
