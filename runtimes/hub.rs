@@ -51,7 +51,7 @@ struct State<M, S> {
     shut: bool,
     /// No handle is left.
     orphan: bool,
-    /// Jobs that were left when the deadline came.
+    /// Jobs that were left when the deadline came, or the driver went.
     unfinished: usize,
     ended: bool,
 }
@@ -274,6 +274,9 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     /// The driver is gone: everything ends.
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
+        if !state.ended {
+            state.unfinished = state.machine.unfinished();
+        }
         let State { machine, sink, wakers, .. } = &mut *state;
         machine.close(self.clock.now());
         loop {

@@ -235,6 +235,31 @@ macro_rules! futures_of {
             }
 
             #[test]
+            fn a_drain_whose_driver_is_dropped_says_what_is_left() {
+                let server = server();
+                let client = client(server.local_addr());
+                spawn(client.run());
+                let worker = Worker::builder().server(server.local_addr()).can_do("f").build().expect("a worker");
+                let _context = crate::kinds::$runtime::context();
+                block_on(async {
+                    let job = client.submit(Job::new("f", "")).await.expect("taken");
+                    let mut run = Box::pin(worker.run());
+                    let task = or(worker.next(), async {
+                        run.as_mut().await;
+                        None
+                    });
+                    let task = task.await.expect("a job");
+                    let mut drain = pin!(worker.drain(PATIENCE));
+                    assert!(is_pending(drain.as_mut()));
+                    drop(run);
+                    assert!(matches!(drain.await, Err(Error::Unfinished { jobs: 1 })));
+                    drop((task, job));
+                });
+                client.close();
+                server.close();
+            }
+
+            #[test]
             fn handlers_run_together_and_a_panic_is_one_jobs_own() {
                 let server = server();
                 let client = client(server.local_addr());
