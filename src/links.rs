@@ -150,6 +150,12 @@ impl<R, E: Told> Links<R, E> {
         self.queue.push_back(Output::Event(event));
     }
 
+    /// Takes back what has not been told yet.
+    #[cold]
+    pub(crate) fn take_back(&mut self, is: impl Fn(&E) -> bool) {
+        self.queue.retain(|output| !matches!(output, Output::Event(event) if is(event)));
+    }
+
     /// Begins to connect, where nothing speaks against it.
     pub(crate) fn dial(&mut self, place: usize) {
         let now = self.now;

@@ -362,6 +362,8 @@ impl Worker {
         let result = if task.gone {
             self.counters.dropped += 1;
             trace::dropped(&task.span, took);
+            // Nothing is said of a job behind its end.
+            self.links.take_back(|event| matches!(event, Event::Gone { task, .. } if *task == id));
             Err(Reason::Unknown("job: it is no longer this worker's"))
         } else {
             self.counters.answered += 1;

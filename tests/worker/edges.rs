@@ -466,6 +466,20 @@ fn a_removal_that_is_under_way_ends_before_closed_and_none_begins_behind_it() {
 }
 
 #[test]
+fn a_job_that_is_answered_before_its_loss_is_told_is_not_gone_behind_its_end() {
+    let (mut rig, [a, _]) = two_servers(|_| {});
+    rig.receive(a, &[job(1)]);
+    let task = one(&mut rig);
+    let server = rig.machine.servers().next().expect("two").server;
+    let late = rig.act(|worker, now| {
+        worker.remove_server(server, false, now).expect("there");
+        worker.complete(task, "late".into(), now)
+    });
+    assert!(late.is_err());
+    assert!(!rig.events().iter().any(|event| matches!(event, Event::Gone { .. })));
+}
+
+#[test]
 fn a_loss_ends_what_waited_for_the_server() {
     // The other server is asked in its stead.
     let (mut rig, [a, b]) = two_servers(|_| {});
