@@ -19,6 +19,8 @@ use crate::{Instant, JobId, Outcome};
 /// other things came in, too; what comes in further ones is copied, if it has no more bytes than [`COPIED`].
 const SHARING: usize = 64;
 const COPIED: usize = 32 << 10;
+/// Events for which a mailbox that is used again keeps room.
+const KEPT: usize = 16;
 /// What lies so near behind the payload before it is in the same buffer, and keeps hardly more alive than itself.
 const NEAR: usize = 256;
 
@@ -135,6 +137,7 @@ impl Post {
         if !contents.mail.is_empty() {
             contents.drop_all();
         }
+        contents.mail.shrink_to(KEPT);
         if contents.outstanding == 0 {
             self.free.push(mailbox);
         }
@@ -571,6 +574,17 @@ mod tests {
         ended.sort_unstable();
         jobs.sort_unstable();
         assert_eq!((ended, post.outstanding(mailbox), post.ending.len()), (jobs, 0, 0));
+    }
+
+    #[test]
+    fn a_mailbox_that_was_full_keeps_no_more_room_than_others() {
+        let mut post = Post::default();
+        let mailbox = post.open(false);
+        let job = JobId::new(0, 0);
+        post.expect(job, mailbox, &mut client(), NOW);
+        (0..10_000).for_each(|_| drop(post.deliver(data(job, 1), &mut Vec::new())));
+        post.close(mailbox);
+        assert!(post.boxes[0].mail.capacity() <= KEPT);
     }
 
     #[test]
