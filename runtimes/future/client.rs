@@ -333,8 +333,9 @@ impl<R> fmt::Debug for Client<R> {
 /// A job that was submitted: a future of its result, and a stream of its events.
 ///
 /// Awaiting it drops all events but the end. Dropping it abandons the job: the job server is not told, as the protocol has
-/// no word for it, but what still comes of it is dropped. A background job runs all the same. So `&mut job` can be awaited
-/// under a time limit, and the job goes on when time is up.
+/// no word for it, but what still comes of it is dropped. A background job that has been sent runs all the same; one that
+/// still waits for a connection is not sent any more, so wait until it is queued. `&mut job` can be awaited under a time
+/// limit: the job goes on when time is up.
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     shared: Shared,

@@ -255,7 +255,8 @@ fn wait_for_room<T>(
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
-/// but what still comes of it is dropped. A background job runs all the same.
+/// but what still comes of it is dropped. A background job that has been sent runs all the same; one that still waits for a
+/// connection is not sent any more, so wait until it is queued.
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     pending: future::Pending,
