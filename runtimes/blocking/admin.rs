@@ -76,10 +76,13 @@ impl AdminBuilder<Admin> {
     pub fn connect(self) -> Result<Admin, Error> {
         let admin = self.build()?;
         admin.0.call(|machine, _, now| machine.connect(now));
-        let connected = admin.0.wait(None, |machine, replies, waker, _| match replies.connected(waker) {
+        let connected = admin.0.wait(None, |machine, replies, waker, _| match replies.connected() {
             Some(Ok(())) => Look::Found(Ok(())),
             Some(Err(reason)) => Look::Found(Err(CommandError::Lost { server: machine.server().clone(), reason })),
-            None => Look::Missing(Source::Conn(None)),
+            None => {
+                waker.into_iter().for_each(|waker| drop(replies.register_connecting(waker)));
+                Look::Missing(Source::Conn(None))
+            }
         });
         connected.ok_or(Error::Closed)??;
         Ok(admin)
@@ -111,9 +114,12 @@ impl Admin {
             replies.expect(id);
             Ok::<_, Error>(id)
         })?;
-        let reply = self.0.wait(None, |_, replies, waker, _| match replies.take(id, waker) {
+        let reply = self.0.wait(None, |_, replies, waker, _| match replies.take(id) {
             Some(reply) => Look::Found(reply),
-            None => Look::Missing(Source::Sole),
+            None => {
+                waker.into_iter().for_each(|waker| drop(replies.register(id, waker)));
+                Look::Missing(Source::Sole)
+            }
         });
         Ok(reply.ok_or(CommandError::Closed)??)
     }

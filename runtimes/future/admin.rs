@@ -83,11 +83,14 @@ impl<R: Runtime> AdminBuilder<Admin<R>> {
             if let Some(driver) = &mut *admin.driver.lock().unwrap_or_else(PoisonError::into_inner) {
                 let _ = driver.as_mut().poll(cx);
             }
-            admin.shared.look(|machine, replies| match replies.connected(Some(cx.waker())) {
-                Some(Ok(())) => Poll::Ready(Ok(())),
-                Some(Err(reason)) => Poll::Ready(Err(CommandError::Lost { server: machine.server().clone(), reason })),
-                None => Poll::Pending,
-            })
+            let (connected, _old) = admin.shared.look(|machine, replies| {
+                let lost = |reason| CommandError::Lost { server: machine.server().clone(), reason };
+                match replies.connected() {
+                    Some(connected) => (Poll::Ready(connected.map_err(lost)), None),
+                    None => (Poll::Pending, replies.register_connecting(cx.waker())),
+                }
+            });
+            connected
         })
         .await?;
         Ok(admin)
@@ -131,8 +134,11 @@ impl<R> Admin<R> {
         })?;
         let asked = Asked(&self.shared, id);
         let reply = poll_fn(|cx| {
-            let reply = asked.0.look(|_, replies| replies.take(id, Some(cx.waker())));
-            reply.map_or(Poll::Pending, Poll::Ready)
+            let (reply, _old) = asked.0.look(|_, replies| match replies.take(id) {
+                Some(reply) => (Poll::Ready(reply), None),
+                None => (Poll::Pending, replies.register(id, cx.waker())),
+            });
+            reply
         });
         Ok(reply.await?)
     }

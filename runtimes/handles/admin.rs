@@ -7,6 +7,7 @@ use core::marker::PhantomData;
 use core::task::Waker;
 use core::time::Duration;
 
+use super::post::replace;
 use super::{AdminMachine, Dials, ToAddress};
 use crate::admin::{Admin, Config, Error as CommandError, Event, RequestId};
 use crate::runtimes::{Error, seed};
@@ -106,9 +107,9 @@ impl<A: Dials> fmt::Debug for AdminBuilder<A> {
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     open: BTreeMap<RequestId, Open>,
-    /// What became of the last attempt to connect, and who waits for that.
+    /// What became of the last attempt to connect, and who waits for that: whoever makes the handle.
     connected: Option<Result<(), CloseReason>>,
-    connecting: Vec<Waker>,
+    connecting: Option<Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -123,32 +124,32 @@ impl Replies {
         self.open.insert(request, Open::default());
     }
 
-    /// The reply to `request`, once. Else `waker` is woken when it comes.
-    pub(crate) fn take(&mut self, request: RequestId, waker: Option<&Waker>) -> Option<Result<Reply, CommandError>> {
-        let open = self.open.get_mut(&request)?;
-        match open.result.take() {
-            Some(result) => {
-                self.open.remove(&request);
-                Some(result)
-            }
-            None => {
-                open.waker = waker.cloned();
-                None
-            }
-        }
-    }
-
-    /// Nobody takes the reply to `request` any more.
-    pub(crate) fn forget(&mut self, request: RequestId) {
+    /// The reply to `request`, once.
+    pub(crate) fn take(&mut self, request: RequestId) -> Option<Result<Reply, CommandError>> {
+        let result = self.open.get_mut(&request)?.result.take()?;
         self.open.remove(&request);
+        Some(result)
     }
 
-    /// Whether it is connected, or why not; `None`, and `waker` is woken, as long as that is not known.
-    pub(crate) fn connected(&mut self, waker: Option<&Waker>) -> Option<Result<(), CloseReason>> {
-        if self.connected.is_none() {
-            self.connecting.extend(waker.cloned());
-        }
+    /// Whom to wake when the reply to `request` comes. Returns whom not to wake any more: a waker is to be dropped with nothing
+    /// locked, as its task may be dropped with it, and what that has of this very handle.
+    pub(crate) fn register(&mut self, request: RequestId, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.open.get_mut(&request)?.waker, waker)
+    }
+
+    /// Nobody takes the reply to `request` any more. Returns what [`register`](Self::register) does.
+    pub(crate) fn forget(&mut self, request: RequestId) -> Option<Waker> {
+        self.open.remove(&request)?.waker
+    }
+
+    /// Whether it is connected, or why not; `None` as long as that is not known.
+    pub(crate) fn connected(&self) -> Option<Result<(), CloseReason>> {
         self.connected.clone()
+    }
+
+    /// Whom to wake when that is known. Returns what [`register`](Self::register) does.
+    pub(crate) fn register_connecting(&mut self, waker: &Waker) -> Option<Waker> {
+        replace(&mut self.connecting, waker)
     }
 
     /// Puts an event where it belongs, and tells whom to wake.
@@ -168,7 +169,7 @@ impl Replies {
 
     fn settle(&mut self, connected: Result<(), CloseReason>, wake: &mut Vec<Waker>) {
         self.connected = Some(connected);
-        wake.append(&mut self.connecting);
+        wake.extend(self.connecting.take());
     }
 }
 

@@ -74,10 +74,13 @@ impl AdminBuilder<Admin> {
         let admin = self.build()?;
         admin.0.call(|machine, _, now| machine.connect(now));
         let connected = wait(None, admin.0.clock(), |waker| {
-            admin.0.look(|machine, replies| match replies.connected(Some(waker)) {
+            admin.0.look(|machine, replies| match replies.connected() {
                 Some(Ok(())) => Poll::Ready(Ok(())),
                 Some(Err(reason)) => Poll::Ready(Err(CommandError::Lost { server: machine.server().clone(), reason })),
-                None => Poll::Pending,
+                None => {
+                    drop(replies.register_connecting(waker));
+                    Poll::Pending
+                }
             })
         });
         connected.ok_or(Error::Closed)??;
@@ -111,7 +114,13 @@ impl Admin {
             Ok::<_, Error>(id)
         })?;
         let reply = wait(None, self.0.clock(), |waker| {
-            self.0.look(|_, replies| replies.take(id, Some(waker))).map_or(Poll::Pending, Poll::Ready)
+            self.0.look(|_, replies| match replies.take(id) {
+                Some(reply) => Poll::Ready(reply),
+                None => {
+                    drop(replies.register(id, waker));
+                    Poll::Pending
+                }
+            })
         });
         Ok(reply.ok_or(CommandError::Closed)??)
     }

@@ -14,7 +14,7 @@ macro_rules! futures_of {
 
             use futures_lite::StreamExt;
             use futures_lite::future::{block_on, or, poll_once, yield_now};
-            use gearwheel::$runtime::{Client, Error, JobError, JobEvent, Pending, Server, Stream, Worker};
+            use gearwheel::$runtime::{Admin, Client, Error, JobError, JobEvent, Server, Stream, Worker};
             use gearwheel::{Job, Outcome, Phase, Reason};
 
             use crate::peers::PATIENCE;
@@ -452,10 +452,10 @@ macro_rules! futures_of {
                 fn wake(self: Arc<Self>) {}
             }
 
-            /// A task that nothing but its waker keeps, and a job of its own.
-            struct Kept(#[expect(dead_code, reason = "it is dropped")] Mutex<Pending>);
+            /// A task that nothing but its waker keeps, and a job or a command of its own.
+            struct Kept<T>(#[allow(dead_code, reason = "it is dropped")] Mutex<T>);
 
-            impl Wake for Kept {
+            impl<T: Send> Wake for Kept<T> {
                 fn wake(self: Arc<Self>) {}
             }
 
@@ -480,6 +480,28 @@ macro_rules! futures_of {
                     drop(set);
                     let mut run = Box::pin(client.run());
                     assert!(poll_by_task(&mut run) && is_pending(run.as_mut()));
+                    done.send(()).expect("somebody waits");
+                });
+                all.recv_timeout(PATIENCE).expect("nothing is locked when a waker is dropped");
+            }
+
+            #[test]
+            fn a_task_that_goes_with_its_waker_takes_its_commands_along() {
+                let (done, all) = mpsc::channel();
+                spawn(async move {
+                    let admin = Admin::builder().server("127.0.0.1:1").build().expect("a handle");
+                    let ask = || {
+                        let admin = admin.clone();
+                        let mut request = Box::pin(async move { drop(admin.version().await) });
+                        assert!(is_pending(request.as_mut()));
+                        request
+                    };
+                    let mut request = ask();
+                    for _ in 0..2 {
+                        let task = Waker::from(Arc::new(Kept(Mutex::new(ask()))));
+                        assert!(request.as_mut().poll(&mut Context::from_waker(&task)).is_pending());
+                    }
+                    drop(request);
                     done.send(()).expect("somebody waits");
                 });
                 all.recv_timeout(PATIENCE).expect("nothing is locked when a waker is dropped");
