@@ -72,7 +72,7 @@ struct Slot<N: Net> {
     dirty: bool,
     /// A read may bring something.
     readable: bool,
-    /// The peer has closed it.
+    /// The peer has closed it, or another attempt at it has failed.
     ending: bool,
     /// A write was refused, and no wake has come since.
     blocked: bool,
@@ -364,7 +364,7 @@ impl<N: Net> Sockets<N> {
                     slot.readable = count == asked || to_the_end || net.readable(stream, &mut cx);
                     left = left.saturating_sub(count);
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => slot.readable = false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => (slot.readable, slot.ending) = (false, false),
                 Err(error) => break close_reason(&error),
             }
             match &slot.broken {
@@ -495,14 +495,15 @@ impl<N: Net> Sockets<N> {
             machine.handle(Input::Closed(conn, close_reason(&error)), self.clock.now());
             return false;
         }
-        let waker = match self.slot(conn) {
-            Some(slot) => slot.waker.clone(),
-            None => self.net.waker(Place::Slot(index)),
+        // What told that it stands may have told of more, and does not tell it again.
+        let (waker, woken, ending) = match self.slot(conn) {
+            Some(slot) => (slot.waker.clone(), slot.readable, slot.ending),
+            None => (self.net.waker(Place::Slot(index)), false, false),
         };
-        let readable = self.net.readable(&stream, &mut Context::from_waker(&waker));
+        let readable = woken || self.net.readable(&stream, &mut Context::from_waker(&waker));
         self.insert(conn, State::Up(stream), waker);
         if readable {
-            self.wake(Place::Slot(index), false);
+            self.wake(Place::Slot(index), ending);
         }
         true
     }

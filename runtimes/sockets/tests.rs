@@ -551,6 +551,25 @@ fn the_addresses_of_a_host_are_tried_in_turn() {
 }
 
 #[test]
+fn what_is_told_along_with_a_connection_is_not_forgotten() {
+    let (mut sockets, mut toy) = (Sockets::new(Fake::default(), Clock::start()), Toy::default());
+    for (index, end) in [(0, Ok(0)), (1, would_block())] {
+        toy.dial(conn(index), "host");
+        turn(&mut sockets, &mut toy);
+        let (wire, ended) = (Shared::default(), end.is_ok());
+        wire.borrow_mut().reads.extend([Ok(3), end]);
+        sockets.net.connects.push_back(Ok(wire));
+        sockets.net.lookups.push((conn(index), Ok(Vec::from([address(1)]))));
+        sockets.wake(Place::Slot(index as usize), true);
+        assert_eq!(turn(&mut sockets, &mut toy), [Told::Up(conn(index))]);
+        assert_eq!(sockets.deadline(), Some(Instant::EPOCH));
+        let told = turn(&mut sockets, &mut toy);
+        assert_eq!(told.first(), Some(&Told::Got(conn(index), 3)));
+        assert_eq!(told.get(1), ended.then_some(&Told::Down(conn(index), CloseReason::Ended)));
+    }
+}
+
+#[test]
 fn an_address_that_is_slow_to_answer_has_the_next_tried_beside_it() {
     let (mut sockets, mut toy) = (Sockets::new(Fake::default(), Clock::start()), Toy::default());
     toy.dial(conn(0), "host");
