@@ -146,7 +146,9 @@ impl Post {
 
     /// The jobs of `mailbox` that have not ended.
     pub(crate) fn jobs_of(&self, mailbox: Mailbox) -> Vec<JobId> {
-        self.jobs.iter().flatten().filter(|other| other.mailbox == mailbox).map(|other| other.job).collect()
+        let its = self.jobs.iter().flatten().filter(|other| other.mailbox == mailbox);
+        // Where it has none left, nobody is looked at.
+        its.map(|other| other.job).take(self.outstanding(mailbox)).collect()
     }
 
     /// How many jobs of `mailbox` have not ended.
