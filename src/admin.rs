@@ -134,7 +134,7 @@ impl Admin {
     /// A machine for one job server. It connects at the first command, or when it is told to.
     ///
     /// # Errors
-    /// No server, no room for an event, or a duration that is too short.
+    /// No server, a limit of zero, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         let server = config.server.ok_or(ConfigError::NoServers)?;
         if config.timeout < Duration::from_millis(1) {

@@ -47,8 +47,14 @@ impl<R, E: Told> Links<R, E> {
         if servers.is_empty() {
             return Err(ConfigError::NoServers);
         }
-        if limits.max_events == 0 {
-            return Err(ConfigError::Zero("limits.max_events"));
+        for (what, limit) in [
+            ("limits.max_outgoing", limits.max_outgoing),
+            ("limits.max_jobs", limits.max_jobs),
+            ("limits.max_events", limits.max_events),
+        ] {
+            if limit == 0 {
+                return Err(ConfigError::Zero(what));
+            }
         }
         settings.check()?;
         limits.max_packet = limits.max_packet.min(LARGEST_BODY);

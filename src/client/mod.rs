@@ -102,7 +102,7 @@ impl Client {
     /// A client of these job servers. It connects when the first job is submitted.
     ///
     /// # Errors
-    /// No servers, one twice, a client id or a namespace that is none, no room for an event, or a duration that is too short.
+    /// No servers, one twice, a client id or a namespace that is none, a limit of zero, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if let Some(id) = &config.client_id {
             crate::job::check_client_id(id)?;

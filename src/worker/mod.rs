@@ -113,7 +113,7 @@ impl Worker {
     /// A worker for these job servers. It connects when its first function is registered.
     ///
     /// # Errors
-    /// No servers, one twice, no concurrency, a client id that is none, no room for an event, or a duration that is too short.
+    /// No servers, one twice, no concurrency, a client id that is none, a limit of zero, or a duration that is too short.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         if let Some(id) = &config.client_id {
             check_client_id(id)?;

@@ -446,10 +446,17 @@ fn a_namespace_is_a_name() {
 }
 
 #[test]
-fn a_client_that_could_never_read_is_refused() {
-    let mut mute = config(&["a"]);
-    mute.limits.max_events = 0;
-    assert_eq!(Client::new(mute).err(), Some(ConfigError::Zero("limits.max_events")));
+fn a_client_that_could_never_read_or_send_is_refused() {
+    let zeros: [(_, fn(&mut Config)); 3] = [
+        ("limits.max_events", |config| config.limits.max_events = 0),
+        ("limits.max_outgoing", |config| config.limits.max_outgoing = 0),
+        ("limits.max_jobs", |config| config.limits.max_jobs = 0),
+    ];
+    for (what, change) in zeros {
+        let mut mute = config(&["a"]);
+        change(&mut mute);
+        assert_eq!(Client::new(mute).err(), Some(ConfigError::Zero(what)));
+    }
     // One that may keep a single output reads all there is, too.
     let mut least = config(&["a"]);
     least.limits.max_events = 1;
