@@ -19,7 +19,7 @@ use super::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "blocking", feature = "mio"))]
 use super::std::thread;
 use crate::Instant;
-use crate::worker::Worker;
+use crate::worker::{Assignment, Worker};
 
 impl Port for Hub<WorkerMachine, Desk> {
     fn act(&self, act: &mut dyn FnMut(&mut Worker, &mut Desk, Instant) -> Sending) {
@@ -59,25 +59,34 @@ impl<'a> Waiting<'a> {
     }
 
     pub(crate) fn poll<W: Default>(&self, waker: &Waker) -> Poll<Option<Task<W>>> {
+        loop {
+            let Poll::Ready(found) = self.look_for_one(waker) else { return Poll::Pending };
+            let Some((assignment, gone)) = found else { return Poll::Ready(None) };
+            let task = Task::new(assignment, self.0.clone(), self.0.clock().now());
+            // One that was taken away before anybody began it is let go.
+            if !gone {
+                return Poll::Ready(Some(task));
+            }
+        }
+    }
+
+    fn look_for_one(&self, waker: &Waker) -> Poll<Option<(Assignment, bool)>> {
         let mut own = self.1.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut old = None;
+        let (mut old, mut next) = (None, None);
         let found = self.0.look(|_, desk| {
             old = own.take().and_then(|own| desk.came(own));
-            match desk.take() {
-                Some(taken) => Poll::Ready(Some((taken, desk.summon()))),
-                None if desk.closed => Poll::Ready(None),
-                None => {
-                    *own = Some(desk.wait(waker.clone()));
-                    Poll::Pending
-                }
+            if let Some(taken) = desk.take_to_run() {
+                next = desk.summon();
+                return Poll::Ready(Some(taken));
             }
+            if desk.closed {
+                return Poll::Ready(None);
+            }
+            *own = Some(desk.wait(waker.clone()));
+            Poll::Pending
         });
-        found.map(|found| {
-            found.map(|(assignment, next)| {
-                next.into_iter().for_each(Waker::wake);
-                Task::new(assignment, self.0.clone(), self.0.clock().now())
-            })
-        })
+        next.into_iter().for_each(Waker::wake);
+        found
     }
 }
 

@@ -68,6 +68,8 @@ macro_rules! on_all_runtimes {
 on_all_runtimes! {
     a_job_goes_round
     a_job_goes_round_by_gearmand
+    a_background_job_whose_handle_is_dropped_at_once_runs
+    jobs_that_are_gone_are_not_given_out
     what_a_handler_says_arrives
     a_thousand_jobs_at_once
     a_thousand_jobs_at_once_by_gearmand
@@ -126,9 +128,10 @@ on_all_runtimes! {
     a_connection_that_cannot_be_made_says_why
     a_connection_that_is_never_made_is_given_up
     an_object_that_panics_ends_its_connection_alone
+    who_knocks_at_a_full_server_is_let_in_when_another_goes
 }
 
-// The blocking runtime has a thread for each connection, and is not for crowds: where there is no room, it hangs up.
+// The blocking runtime has a thread for each connection, and is not for crowds.
 macro_rules! crowds {
     ($($scenario:ident)*) => {
         scenarios! {
@@ -141,5 +144,4 @@ macro_rules! crowds {
 
 crowds! {
     two_thousand_idle_connections
-    who_knocks_at_a_full_server_is_let_in_when_another_goes
 }

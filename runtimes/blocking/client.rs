@@ -279,8 +279,8 @@ fn any_of(client: &Machine) -> Source {
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
-/// but what still comes of it is dropped. A background job that has been sent runs all the same; one that still waits for a
-/// connection is not sent any more, so wait until it is queued.
+/// but what still comes of it is dropped. A background job is sent and runs all the same, as long as its client is not
+/// dropped or closed before it can be sent: wait for it to know that it is queued.
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     shared: Shared,
@@ -355,8 +355,10 @@ impl Pending {
         self.event_until(Some(self.shared.now() + timeout))
     }
 
-    /// Gives the job up, as dropping does.
-    pub fn abandon(self) {}
+    /// Gives the job up, as dropping does, and a background job, too, where no job server has got it yet.
+    pub fn abandon(self) {
+        self.shared.call(|client, _, now| client.abandon(self.job, now));
+    }
 
     fn event_until(&mut self, deadline: Option<Instant>) -> Option<JobEvent> {
         if self.ended {
@@ -398,7 +400,7 @@ impl Pending {
     fn leave(&self, abandon: bool) {
         self.shared.call(|client, post, now| {
             if abandon {
-                client.abandon(self.job, now);
+                client.let_go(self.job, now);
             }
             post.close(self.mailbox);
         });
@@ -422,7 +424,7 @@ impl Drop for Pending {
 /// Many jobs at once, whose outcomes are taken as they come. Cheap: no thread, no channel and no allocation a job.
 ///
 /// While outcomes wait to be taken, jobs submitted for those that were taken are not written one by one but together when
-/// none is left, or after 10 ms. Dropping it abandons its jobs.
+/// none is left, or after 10 ms. Dropping it abandons its jobs, but for background jobs.
 ///
 /// ```
 /// # use gearwheel::{Job, blocking::{Client, Server, Worker}};
@@ -621,7 +623,7 @@ impl Drop for JobSet {
     fn drop(&mut self) {
         self.shared.call(|client, post, now| {
             for job in post.jobs_of(self.mailbox) {
-                client.abandon(job, now);
+                client.let_go(job, now);
             }
             post.close(self.mailbox);
         });

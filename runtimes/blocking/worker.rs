@@ -169,9 +169,14 @@ impl Worker {
     }
 
     fn next_until(&self, deadline: Option<Instant>) -> Option<Option<Task>> {
-        let mut hand = Hand::default();
-        self.0.driver.wait(deadline, |worker, desk, waker, _| self.look(&mut hand, worker, desk, waker))?;
-        Some(hand.task)
+        loop {
+            let mut hand = Hand::default();
+            self.0.driver.wait(deadline, |worker, desk, waker, _| self.look(&mut hand, worker, desk, waker))?;
+            // One that was taken away before anybody began it is let go.
+            if !hand.cancelled {
+                return Some(hand.task);
+            }
+        }
     }
 
     /// Looks for a job on the desk, for an empty hand.

@@ -333,9 +333,9 @@ impl<R> fmt::Debug for Client<R> {
 /// A job that was submitted: a future of its result, and a stream of its events.
 ///
 /// Awaiting it drops all events but the end. Dropping it abandons the job: the job server is not told, as the protocol has
-/// no word for it, but what still comes of it is dropped. A background job that has been sent runs all the same; one that
-/// still waits for a connection is not sent any more, so wait until it is queued. `&mut job` can be awaited under a time
-/// limit: the job goes on when time is up.
+/// no word for it, but what still comes of it is dropped. A background job is sent and runs all the same, as long as its
+/// client is not dropped or closed before it can be sent: await it to know that it is queued. `&mut job` can be awaited under a
+/// time limit: the job goes on when time is up.
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     shared: Shared,
@@ -386,8 +386,10 @@ impl Pending {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// Gives the job up, as dropping does.
-    pub fn abandon(self) {}
+    /// Gives the job up, as dropping does, and a background job, too, where no job server has got it yet.
+    pub fn abandon(self) {
+        self.shared.call(|client, _, now| client.abandon(self.job, now));
+    }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<JobEvent>> {
         if self.outcome.is_some() {
@@ -471,7 +473,7 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if self.outcome.is_none() {
             self.shared.call(|client, post, now| {
-                client.abandon(self.job, now);
+                client.let_go(self.job, now);
                 post.close(self.mailbox)
             });
         }
@@ -485,7 +487,7 @@ impl fmt::Debug for Pending {
 }
 
 /// Many jobs at once, whose outcomes are taken as they come: a stream of them. Cheap: no task, no channel and no allocation
-/// a job. Dropping it abandons its jobs.
+/// a job. Dropping it abandons its jobs, but for background jobs.
 #[must_use = "dropping it abandons its jobs"]
 pub struct JobSet {
     shared: Shared,
@@ -645,7 +647,7 @@ impl Drop for JobSet {
     fn drop(&mut self) {
         self.shared.call(|client, post, now| {
             for job in post.jobs_of(self.mailbox) {
-                client.abandon(job, now);
+                client.let_go(job, now);
             }
             post.close(self.mailbox)
         });

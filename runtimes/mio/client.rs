@@ -255,8 +255,8 @@ fn wait_for_room<T>(
 }
 
 /// A job that was submitted. Dropping it abandons the job: the job server is not told, as the protocol has no word for it,
-/// but what still comes of it is dropped. A background job that has been sent runs all the same; one that still waits for a
-/// connection is not sent any more, so wait until it is queued.
+/// but what still comes of it is dropped. A background job is sent and runs all the same, as long as its client is not
+/// dropped or closed before it can be sent: wait for it to know that it is queued.
 #[must_use = "dropping it abandons the job"]
 pub struct Pending {
     pending: future::Pending,
@@ -318,11 +318,13 @@ impl Pending {
         wait_for(Some(deadline), &self.seat, self.pending.next_event())?
     }
 
-    /// Gives the job up, as dropping does.
-    pub fn abandon(self) {}
+    /// Gives the job up, as dropping does, and a background job, too, where no job server has got it yet.
+    pub fn abandon(self) {
+        self.pending.abandon();
+    }
 }
 
-/// Many jobs at once, whose outcomes are taken as they come. Dropping it abandons its jobs.
+/// Many jobs at once, whose outcomes are taken as they come. Dropping it abandons its jobs, but for background jobs.
 #[must_use = "dropping it abandons its jobs"]
 pub struct JobSet {
     set: future::JobSet,

@@ -207,6 +207,15 @@ impl Client {
         }
     }
 
+    /// Nobody waits for a job any more: it is [given up](Self::abandon), unless it is a background job, which wants no one.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    pub(crate) fn let_go(&mut self, job: JobId, now: Instant) {
+        let is_background = |entry: &jobs::Entry| entry.job.as_ref().is_some_and(|job| job.background);
+        if !self.jobs.entry(job).is_some_and(is_background) {
+            self.abandon(job, now);
+        }
+    }
+
     /// How far a job is. `None`: it has ended.
     #[must_use]
     pub fn phase(&self, job: JobId) -> Option<Phase> {

@@ -56,6 +56,39 @@ pub(crate) fn goes_round<K: Kind>(at: &impl ToString) {
     K::drain(&worker, PATIENCE).expect("drained");
 }
 
+pub(crate) fn a_background_job_whose_handle_is_dropped_at_once_runs<K: Kind>() {
+    let server = server::<K>();
+    let client = client::<K>(K::address(&server));
+    // Nothing is connected yet.
+    for payload in ["one", "two"] {
+        drop(K::submit(&client, Job::new("later", payload).background()).expect("taken"));
+    }
+    wait_until("both are queued", PATIENCE, || K::queued(&server).len() == 2);
+    let worker = K::taker(K::address(&server), "later", |_| ());
+    for payload in ["one", "two"] {
+        let task = K::next(&worker).expect("a job");
+        assert_eq!(task.payload(), payload);
+        task.complete("").expect("ours");
+    }
+}
+
+pub(crate) fn jobs_that_are_gone_are_not_given_out<K: Kind>() {
+    let server = server::<K>();
+    let worker = K::taker(K::address(&server), "f", |config| config.concurrency = 2);
+    let client = client::<K>(K::address(&server));
+    let jobs = ["one", "two"].map(|payload| K::submit(&client, Job::new("f", payload)).expect("taken"));
+    let first = K::next(&worker).expect("a job");
+    wait_until("the other waits here", PATIENCE, || K::counters(&server).running == 2);
+    drop(server);
+    wait_until("the first is gone", PATIENCE, || first.is_cancelled());
+    let other = worker.clone();
+    drop(first);
+    let next = thread::spawn(move || K::next(&worker).map(drop));
+    K::drain(&other, PATIENCE).expect("nothing is left");
+    assert!(next.join().expect("no panic").is_none(), "that one is gone, too");
+    drop(jobs);
+}
+
 pub(crate) fn what_a_handler_says_arrives<K: Kind>() {
     let server = server::<K>();
     let worker = K::worker(K::address(&server), 1);
@@ -569,7 +602,6 @@ fn version(mut socket: &TcpStream) {
 }
 
 /// There is room for one connection: whoever else knocks is let in when that one has gone.
-#[cfg(all(unix, any(feature = "mio", feature = "smol", feature = "tokio")))]
 pub(crate) fn who_knocks_at_a_full_server_is_let_in_when_another_goes<K: Kind>() {
     let server = K::server(local(), |config| config.max_connections = 1);
     let at = K::address(&server);

@@ -98,13 +98,25 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
             match accepted {
                 Ok((stream, from)) => {
                     drop(core);
-                    // Where there is no room, it is closed.
-                    drop(self.welcome(stream, &Visitor::of(from, listening.is_plain())));
+                    self.let_in(stream, &Visitor::of(from, listening.is_plain()));
                 }
                 Err(error) if accept_goes_on(&error) => {}
                 // No descriptor is free. This condition is told of every connection that ends.
                 Err(_) => drop(sleep(&self.ended, core, ACCEPT_PAUSE)),
             }
+        }
+    }
+
+    /// Has the machine accept a stream as soon as there is room. Until then its listener accepts no other.
+    fn let_in(self: &Arc<Self>, mut stream: Stream, visitor: &Visitor) {
+        while let Err(back) = self.welcome(stream, visitor) {
+            let core = self.lock();
+            if core.shut {
+                return;
+            }
+            stream = back;
+            // This condition is told of every connection that ends.
+            drop(sleep(&self.ended, core, ACCEPT_PAUSE));
         }
     }
 
