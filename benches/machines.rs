@@ -349,7 +349,8 @@ fn start_client(depth: usize, payload: usize, servers: usize, background: bool) 
         let conn = conn.expect("it is connected");
         let mut done = 0;
         let mut count = |_: &mut client::Client, event, _| {
-            if let client::Event::Done { outcome: Outcome::Complete(_) | Outcome::Queued(_), .. } = black_box(event) {
+            if let client::Event::Done { outcome: Outcome::Complete(_) | Outcome::Queued { .. }, .. } = black_box(event)
+            {
                 done += 1;
             }
         };

@@ -75,7 +75,7 @@ impl Settings {
     fn check(&self, outcome: &Outcome) -> Result<(), Failure> {
         match outcome {
             Outcome::Complete(result) if result.len() == self.payload.len() => Ok(()),
-            Outcome::Queued(_) => Ok(()),
+            Outcome::Queued { .. } => Ok(()),
             other => Err(format!("a job ended as {other:?}").into()),
         }
     }

@@ -266,7 +266,7 @@ impl Printer {
                         result.push(b'\n');
                         progress.end_of_job(out, |out| out.write_all(&result))?;
                     }
-                    Outcome::Queued(handle) => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
+                    Outcome::Queued { handle, .. } => progress.end_of_job(out, |out| writeln!(out, "{handle}"))?,
                     other => {
                         *all_completed = false;
                         // Results that came before belong before the complaint.

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::job::ServerId;
 use crate::ketama::Ring;
 use crate::link::LinkState;
+use crate::machine::CloseReason;
 use crate::time::Instant;
 
 /// A job server as a [`Strategy`] sees it.
@@ -27,6 +28,8 @@ pub struct Candidate {
     /// Until when it is kept away from, where it is [`Down`](LinkState::Down): by the wait before the next attempt, or by
     /// [`recover_time`](crate::Connecting::recover_time).
     pub retry_at: Option<Instant>,
+    /// Why a connection to it was lost or not made the last time, whether or not it is back.
+    pub failure: Option<CloseReason>,
     /// Jobs given to it that have not ended.
     pub outstanding: usize,
     /// What has come of it so far.
@@ -186,6 +189,7 @@ mod tests {
                 address: Address::new("h", u16::try_from(place).expect("few") + 1).expect("valid"),
                 state,
                 retry_at: None,
+                failure: None,
                 outstanding: 0,
                 counters: ServerCounters::default(),
             })

@@ -535,15 +535,22 @@ pub enum Outcome {
     /// WORK_EXCEPTION: what the worker threw.
     Exception(Bytes),
     /// The job server has queued a background job.
-    Queued(Handle),
+    Queued {
+        /// The job server's name for it.
+        handle: Handle,
+        /// The job server, to be asked how the job is: `status_of`.
+        server: ServerId,
+    },
     /// The job server refused it with ERROR.
     Rejected(ServerError),
     /// One of its deadlines passed.
     TimedOut {
         /// How far it had come.
         phase: Phase,
-        /// The job server that had it, from [`Phase::Sending`] on.
+        /// The job server that had it; in [`Phase::Parked`] the one that failed last, if any has.
         server: Option<Address>,
+        /// In [`Phase::Parked`], why that one could not be had.
+        reason: Option<CloseReason>,
         /// How often it was submitted.
         attempts: u32,
     },
@@ -581,9 +588,9 @@ debug!(enum Outcome {
     Complete(result),
     Failed,
     Exception(thrown),
-    Queued(handle),
+    Queued { handle, server },
     Rejected(error),
-    TimedOut { phase, server, attempts },
+    TimedOut { phase, server, reason, attempts },
     Lost { phase, server, reason, attempts },
     Overflow { limit, phase, server, attempts },
     Cancelled { phase }
@@ -596,9 +603,11 @@ impl fmt::Display for Outcome {
             Self::Complete(result) => write!(f, "the job is complete: {} bytes", result.len()),
             Self::Failed => f.write_str("the job failed"),
             Self::Exception(thrown) => write!(f, "the job threw an exception: {}", Excerpt(thrown)),
-            Self::Queued(handle) => write!(f, "the job is queued as {handle}"),
+            Self::Queued { handle, .. } => write!(f, "the job is queued as {handle}"),
             Self::Rejected(error) => write!(f, "{error}"),
-            Self::TimedOut { phase, .. } => write!(f, "the job timed out {}", phase.so_far()),
+            Self::TimedOut { phase, server, reason, .. } => {
+                write!(f, "the job timed out {}{}", phase.so_far(), LastFailure(server.as_ref(), reason.as_ref()))
+            }
             Self::Lost { phase, server, reason, .. } => {
                 write!(f, "the job was lost with {server} {}: {reason}", phase.so_far())
             }
@@ -606,6 +615,18 @@ impl fmt::Display for Outcome {
                 write!(f, "the job was given up: nobody read what came of it, and more than {limit} bytes may not wait")
             }
             Self::Cancelled { phase } => write!(f, "the job was given up {}", phase.so_far()),
+        }
+    }
+}
+
+/// Behind what happened to a job that waited in vain for a job server: why it could not be had, if that is known.
+pub(crate) struct LastFailure<'a>(pub(crate) Option<&'a Address>, pub(crate) Option<&'a CloseReason>);
+
+impl fmt::Display for LastFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(Some(server), Some(reason)) => write!(f, "; the last that failed is {server}: {reason}"),
+            _ => Ok(()),
         }
     }
 }

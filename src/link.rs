@@ -7,7 +7,7 @@ use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::ConfigError;
 use crate::job::ServerId;
-use crate::machine::ConnId;
+use crate::machine::{CloseReason, ConnId};
 use crate::random::Random;
 use crate::time::Instant;
 use crate::trace::Span;
@@ -157,6 +157,8 @@ pub(crate) struct Link<R> {
     since: Instant,
     /// When it failed last, unless a reply has come since.
     failed: Option<Instant>,
+    /// Why a connection was lost or not made the last time.
+    pub(crate) failure: Option<CloseReason>,
     pub(crate) removal: Removal,
     heard: Instant,
     /// How many bytes were written when a long upload was last seen to move, and when: it is no silence.
@@ -184,6 +186,7 @@ impl<R> Link<R> {
             failures: 0,
             since: Instant::EPOCH,
             failed: None,
+            failure: None,
             removal: Removal::None,
             heard: Instant::EPOCH,
             written: (0, Instant::EPOCH),
@@ -235,6 +238,11 @@ impl<R> Link<R> {
     /// Until when another is to be preferred, where nothing else speaks against trying it.
     pub(crate) fn rests_until(&self, now: Instant, settings: &Connecting) -> Option<Instant> {
         self.recovers_at(settings).filter(|&at| self.phase == Phase::Idle && now < at)
+    }
+
+    /// When it failed last, unless it has answered since.
+    pub(crate) const fn failed_at(&self) -> Option<Instant> {
+        self.failed
     }
 
     /// Whether it has failed and not answered since.

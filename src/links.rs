@@ -293,6 +293,7 @@ impl<R, E: Told> Links<R, E> {
             Some(link) => {
                 let retry_at = link.lost(self.now, &self.settings, &mut self.random);
                 trace::lost(&link.span, reason, retry_at.saturating_since(self.now));
+                link.failure = Some(reason.clone());
                 link.span = Span::none();
                 let conn = link.conn();
                 self.due.retain(|due| *due != conn);
@@ -300,6 +301,13 @@ impl<R, E: Told> Links<R, E> {
             }
             None => (Vec::new(), self.now),
         }
+    }
+
+    /// Which of those that have failed and not answered since has failed last, and why.
+    pub(crate) fn last_failure(&self) -> Option<(Address, CloseReason)> {
+        let failed = self.list.iter().filter(|link| link.removal == Removal::None && link.is_on_probation());
+        let last = failed.max_by_key(|link| link.failed_at())?;
+        Some((last.address.clone(), last.failure.clone()?))
     }
 
     /// Tells the driver to close a connection; what that means to the machine is the caller's to do.

@@ -173,7 +173,7 @@ pub(crate) fn retried(span: &Span, phase: Phase, server: &Address, reason: &Clos
 pub(crate) fn done(span: &Span, outcome: &Outcome, took: Duration) {
     match outcome {
         Outcome::Complete(result) => event!(span, DEBUG, bytes = result.len(), ?took, "complete"),
-        Outcome::Queued(handle) => event!(span, DEBUG, %handle, ?took, "queued"),
+        Outcome::Queued { handle, .. } => event!(span, DEBUG, %handle, ?took, "queued"),
         Outcome::Failed => event!(span, INFO, ?took, "failed"),
         Outcome::Exception(thrown) => event!(span, INFO, bytes = thrown.len(), ?took, "exception"),
         Outcome::Rejected(error) => {

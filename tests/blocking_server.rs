@@ -58,7 +58,7 @@ fn it_drains_and_keeps_what_is_queued() {
     let server = Server::bind("127.0.0.1:0").expect("a server");
     let client = Client::builder().server(server.local_addr()).build().expect("a client");
     let job = client.submit(Job::new("later", "kept").background()).expect("taken");
-    assert!(matches!(job.outcome(), Outcome::Queued(_)));
+    assert!(matches!(job.outcome(), Outcome::Queued { .. }));
     server.drain(PATIENCE).expect("drained");
     assert!(matches!(server.drain(PATIENCE), Err(Error::Draining)));
     let jobs = server.queued();
@@ -79,7 +79,7 @@ fn a_drain_that_is_too_short_says_what_ran() {
     let client = Client::builder().server(server.local_addr()).build().expect("a client");
     let worker = Worker::builder().server(server.local_addr()).can_do("slow").build().expect("a worker");
     let job = client.submit(Job::new("slow", "").background()).expect("taken");
-    assert!(matches!(job.outcome(), Outcome::Queued(_)));
+    assert!(matches!(job.outcome(), Outcome::Queued { .. }));
     let task = worker.next_timeout(PATIENCE).expect("the job");
     assert!(matches!(server.drain(Duration::from_millis(20)), Err(Error::Unfinished { jobs: 1 })));
     assert_eq!(server.queued().len(), 1);

@@ -126,9 +126,11 @@ fn client_says_why_a_job_has_no_result() {
     let late = ended("client", &format!("{client} --function nobody x"));
     assert_eq!((late.status.code(), late.text()), (Some(1), String::new()));
     assert_eq!(late.errors(), "the job timed out before any worker was heard of\n");
-    let nowhere = ended("client", &format!("--server 127.0.0.1:{} --timeout 0.3 --function f x", free_port()));
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let nowhere = ended("client", &format!("--server {nobody} --timeout 0.3 --function f x"));
     assert_eq!(nowhere.status.code(), Some(1));
-    assert_eq!(nowhere.errors(), "the job timed out before any job server could be had\n");
+    let why = format!("the last that failed is {nobody}: connection refused: nothing listens there");
+    assert_eq!(nowhere.errors(), format!("the job timed out before any job server could be had; {why}\n"));
     let empty = run(example("client").args(client.split(' ')).args(["--function", "", "x"]), b"");
     assert_eq!((empty.status.code(), empty.errors()), (Some(1), "the function name is empty\n".into()));
     let unique = "u".repeat(64);

@@ -51,7 +51,7 @@ fn lost(phase: Phase, reason: CloseReason) -> Outcome {
 }
 
 fn timed_out(phase: Phase) -> Outcome {
-    Outcome::TimedOut { phase, server: Some(address("a")), attempts: 1 }
+    Outcome::TimedOut { phase, server: Some(address("a")), reason: None, attempts: 1 }
 }
 
 /// The job is submitted once more on a new connection, and ends well there.
@@ -113,7 +113,10 @@ fn all_refused() {
         }
         assert_eq!(all_down, 1);
         let (when, outcome) = ends.remove(0);
-        assert_eq!(outcome, Outcome::TimedOut { phase: Phase::Parked, server: None, attempts: 0 });
+        let Outcome::TimedOut { phase: Phase::Parked, server: Some(_), reason, attempts: 0 } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!(reason, Some(CloseReason::Refused));
         assert!(when.since_epoch() >= secs(1030) && when.since_epoch() <= secs(1031), "{when:?}");
     }
 }

@@ -46,7 +46,7 @@ fn every_end_has_its_outcome() {
     let mut run = |job| gearman.run(job).expect("taken");
     assert_eq!(run(Job::new("fails", "")), Outcome::Failed);
     assert_eq!(run(Job::new("throws", "")), Outcome::Exception("boom".into()));
-    assert!(matches!(run(Job::new("fails", "").background()), Outcome::Queued(_)));
+    assert!(matches!(run(Job::new("fails", "").background()), Outcome::Queued { .. }));
     assert!(matches!(
         run(Job::new("nobody", "").timeout(secs(60))),
         Outcome::TimedOut { phase: Phase::Accepted, attempts: 1, .. }

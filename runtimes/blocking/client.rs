@@ -335,7 +335,9 @@ impl Pending {
     pub fn accepted(&mut self) -> Result<Handle, JobError> {
         loop {
             match self.next_event() {
-                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued(handle))) => return Ok(handle),
+                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued { handle, .. })) => {
+                    return Ok(handle);
+                }
                 Some(JobEvent::Done(outcome)) => {
                     return Err(JobError::check(outcome).err().unwrap_or(JobError::Failed));
                 }

@@ -369,7 +369,9 @@ impl Pending {
     pub async fn accepted(&mut self) -> Result<Handle, JobError> {
         loop {
             match self.next_event().await {
-                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued(handle))) => return Ok(handle),
+                Some(JobEvent::Created { handle, .. } | JobEvent::Done(Outcome::Queued { handle, .. })) => {
+                    return Ok(handle);
+                }
                 Some(JobEvent::Done(outcome)) => {
                     return Err(JobError::check(outcome).err().unwrap_or(JobError::Failed));
                 }

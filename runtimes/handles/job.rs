@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::excerpt::{Excerpt, debug};
+use crate::job::LastFailure;
 use crate::{Address, CloseReason, Handle, Outcome, Phase, Reason, ServerError, ServerId};
 
 /// What became of one job.
@@ -48,12 +49,14 @@ pub enum JobError {
     #[error(transparent)]
     Rejected(ServerError),
     /// One of its deadlines passed.
-    #[error("the job timed out {}", .phase.so_far())]
+    #[error("the job timed out {}{}", .phase.so_far(), LastFailure(.server.as_ref(), .reason.as_ref()))]
     TimedOut {
         /// How far it had come.
         phase: Phase,
-        /// The job server that had it, from [`Phase::Sending`] on.
+        /// The job server that had it; in [`Phase::Parked`] the one that failed last, if any has.
         server: Option<Address>,
+        /// In [`Phase::Parked`], why that one could not be had.
+        reason: Option<CloseReason>,
         /// How often it was submitted.
         attempts: u32,
     },
@@ -93,7 +96,7 @@ debug!(enum JobError {
     Failed,
     Exception(thrown),
     Rejected(error),
-    TimedOut { phase, server, attempts },
+    TimedOut { phase, server, reason, attempts },
     Lost { phase, server, reason, attempts },
     Overflow { limit, phase, server, attempts },
     Cancelled { phase }
@@ -107,11 +110,11 @@ impl JobError {
     pub fn check(outcome: Outcome) -> Result<Bytes, Self> {
         Err(match outcome {
             Outcome::Complete(result) => return Ok(result),
-            Outcome::Queued(_) => return Ok(Bytes::new()),
+            Outcome::Queued { .. } => return Ok(Bytes::new()),
             Outcome::Failed => Self::Failed,
             Outcome::Exception(thrown) => Self::Exception(thrown),
             Outcome::Rejected(error) => Self::Rejected(error),
-            Outcome::TimedOut { phase, server, attempts } => Self::TimedOut { phase, server, attempts },
+            Outcome::TimedOut { phase, server, reason, attempts } => Self::TimedOut { phase, server, reason, attempts },
             Outcome::Lost { phase, server, reason, attempts } => Self::Lost { phase, server, reason, attempts },
             Outcome::Overflow { limit, phase, server, attempts } => Self::Overflow { limit, phase, server, attempts },
             Outcome::Cancelled { phase } => Self::Cancelled { phase },
@@ -142,8 +145,18 @@ mod tests {
             (Outcome::Exception("no good".into()), "the job threw an exception: no good"),
             (Outcome::Rejected(error), "the job server says QUEUE_ERROR: full"),
             (
-                Outcome::TimedOut { phase, server: None, attempts },
+                Outcome::TimedOut { phase, server: None, reason: None, attempts },
                 "the job timed out before its job server said that it has it",
+            ),
+            (
+                Outcome::TimedOut {
+                    phase: Phase::Parked,
+                    server: Some(server.clone()),
+                    reason: Some(CloseReason::Refused),
+                    attempts,
+                },
+                "the job timed out before any job server could be had; the last that failed is a:4730: connection refused: \
+                 nothing listens there",
             ),
             (
                 Outcome::Lost { phase: Phase::Running, server: server.clone(), reason: CloseReason::Reset, attempts },

@@ -67,7 +67,7 @@
 //!     }
 //!     while let Some(event) = asking.next_event(&mut client) {
 //!         if let client::Event::Done { outcome, .. } = event {
-//!             assert!(matches!(outcome, gearwheel::Outcome::Queued(_)));
+//!             assert!(matches!(outcome, gearwheel::Outcome::Queued { .. }));
 //!             break 'queued;
 //!         }
 //!     }

@@ -406,7 +406,7 @@ impl Client {
     #[inline(always)]
     fn done(&mut self, job: JobId, ended: Ended, outcome: Outcome) {
         let finished =
-            matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued(_));
+            matches!(outcome, Outcome::Complete(_) | Outcome::Failed | Outcome::Exception(_) | Outcome::Queued { .. });
         self.counters.ended += 1;
         self.latencies.total.record_between(ended.submitted, self.links.now);
         trace::done(&ended.span, &outcome, self.links.now.saturating_since(ended.submitted));
@@ -428,6 +428,7 @@ impl Client {
         self.jobs.lay_all_ghosts(place);
         if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.counters.failed += 1;
+            candidate.failure = Some(reason.clone());
         }
         self.links.event(Event::Disconnected { server, address: address.clone(), reason: reason.clone(), retry_at });
         let placed = self.jobs.iter().filter(|(_, entry)| entry.is_placed() && entry.link == place);
@@ -521,8 +522,12 @@ impl Client {
         let Some(entry) = self.jobs.entry_mut(id) else { return };
         if entry.deadline(&defaults) <= self.links.now {
             let (attempts, placed, place) = (entry.attempts, entry.is_placed(), entry.link);
-            let server = self.links.get(place).filter(|_| placed).map(|link| link.address.clone());
-            return self.finish(id, Outcome::TimedOut { phase, server, attempts });
+            let (server, reason) = if placed {
+                (self.links.get(place).map(|link| link.address.clone()), None)
+            } else {
+                self.links.last_failure().unzip()
+            };
+            return self.finish(id, Outcome::TimedOut { phase, server, reason, attempts });
         }
         let place = entry.link;
         match &mut entry.stage {

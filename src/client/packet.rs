@@ -156,7 +156,8 @@ impl Client {
         self.latencies.accept.record_between(entry.submitted, self.links.now);
         trace::created(&entry.span, handle);
         if entry.job.as_ref().is_some_and(|job| job.background) {
-            return Ok(self.finish(id, Outcome::Queued(Handle::of(handle))));
+            let handle = Handle::of(handle);
+            return Ok(self.finish(id, Outcome::Queued { handle, server: self.server_at(place) }));
         }
         entry.since = self.links.now;
         let is_named = |job: &Job| matches!(job.unique, Unique::Own(_));
@@ -169,11 +170,14 @@ impl Client {
             return Err(ProtocolError::BadArgument { kind: PacketType::JOB_CREATED, argument: "handle" });
         }
         if let Some(handle) = told {
-            let server = self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server);
-            self.links.event(Event::Created { job: id, handle, server });
+            self.links.event(Event::Created { job: id, handle, server: self.server_at(place) });
         }
         self.hold_again(place, id);
         Ok(())
+    }
+
+    fn server_at(&self, place: usize) -> ServerId {
+        self.candidates.get(place).map_or(ServerId(0), |candidate| candidate.server)
     }
 
     /// A sign of life of a job that goes on.

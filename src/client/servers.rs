@@ -20,6 +20,7 @@ pub(super) fn candidate(link: &Link<Reply>) -> Candidate {
         address,
         state: LinkState::Idle,
         retry_at: None,
+        failure: None,
         outstanding: 0,
         counters: ServerCounters::default(),
     }

@@ -20,6 +20,8 @@ pub struct JobServer {
     pub state: LinkState,
     /// When it is tried again, where it is [`Down`](LinkState::Down).
     pub retry_at: Option<Instant>,
+    /// Why a connection to it was lost or not made the last time, whether or not it is back.
+    pub failure: Option<CloseReason>,
     /// What has come of it so far.
     pub counters: ServerCounters,
 }
@@ -45,7 +47,8 @@ impl Worker {
         there.map(|(link, counters)| {
             let state = link.state(self.links.now);
             let retry_at = link.retry_at().filter(|_| state == LinkState::Down);
-            JobServer { server: link.id, address: link.address.clone(), state, retry_at, counters: *counters }
+            let (server, address, failure) = (link.id, link.address.clone(), link.failure.clone());
+            JobServer { server, address, state, retry_at, failure, counters: *counters }
         })
     }
 

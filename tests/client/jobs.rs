@@ -58,7 +58,8 @@ fn each_kind_of_submission_has_its_packet() {
 fn a_background_job_ends_when_it_is_queued() {
     let (mut rig, conn, job) = sent(Job::new("f", "x").background());
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:9")]);
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued(Handle::from_wire(b"H:x:9")))]);
+    let (handle, server) = (Handle::from_wire(b"H:x:9"), server_of(&rig, "a"));
+    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued { handle, server })]);
     assert!(rig.machine.is_empty());
 }
 
@@ -313,7 +314,8 @@ fn delayed_jobs_go_by_the_wall_time() {
         "rounded up: never before its time"
     );
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued(Handle::from_wire(b"H:x:1")))]);
+    let (handle, server) = (Handle::from_wire(b"H:x:1"), server_of(&rig, "a"));
+    assert_eq!(outcomes(&mut rig), [(job, Outcome::Queued { handle, server })]);
     let high = Job::new("f", "x").at(secs(1)).priority(Priority::High);
     let refused = rig.act(|client, now| client.submit(high, now)).expect_err("no such packet");
     assert!(matches!(refused.reason, Reason::Invalid(ConfigError::NoSuchJob(_))));
@@ -360,8 +362,8 @@ fn a_status_is_asked_for_by_handle_and_by_unique_of_a_job_that_may_be_unknown() 
     let (mut rig, conn, _) = sent(Job::new("f", "x").background());
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
     let ends = outcomes(&mut rig);
-    let [(_, Outcome::Queued(handle))] = &ends[..] else { panic!("{ends:?}") };
-    let server = server_of(&rig, "a");
+    let [(_, Outcome::Queued { handle, server })] = &ends[..] else { panic!("{ends:?}") };
+    let server = *server;
     let by_handle = rig.act(|client, now| client.status_of(server, handle.clone(), now)).expect("asked");
     let by_unique = rig.act(|client, now| client.status_unique(server, "u".into(), now)).expect("asked");
     assert_ne!(by_handle, by_unique);
@@ -381,7 +383,7 @@ fn who_asks_a_server_that_is_none_gets_everything_back() {
     let (mut rig, conn, _) = sent(Job::new("f", "x").background());
     rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1")]);
     let ends = outcomes(&mut rig);
-    let [(_, Outcome::Queued(handle))] = &ends[..] else { panic!("{ends:?}") };
+    let [(_, Outcome::Queued { handle, .. })] = &ends[..] else { panic!("{ends:?}") };
     let unknown = Reason::Unknown("job server");
     let rejected = rig.act(|client, now| client.status_of(stranger, handle.clone(), now)).expect_err("a stranger");
     assert_eq!((&rejected.reason, &rejected.value), (&unknown, handle));

@@ -31,7 +31,10 @@ fn a_parked_job_times_out_and_is_never_sent() {
     let mut rig = client(&["a"]);
     let job = submit(&mut rig, Job::new("f", "x").accept_timeout(secs(2)));
     rig.pass(secs(3));
-    assert_eq!(outcomes(&mut rig), [(job, Outcome::TimedOut { phase: Phase::Parked, server: None, attempts: 0 })]);
+    assert_eq!(
+        outcomes(&mut rig),
+        [(job, Outcome::TimedOut { phase: Phase::Parked, server: None, reason: None, attempts: 0 })]
+    );
     let conn = rig.connect();
     assert_eq!(rig.sent_names(conn), [""; 0]);
     assert!(rig.machine.is_empty());
@@ -43,7 +46,7 @@ fn each_deadline_ends_the_job_with_its_phase() {
     rig.pass(secs(3));
     assert_eq!(
         outcomes(&mut rig),
-        [(job, Outcome::TimedOut { phase: Phase::Sent, server: Some(address("a")), attempts: 1 })]
+        [(job, Outcome::TimedOut { phase: Phase::Sent, server: Some(address("a")), reason: None, attempts: 1 })]
     );
 
     let (mut rig, _, job) = accepted(Job::new("f", "x").timeout(secs(5)));
@@ -52,7 +55,7 @@ fn each_deadline_ends_the_job_with_its_phase() {
     rig.pass(secs(2));
     assert_eq!(
         outcomes(&mut rig),
-        [(job, Outcome::TimedOut { phase: Phase::Accepted, server: Some(address("a")), attempts: 1 })]
+        [(job, Outcome::TimedOut { phase: Phase::Accepted, server: Some(address("a")), reason: None, attempts: 1 })]
     );
 
     let (mut rig, conn, job) = accepted(Job::new("f", "x").idle_timeout(secs(2)));
@@ -64,7 +67,7 @@ fn each_deadline_ends_the_job_with_its_phase() {
     rig.pass(secs(3));
     assert_eq!(
         outcomes(&mut rig),
-        [(job, Outcome::TimedOut { phase: Phase::Running, server: Some(address("a")), attempts: 1 })]
+        [(job, Outcome::TimedOut { phase: Phase::Running, server: Some(address("a")), reason: None, attempts: 1 })]
     );
 }
 

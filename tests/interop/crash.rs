@@ -65,7 +65,10 @@ fn each_job_lost_with_its_server_ends_once_and_names_its_phase() {
     assert_lost(sending, Phase::Sending);
     let parked = Job::new("nobody", "").accept_timeout(Duration::from_secs(1));
     let parked = ended(client.submit(parked).expect("a job"));
-    assert!(matches!(parked, Outcome::TimedOut { phase: Phase::Parked, server: None, attempts: 0 }), "{parked:?}");
+    assert!(
+        matches!(parked, Outcome::TimedOut { phase: Phase::Parked, server: Some(_), reason: Some(_), attempts: 0 }),
+        "{parked:?}"
+    );
     drop(release);
 }
 

@@ -75,7 +75,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 const ROWS: &[Row] = &[
     // Connecting.
-    Row { name: "nothing listens", door: Door::Shut, stderr: NO_SERVER, ..BAD },
+    Row { name: "nothing listens", door: Door::Shut, stderr: "connection refused: nothing listens there", ..BAD },
     Row {
         name: "nothing listens yet",
         door: Door::ShutFor(400),

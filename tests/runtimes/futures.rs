@@ -604,7 +604,7 @@ macro_rules! futures_of {
                     run.await;
                     None
                 }));
-                assert!(matches!(outcome, Some(Outcome::Queued(_))), "{outcome:?}");
+                assert!(matches!(outcome, Some(Outcome::Queued { .. })), "{outcome:?}");
                 server.close();
             }
         }

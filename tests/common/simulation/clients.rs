@@ -336,7 +336,7 @@ impl World {
                 assert!(limit || (what.how.starts_with('x') && text == "thrown"), "{text:?} was never thrown");
                 "exception"
             }
-            Outcome::Queued(handle) => {
+            Outcome::Queued { handle, .. } => {
                 assert!(record.background);
                 record.queued = Some(Bytes::copy_from_slice(handle.as_bytes()));
                 record.handle.clone_from(&record.queued);

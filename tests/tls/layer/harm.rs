@@ -71,7 +71,7 @@ proptest! {
         }
         if harmless {
             let ended = outcomes(&mut line.client);
-            prop_assert!(matches!(&ended[..], [(ended, Outcome::Queued(_))] if *ended == job), "{:?}", ended);
+            prop_assert!(matches!(&ended[..], [(ended, Outcome::Queued { .. })] if *ended == job), "{:?}", ended);
         } else {
             // Whatever came, time ends it.
             line.client.pass(Duration::from_secs(300));
