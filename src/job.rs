@@ -134,6 +134,13 @@ impl Job {
         self.background()
     }
 
+    /// Whether its client must know the wall time.
+    #[cfg(any(feature = "blocking", feature = "mio", feature = "smol", feature = "tokio"))]
+    #[inline]
+    pub(crate) fn has_delay(&self) -> bool {
+        matches!(self.start(), Some(Start::After(_)))
+    }
+
     pub(crate) fn start_at(&mut self, since_1970: Duration) {
         self.extra_mut().start = Some(Start::At(since_1970.min(LAST_START)));
     }

@@ -106,6 +106,7 @@ on_all_runtimes! {
     a_server_drains
     a_server_that_drains_in_vain_says_how_many_jobs_were_waited_for
     a_server_keeps_what_is_queued
+    a_delay_counts_from_the_wall_time
     handles_outlive_what_they_belong_to
     requests_are_answered
     nobody_there_is_an_outcome

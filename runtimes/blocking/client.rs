@@ -15,7 +15,7 @@ use super::driver::{Connector, Driver, Held, Look, Source};
 use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{
     Answer, ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, Sealed,
-    ToAddress, UNTAKEN, may_wait,
+    ToAddress, UNTAKEN, may_wait, submit_in_time,
 };
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error, Moment};
@@ -94,7 +94,7 @@ impl Client {
     fn put(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let mut held = self.0.hold();
         let (client, post, time) = held.parts();
-        let job = match client.submit(job, time.now()) {
+        let job = match submit_in_time(client, job, time.now()) {
             Ok(job) => job,
             Err(rejected) => return Err(not_taken(held, rejected)),
         };
@@ -523,7 +523,7 @@ impl JobSet {
         if let Some(deadline) = self.deadline {
             job = job.at_most(deadline.saturating_since(time.now()));
         }
-        let job = match client.submit(job, time.now()) {
+        let job = match submit_in_time(client, job, time.now()) {
             Ok(job) => job,
             Err(rejected) => return Err(not_taken(held, rejected)),
         };

@@ -24,6 +24,7 @@ use crate::Address;
 use crate::client::{self, Counters, Latencies, RequestId, Status};
 use crate::runtimes::handles::{
     Answer, ClientMachine as Machine, JobError, JobEvent, MAX_OUTCOMES, Mailbox, Post, ToAddress, UNTAKEN, may_wait,
+    submit_in_time,
 };
 use crate::runtimes::hub::{Hold, Hub, Owner, wait_for_room};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
@@ -129,7 +130,7 @@ impl<R> Client<R> {
     pub fn try_submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         let (mut hold, now) = self.shared.hold();
         let (client, post) = hold.parts();
-        let job = match client.submit(job, now) {
+        let job = match submit_in_time(client, job, now) {
             Ok(job) => job,
             Err(rejected) => return Err(not_taken(hold, rejected)),
         };
@@ -547,7 +548,7 @@ impl JobSet {
         if let Some(deadline) = self.deadline {
             job = job.at_most(deadline.saturating_since(now));
         }
-        let job = match client.submit(job, now) {
+        let job = match submit_in_time(client, job, now) {
             Ok(job) => job,
             Err(rejected) => return Err(not_taken(hold, rejected)),
         };

@@ -2,9 +2,13 @@
 
 use bytes::Bytes;
 
+use super::ClientMachine;
 use crate::excerpt::{Excerpt, debug};
 use crate::job::LastFailure;
-use crate::{Address, CloseReason, Handle, Outcome, Phase, Reason, ServerError, ServerId};
+use crate::runtimes::unix_now;
+use crate::{
+    Address, CloseReason, Handle, Instant, Job, JobId, Outcome, Phase, Reason, Rejected, ServerError, ServerId,
+};
 
 /// What became of one job.
 #[derive(Clone, PartialEq, Eq)]
@@ -130,6 +134,15 @@ pub(crate) const UNTAKEN: Reason = Reason::Full { what: "the outcomes in a set o
 /// Whether room for it may come without whoever asks.
 pub(crate) fn may_wait(reason: &Reason) -> bool {
     matches!(reason, Reason::Full { .. }) && *reason != UNTAKEN
+}
+
+/// Submits a job to the machine. One with a delay needs the wall time, which may have been set since the last.
+#[inline(always)]
+pub(crate) fn submit_in_time(client: &mut ClientMachine, job: Job, now: Instant) -> Result<JobId, Rejected<Job>> {
+    if job.has_delay() {
+        client.set_unix_time(unix_now(), now);
+    }
+    client.submit(job, now)
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
 pub(crate) use self::driven::{Driven, Sink};
 pub use self::job::{JobError, JobEvent};
-pub(crate) use self::job::{MAX_OUTCOMES, UNTAKEN, may_wait};
+pub(crate) use self::job::{MAX_OUTCOMES, UNTAKEN, may_wait, submit_in_time};
 #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
 pub(crate) use self::post::replace;
 pub(crate) use self::post::{Answer, Mailbox, Post};

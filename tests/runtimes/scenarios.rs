@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gearwheel::{Job, Outcome, Phase, Reason, Retry};
 
@@ -447,6 +447,27 @@ pub(crate) fn a_server_keeps_what_is_queued<K: Kind>() {
     }
     K::drain_server(&server, PATIENCE).expect("nothing runs");
     assert_eq!(K::queued(&server).len(), 3);
+}
+
+pub(crate) fn a_delay_counts_from_the_wall_time<K: Kind>() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let server = server::<K>();
+    let client = client::<K>(K::address(&server));
+    let wall = || SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
+    let before = wall();
+    result::<K>(&client, Job::new("later", "").after(HOUR)).expect("queued");
+    let ends = K::run_all(&client, vec![Job::new("later", "in a set").after(HOUR)], PATIENCE);
+    assert!(matches!(&ends[..], [(_, Outcome::Queued { .. })]), "{ends:?}");
+    let (first, last) = (before + HOUR, wall() + HOUR + Duration::from_secs(1));
+    let queued = K::queued(&server);
+    assert_eq!(queued.len(), 2);
+    for job in queued {
+        assert!(
+            job.not_before.is_some_and(|at| (first..=last).contains(&at)),
+            "{job:?} between {first:?} and {last:?}"
+        );
+    }
+    result::<K>(&client, Job::new("never", "").after(Duration::MAX)).expect("queued");
 }
 
 pub(crate) fn handles_outlive_what_they_belong_to<K: Kind>() {
