@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // What is to be tested: a function that reports progress, fails on empty input and throws on what is no text.
     gearman.function("words", |task| {
         let payload = task.payload().clone();
-        let text = std::str::from_utf8(&payload).map_err(|error| Failure::Throw(error.to_string().into()))?;
+        let text = std::str::from_utf8(&payload)?;
         if text.is_empty() {
             return Err(Failure::Fail);
         }

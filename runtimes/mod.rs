@@ -53,7 +53,7 @@ use bytes::BytesMut;
 
 use crate::admin;
 use crate::client::RequestError;
-use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Peer, Reason, Seed};
+use crate::{Address, CloseReason, ConfigError, Instant, Outgoing, Peer, Reason, Rejected, Seed};
 
 /// The scratch of a reading thread, in bytes: what one read brings at most, unless the machine has made room for more.
 pub(crate) const SCRATCH: usize = 64 << 10;
@@ -68,7 +68,8 @@ pub(crate) const CHUNKS: usize = 64;
 /// How long to leave a listener alone when the process has no file descriptor for another connection.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Why a runtime could not do what it was asked.
+/// Why a runtime could not do what it was asked. All errors of its handles become one, so that `?` will do in a function that
+/// returns it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -98,12 +99,22 @@ pub enum Error {
     /// The request has no reply.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The job has no result.
+    #[error(transparent)]
+    Job(#[from] handles::JobError),
     /// The admin command has no result.
     #[error(transparent)]
     Admin(#[from] admin::Error),
     /// It has been closed: nothing can be asked of it any more.
     #[error("it is closed")]
     Closed,
+}
+
+/// Why it was not taken; what was to be done is dropped.
+impl<T> From<Rejected<T>> for Error {
+    fn from(rejected: Rejected<T>) -> Self {
+        Self::Refused(rejected.reason)
+    }
 }
 
 impl Error {

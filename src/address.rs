@@ -1,8 +1,10 @@
 //! Where a job server is.
 
 use alloc::format;
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::fmt;
+use core::net::SocketAddr;
 use core::str::FromStr;
 
 use crate::error::{ConfigError, lossy};
@@ -73,6 +75,18 @@ impl Address {
     #[must_use]
     pub fn unix_path(&self) -> Option<&str> {
         (self.port == 0).then_some(&*self.host)
+    }
+}
+
+/// Port 0 means [`DEFAULT_PORT`].
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+            _ => address.ip().to_string(),
+        };
+        let port = if address.port() == 0 { DEFAULT_PORT } else { address.port() };
+        Self { host: host.into(), port }
     }
 }
 

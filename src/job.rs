@@ -2,7 +2,9 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::cmp::Ordering;
 use core::fmt;
+use core::hash::{Hash, Hasher};
 use core::time::Duration;
 
 use bytes::Bytes;
@@ -70,7 +72,11 @@ pub(crate) enum Start {
 }
 
 impl Job {
-    /// A foreground job of normal priority: `function` is to be run on `payload`.
+    /// A foreground job of normal priority: `function` is to be run on `payload`. Both may be static texts and bytes, a `String`,
+    /// a `Vec` or [`Bytes`](crate::bytes::Bytes); of other slices make a copy first: `slice.to_vec()`.
+    ///
+    /// A function has at most [`MAX_FUNCTION`] bytes; how large a payload may be, [`Limits::max_packet`](crate::Limits::max_packet)
+    /// says.
     #[must_use]
     pub fn new(function: impl Into<Bytes>, payload: impl Into<Bytes>) -> Self {
         Self {
@@ -484,6 +490,31 @@ impl PartialEq for Handle {
 }
 
 impl Eq for Handle {}
+
+impl PartialOrd for Handle {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Handle {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for Handle {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+/// The handle that was kept as this text.
+impl From<&str> for Handle {
+    fn from(name: &str) -> Self {
+        Self::of(name.as_bytes())
+    }
+}
 
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

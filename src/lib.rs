@@ -43,7 +43,7 @@
 //! | feature | adds | for |
 //! | --- | --- | --- |
 //! | `blocking` (default) | nothing | threads |
-//! | `mio` | mio, socket2 | a loop of your own, thousands of connections on one thread |
+//! | `mio` | mio, socket2, on Linux rustix | a loop of your own, thousands of connections on one thread |
 //! | `smol` | async-io, futures-core, futures-io, socket2 | async without tokio |
 //! | `tokio` | tokio, futures-core, socket2 | programs on tokio |
 //! | `encoding` | data-encoding | text payloads by Node's names of encodings |
@@ -87,6 +87,9 @@ pub mod tls;
 mod trace;
 pub mod wire;
 pub mod worker;
+
+/// What payloads are made of: the crate of this name, in the version that is used here.
+pub use bytes;
 
 pub use address::{Address, DEFAULT_PORT};
 pub use balancer::{Balance, Candidate, Choice, ServerCounters, Strategy};

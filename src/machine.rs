@@ -217,6 +217,8 @@ impl fmt::Display for CloseReason {
     }
 }
 
+impl core::error::Error for CloseReason {}
+
 /// What a machine will hold at most, whatever its peers and its user do.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

@@ -20,6 +20,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
@@ -55,6 +56,13 @@ debug!(
         Throw(thrown),
     }
 );
+
+/// Any other error is thrown with its text, as by the handlers of the runtimes: `?` will do.
+impl<E: core::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Throw(error.to_string().into())
+    }
+}
 
 type Handler = Box<dyn FnMut(&mut Task<'_>) -> Result<Bytes, Failure> + Send>;
 

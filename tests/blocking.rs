@@ -336,7 +336,7 @@ fn drain_finishes_what_runs() {
 }
 
 #[test]
-fn a_result_over_the_limit_fails_its_job_and_the_worker_runs_the_next() {
+fn a_result_over_the_limit_is_thrown_as_such_and_the_worker_runs_the_next() {
     let server = server();
     let worker = Worker::builder()
         .server(server.address())
@@ -347,7 +347,8 @@ fn a_result_over_the_limit_fails_its_job_and_the_worker_runs_the_next() {
     let client = client(server.address());
     for _ in 0..2 {
         let large = client.submit(Job::new("repeat", "0123456789")).expect("taken");
-        assert_eq!(large.wait(), Err(JobError::Failed));
+        let text = "the worker cannot send the result: the payload has 1000 bytes; the limit is 959";
+        assert_eq!(large.wait(), Err(JobError::Exception(text.into())));
         assert_eq!(client.submit(Job::new("repeat", "x")).expect("taken").wait().map(|result| result.len()), Ok(100));
     }
     assert_eq!(worker.worker().counters().answered, 4);

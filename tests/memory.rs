@@ -18,7 +18,7 @@ fn a_job_is_told_event_by_event() {
             task.data("part");
             task.warning("careful");
             task.progress(1, 2);
-            assert_eq!(&task.assignment().unique[..], b"u");
+            assert_eq!(std::str::from_utf8(&task.assignment().unique)?, "u");
             Ok("done".into())
         })
         .expect("a function");

@@ -19,7 +19,7 @@ use crate::runtimes::handles::{
 };
 use crate::runtimes::std::io;
 use crate::runtimes::{Clock, Error, Moment};
-use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Phase, Reason, Rejected, ServerId};
 
 type Shared = Arc<Driver<Machine, Post>>;
 
@@ -156,10 +156,22 @@ impl Client {
         }
     }
 
+    /// How far an outstanding job has come; `None` when it has ended.
+    #[must_use]
+    pub fn phase(&self, job: JobId) -> Option<Phase> {
+        self.0.look(|client, _| client.phase(job))
+    }
+
     /// The job servers as they stand, in the order they were given.
     #[must_use]
     pub fn servers(&self) -> Vec<Candidate> {
         self.0.call(|client, _, _| client.servers().cloned().collect())
+    }
+
+    /// The time by the client's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.now()
     }
 
     /// Takes up one more job server.

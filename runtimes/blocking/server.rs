@@ -1,5 +1,6 @@
 //! The job server's handle.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::task::Waker;
@@ -23,8 +24,8 @@ impl Sink<Event> for Gate {
     }
 }
 
-/// A job server in this process, on threads of its own. Jobs live in memory; dropping it closes every connection, and
-/// [`queued`](Self::queued) tells before what would be lost.
+/// A job server in this process, on threads of its own. Cheap to clone: to stop it from elsewhere, say. Jobs live in memory;
+/// dropping the last clone closes every connection, and [`queued`](Self::queued) tells before what would be lost.
 ///
 /// # Peers that vanish
 ///
@@ -41,8 +42,9 @@ impl Sink<Event> for Gate {
 /// println!("gearman -h 127.0.0.1 -p {}", server.local_addr().port());
 /// # Ok::<(), gearwheel::blocking::Error>(())
 /// ```
+#[derive(Clone)]
 pub struct Server {
-    driver: Driver<Machine, Gate>,
+    driver: Arc<Driver<Machine, Gate>>,
     addresses: Addresses,
 }
 
@@ -75,7 +77,7 @@ impl ServerBuilder<Server> {
         let driver = Driver::start(machine, Gate::default(), clock, listener, None);
         let driver = driver.map_err(Error::io("start a thread"))?;
         doors.into_iter().try_for_each(|door| driver.listen(door)).map_err(Error::io("listen"))?;
-        Ok(Server { driver, addresses })
+        Ok(Server { driver: Arc::new(driver), addresses })
     }
 }
 

@@ -16,7 +16,7 @@ use super::driver::{Connector, Driver, Look, Source};
 use super::{Stream, Task};
 use crate::runtimes::handles::{
     Desk, Dials, HandlerError, Port, Sealed, Sending, Ticket, ToAddress, WorkerBuilder, WorkerMachine as Machine,
-    panic_text,
+    panic_text, refuse_result,
 };
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::hub::Hub;
@@ -238,9 +238,8 @@ impl Worker {
         let due = Cell::new(Sending::Now);
         self.0.driver.call_and_wait(
             |worker, desk, now| {
-                if let Err(Rejected { reason: Reason::Invalid(_), .. }) = worker.complete(id, result, now) {
-                    // Too large to be sent.
-                    let _ = worker.fail(id, now);
+                if let Err(Rejected { reason: Reason::Invalid(why), .. }) = worker.complete(id, result, now) {
+                    refuse_result(worker, id, &why, now);
                 }
                 due.set(desk.ended(id, since, now));
             },
@@ -300,6 +299,17 @@ impl Worker {
     /// The function is not registered.
     pub fn unregister(&self, function: &[u8]) -> Result<(), Rejected<()>> {
         self.0.driver.call(|worker, _, now| worker.unregister(function, now))
+    }
+
+    /// Takes all offers back, each as [`unregister`](Self::unregister) does.
+    pub fn unregister_all(&self) {
+        self.0.driver.call(|worker, _, now| worker.unregister_all(now));
+    }
+
+    /// The time by the worker's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.driver.now()
     }
 
     /// Takes up one more job server.

@@ -34,7 +34,7 @@ use crate::runtimes::{
     handles::{ClientBuilder, Dials, Sealed},
     std::io,
 };
-use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Reason, Rejected, ServerId};
+use crate::{Candidate, Handle, Instant, Job, JobId, Outcome, Phase, Reason, Rejected, ServerId};
 
 type Shared = Arc<Owner<Machine, Post>>;
 
@@ -200,10 +200,22 @@ impl<R> Client<R> {
         }
     }
 
+    /// How far an outstanding job has come; `None` when it has ended.
+    #[must_use]
+    pub fn phase(&self, job: JobId) -> Option<Phase> {
+        self.shared.look(|client, _| client.phase(job))
+    }
+
     /// The job servers as they stand, in the order they were given.
     #[must_use]
     pub fn servers(&self) -> Vec<Candidate> {
         self.shared.look(|client, _| client.servers().cloned().collect())
+    }
+
+    /// The time by the client's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock().now()
     }
 
     /// Takes up one more job server.

@@ -26,7 +26,7 @@ use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::runtimes::std::sync::{Mutex, PoisonError};
 use crate::runtimes::{Clock, Error};
 use crate::worker::{Assignment, Counters, JobServer, Latencies};
-use crate::{Address, Rejected, ServerId};
+use crate::{Address, Instant, Rejected, ServerId};
 
 /// Turns in one poll of a worker, each of which may begin but one job; then other tasks have theirs.
 const ROUNDS: usize = 32;
@@ -196,6 +196,17 @@ impl<R> Worker<R> {
     /// The function is not registered.
     pub fn unregister(&self, function: &[u8]) -> Result<(), Rejected<()>> {
         self.shared.call(|worker, _, now| worker.unregister(function, now))
+    }
+
+    /// Takes all offers back, each as [`unregister`](Self::unregister) does.
+    pub fn unregister_all(&self) {
+        self.shared.call(|worker, _, now| worker.unregister_all(now));
+    }
+
+    /// The time by the worker's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.clock().now()
     }
 
     /// Takes up one more job server.

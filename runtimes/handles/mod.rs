@@ -33,7 +33,7 @@ pub(crate) use self::server::{Addresses, Gate, Plan};
 pub use self::task::Futures;
 #[cfg(any(feature = "blocking", feature = "mio"))]
 pub use self::task::Threads;
-pub(crate) use self::task::{Desk, Port, Sending, Task, Ticket, panic_text};
+pub(crate) use self::task::{Desk, Port, Sending, Task, Ticket, panic_text, refuse_result};
 pub use self::task::{Fail, HandlerError, Throw};
 use super::std::env;
 use super::std::path::{Path, PathBuf};
@@ -94,12 +94,7 @@ impl ToAddress for String {
 
 impl ToAddress for SocketAddr {
     fn to_address(&self) -> Result<Address, ConfigError> {
-        match self {
-            Self::V6(v6) if v6.scope_id() != 0 => {
-                Address::new(&alloc::format!("{}%{}", v6.ip(), v6.scope_id()), self.port())
-            }
-            _ => Address::new(&alloc::format!("{}", self.ip()), self.port()),
-        }
+        Ok((*self).into())
     }
 }
 

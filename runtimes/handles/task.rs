@@ -20,7 +20,7 @@ use crate::excerpt::Excerpt;
 use crate::runtimes::hub::{Hub, wait_for_room};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
 use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
-use crate::{Handle, Instant, Reason, Rejected, ServerId};
+use crate::{ConfigError, Handle, Instant, Reason, Rejected, ServerId};
 
 /// A job done so fast leaves its result to be written with those of the jobs that wait here already.
 const QUICK: Duration = Duration::from_millis(1);
@@ -473,13 +473,24 @@ impl<W> Task<W> {
     /// Answers it as its handler said. That it is no longer this worker's is not the handler's business.
     pub(crate) fn answer(self, result: Result<Bytes, HandlerError>) {
         match result {
-            Ok(result) => drop(self.complete(result)),
+            Ok(result) => self.complete_or_say_why(result),
             Err(error) => match error.downcast::<Throw>() {
                 Ok(thrown) => drop(self.exception(thrown.0)),
                 Err(error) if error.is::<Fail>() => drop(self.fail()),
                 Err(error) => drop(self.exception(error_text(&error))),
             },
         }
+    }
+
+    fn complete_or_say_why(mut self, result: Bytes) {
+        let mut result = Some(result);
+        let _ = self.end(|worker, task, now| {
+            let ended = worker.complete(task, result.take().unwrap_or_default(), now);
+            if let Err(Rejected { reason: Reason::Invalid(why), .. }) = ended {
+                refuse_result(worker, task, &why, now);
+            }
+            Ok::<_, Rejected<()>>(())
+        });
     }
 
     fn act<T>(
@@ -507,6 +518,15 @@ impl<W> Task<W> {
         // A result that cannot be sent leaves the job in hand.
         self.answered = !matches!(&result, Err(Rejected { reason: Reason::Invalid(_), .. }));
         result
+    }
+}
+
+/// A handler's result cannot be sent: the job has failed, and its client is told why if it wants to know.
+#[cold]
+pub(crate) fn refuse_result(worker: &mut Worker, task: TaskId, why: &ConfigError, now: Instant) {
+    let text = alloc::format!("the worker cannot send the result: {why}");
+    if worker.exception(task, text.into(), now).is_err() {
+        let _ = worker.fail(task, now);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::runtimes::handles::{
 };
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
-use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Rejected, ServerId};
+use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Phase, Rejected, ServerId};
 
 /// A client with a loop of its own. Cheap to clone, and to be used from any number of threads at once.
 ///
@@ -175,10 +175,22 @@ impl Client {
         self.wait(self.client.echo(server, payload))
     }
 
+    /// How far an outstanding job has come; `None` when it has ended.
+    #[must_use]
+    pub fn phase(&self, job: JobId) -> Option<Phase> {
+        self.client.phase(job)
+    }
+
     /// The job servers as they stand, in the order they were given.
     #[must_use]
     pub fn servers(&self) -> Vec<Candidate> {
         self.client.servers()
+    }
+
+    /// The time by the client's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.client.now()
     }
 
     /// Takes up one more job server.

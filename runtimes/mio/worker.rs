@@ -174,6 +174,17 @@ impl Worker {
         self.0.seat.call(|worker, _, now| worker.unregister(function, now))
     }
 
+    /// Takes all offers back, each as [`unregister`](Self::unregister) does.
+    pub fn unregister_all(&self) {
+        self.0.seat.call(|worker, _, now| worker.unregister_all(now));
+    }
+
+    /// The time by the worker's clock, which `retry_at` of its events and [`servers`](Self::servers) is told by.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.0.seat.clock().now()
+    }
+
     /// Takes up one more job server.
     ///
     /// # Errors
