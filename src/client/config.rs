@@ -85,7 +85,7 @@ pub enum Unread {
     /// nobody else is touched.
     Overflow,
     /// Its connection is no longer read until half of it has been read by the user: the job server has to wait, and in the
-    /// end the worker, whose `data` is refused as [`Full`](crate::Reason::Full) once `max_outgoing` bytes wait there.
+    /// end the worker.
     ///
     /// This is head-of-line blocking: **all** jobs and requests of that connection wait for the one user who does not read,
     /// and so does one who waits for one job before he reads another. Meanwhile nobody can see whether the server lives; it
