@@ -73,7 +73,7 @@ pub(crate) enum Start {
 
 impl Job {
     /// A foreground job of normal priority: `function` is to be run on `payload`. Both may be static texts and bytes, a `String`,
-    /// a `Vec` or [`Bytes`](crate::bytes::Bytes); of other slices make a copy first: `slice.to_vec()`.
+    /// a `Vec` or [`Bytes`]; of other slices make a copy first: `slice.to_vec()`.
     ///
     /// A function has at most [`MAX_FUNCTION`] bytes; how large a payload may be, [`Limits::max_packet`](crate::Limits::max_packet)
     /// says.

@@ -33,8 +33,8 @@ pub(crate) use self::server::{Addresses, Gate, Plan};
 pub use self::task::Futures;
 #[cfg(any(feature = "blocking", feature = "mio"))]
 pub use self::task::Threads;
-pub(crate) use self::task::{Desk, Port, Sending, Task, Ticket, panic_text, refuse_result};
-pub use self::task::{Fail, HandlerError, Throw};
+pub(crate) use self::task::{Desk, Port, Sending, Ticket, panic_text, refuse_result};
+pub use self::task::{Fail, HandlerError, Task, Throw};
 use super::std::env;
 use super::std::path::{Path, PathBuf};
 use super::{Error, seed};
