@@ -99,14 +99,13 @@ pub use self::server::Server;
 pub use self::stream::{Object, Stream};
 pub use self::worker::Worker;
 pub use super::Error;
+/// The tasks of all runtimes; [`Task`] is this one's.
+pub use super::handles::Task as AnyTask;
 pub use super::handles::{
     AdminBuilder, ClientBuilder, Dials, Fail, HandlerError, JobError, JobEvent, ServerBuilder, Threads, Throw,
     ToAddress, WorkerBuilder, servers_from_env,
 };
 pub use super::listening::Listening;
-
-/// The tasks of all runtimes; [`Task`] is this one's.
-pub use super::handles::Task as AnyTask;
 
 /// A job to run, on a thread that waits where it has to. `W` is for code that serves tasks of all runtimes.
 pub type Task<W = Threads> = AnyTask<W>;

@@ -87,6 +87,8 @@ pub use super::Error;
 use super::future::{self, Reactor, Runtime, Wakes};
 pub use super::future::{JobSet, Pending};
 use super::handles::PATIENCE;
+/// The tasks of all runtimes; [`Task`] is this one's.
+pub use super::handles::Task as AnyTask;
 pub use super::handles::{
     AdminBuilder, ClientBuilder, Dials, Fail, Futures, HandlerError, JobError, JobEvent, ServerBuilder, Throw,
     ToAddress, WorkerBuilder, servers_from_env,
@@ -109,9 +111,6 @@ use crate::{Address, ConnId};
 pub type Admin = future::Admin<Tokio>;
 /// A client of one or more job servers.
 pub type Client = future::Client<Tokio>;
-/// The tasks of all runtimes; [`Task`] is this one's.
-pub use super::handles::Task as AnyTask;
-
 /// A job to run, which a future waits for. `W` is for code that serves tasks of all runtimes.
 pub type Task<W = Futures> = AnyTask<W>;
 /// A worker for one or more job servers.
