@@ -603,10 +603,11 @@ pub enum Outcome {
         /// How often it was submitted.
         attempts: u32,
     },
-    /// More came of it than may wait to be read, and its user did not read. It is given up: the job server is not told, and
-    /// what still comes of it is dropped. See [`Unread`](crate::client::Unread).
+    /// More came of it than may wait to be read, and its user did not read; or more than a packet may have. It is given up:
+    /// the job server is not told, and what still comes of it is dropped. See [`Unread`](crate::client::Unread).
     Overflow {
-        /// The bytes that may wait: [`Limits::max_unread`](crate::Limits::max_unread), or the job's own.
+        /// The bytes that may wait, [`Limits::max_unread`](crate::Limits::max_unread) or the job's own; or those of a packet,
+        /// [`Limits::max_packet`](crate::Limits::max_packet).
         limit: usize,
         /// How far it had come.
         phase: Phase,
@@ -650,7 +651,7 @@ impl fmt::Display for Outcome {
                 write!(f, "the job was lost with {server} {}: {reason}", phase.so_far())
             }
             Self::Overflow { limit, .. } => {
-                write!(f, "the job was given up: nobody read what came of it, and more than {limit} bytes may not wait")
+                write!(f, "the job was given up: more than {limit} bytes came of it at once, or unread")
             }
             Self::Cancelled { phase } => write!(f, "the job was given up {}", phase.so_far()),
         }

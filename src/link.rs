@@ -3,6 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use bytes::{Buf, BytesMut};
+
 use crate::address::Address;
 use crate::connection::Connection;
 use crate::error::ConfigError;
@@ -170,6 +172,8 @@ pub(crate) struct Link<R> {
     moved: (u64, Instant),
     /// How many reasons there are not to read it.
     holds: u32,
+    /// The next bytes that are to be passed over, so many.
+    pub(crate) skips: usize,
 }
 
 impl<R> Link<R> {
@@ -194,6 +198,7 @@ impl<R> Link<R> {
             received: 0,
             moved: (0, Instant::EPOCH),
             holds: 0,
+            skips: 0,
         }
     }
 
@@ -281,9 +286,17 @@ impl<R> Link<R> {
             self.phase = Phase::Up;
             (self.since, self.heard, self.written) = (now, now, (0, now));
             (self.taken, self.received, self.moved) = (0, 0, (0, now));
-            self.holds = 0;
+            (self.holds, self.skips) = (0, 0);
         }
         was_connecting
+    }
+
+    /// Passes over what has come of that which is not kept.
+    #[cold]
+    pub(crate) fn skip(&mut self, stream: &mut BytesMut) {
+        let come = self.skips.min(stream.len());
+        stream.advance(come);
+        self.skips -= come;
     }
 
     /// Whether it is not to be read: then nothing it has sent can be missed.

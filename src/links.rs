@@ -261,10 +261,24 @@ impl<R, E: Told> Links<R, E> {
     #[inline]
     pub(crate) fn receive_head(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Head>, ProtocolError> {
         let most = self.limits.max_packet;
-        let Some(link) = self.receiving(conn).filter(|_| !stream.is_empty()) else { return Ok(None) };
+        let Some(link) = self.receiving(conn) else { return Ok(None) };
+        if link.skips > 0 {
+            link.skip(stream);
+        }
+        if stream.is_empty() {
+            return Ok(None);
+        }
         let head = Head::read(stream, most)?;
         head.iter().for_each(|head| trace::packet_received(&link.span, head.kind));
         Ok(head)
+    }
+
+    /// Passes over the next bytes of a connection, so many.
+    pub(crate) fn skip(&mut self, place: usize, stream: &mut BytesMut, bytes: usize) {
+        if let Some(link) = self.list.get_mut(place) {
+            link.skips = bytes;
+            link.skip(stream);
+        }
     }
 
     /// Of so many bytes that came on `conn`, so many are left.

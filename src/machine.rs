@@ -223,7 +223,8 @@ impl core::error::Error for CloseReason {}
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes in the body of one packet. A larger one is refused from its header and its connection closed; a larger
+    /// Bytes in the body of one packet. A larger one is refused from its header and its connection closed; but of a larger result,
+    /// or part of one, a client keeps nothing, and the job alone ends, as [`Overflow`](crate::Outcome::Overflow). A larger
     /// submission is refused by `submit`. No more than 2^32 - 1, which a header can announce. Default 128 MiB.
     pub max_packet: usize,
     /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits).

@@ -181,7 +181,7 @@ pub(crate) fn done(span: &Span, outcome: &Outcome, took: Duration) {
         }
         Outcome::TimedOut { phase, .. } => event!(span, WARN, ?phase, ?took, "a deadline has passed"),
         Outcome::Lost { phase, server, reason, .. } => event!(span, WARN, ?phase, %server, %reason, "lost"),
-        Outcome::Overflow { limit, .. } => event!(span, WARN, limit, ?took, "more came than may wait unread"),
+        Outcome::Overflow { limit, .. } => event!(span, WARN, limit, ?took, "more came at once, or unread, than may"),
         Outcome::Cancelled { phase } => event!(span, DEBUG, ?phase, "cancelled"),
     }
 }

@@ -8,6 +8,8 @@ mod jobs;
 mod limits;
 #[path = "client/losses.rs"]
 mod losses;
+#[path = "client/oversized.rs"]
+mod oversized;
 #[path = "common/rig.rs"]
 mod rig;
 #[path = "client/servers.rs"]

@@ -412,6 +412,28 @@ fn unread_overflows() {
 }
 
 #[test]
+fn too_large() {
+    const LIMIT: usize = 100;
+    for retry in RETRIES {
+        let mut config = Config::new([9; 32]);
+        config.servers = vec![address("a")];
+        config.exceptions = false;
+        config.limits.max_packet = LIMIT;
+        let mut rig = Rig::new(Client::new(config).expect("valid"));
+        let jobs = [(); 2].map(|()| submit(&mut rig, Job::new("f", "x").retry(retry)));
+        let conn = rig.connect();
+        rig.receive(conn, &[packet(T::JOB_CREATED, "H:x:1"), packet(T::JOB_CREATED, "H:x:2")]);
+        let large = format!("H:x:1|{}", "x".repeat(1000));
+        rig.receive(conn, &[packet(T::WORK_COMPLETE, &large), packet(T::WORK_COMPLETE, "H:x:2|r")]);
+        let overflow = Outcome::Overflow { limit: LIMIT, phase: Phase::Accepted, server: address("a"), attempts: 1 };
+        let ends = jobs.into_iter().zip([overflow, Outcome::Complete("r".into())]);
+        let ends = ends.map(|(job, outcome)| Event::Done { job, outcome });
+        let events = rig.events().into_iter().filter(|event| matches!(event, Event::Done { .. }));
+        assert!(events.eq(ends) && rig.disconnects().is_empty());
+    }
+}
+
+#[test]
 fn unread_pauses() {
     for retry in RETRIES {
         let (mut rig, conn, id) = unread(Unread::Pause, retry);

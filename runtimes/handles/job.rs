@@ -76,10 +76,11 @@ pub enum JobError {
         /// How often it was submitted.
         attempts: u32,
     },
-    /// More came of it than may wait to be read, and nobody read it.
-    #[error("the job was given up: nobody read what came of it, and more than {limit} bytes may not wait")]
+    /// More came of it than may wait to be read, and nobody read it; or more than a packet may have.
+    #[error("the job was given up: more than {limit} bytes came of it at once, or unread")]
     Overflow {
-        /// The bytes that may wait: [`Limits::max_unread`](crate::Limits::max_unread), or the job's own.
+        /// The bytes that may wait, [`Limits::max_unread`](crate::Limits::max_unread) or the job's own; or those of a packet,
+        /// [`Limits::max_packet`](crate::Limits::max_packet).
         limit: usize,
         /// How far it had come.
         phase: Phase,
@@ -177,7 +178,7 @@ mod tests {
             ),
             (
                 Outcome::Overflow { limit: 9, phase, server, attempts },
-                "the job was given up: nobody read what came of it, and more than 9 bytes may not wait",
+                "the job was given up: more than 9 bytes came of it at once, or unread",
             ),
             (Outcome::Cancelled { phase: Phase::Parked }, "the job was given up before any job server could be had"),
         ] {

@@ -8,6 +8,7 @@ mod event;
 mod gather;
 mod handles;
 mod jobs;
+mod oversized;
 mod packet;
 mod requests;
 mod servers;
@@ -553,7 +554,10 @@ impl Client {
             let result = match self.links.receive_head(conn, stream) {
                 Ok(Some(head)) => self.packet(place, head, stream),
                 Ok(None) => break,
-                Err(error) => Err(error),
+                Err(error) => match self.pass_over(place, stream, error) {
+                    Ok(false) => break,
+                    passed => passed.map(drop),
+                },
             };
             if let Err(error) = result {
                 stream.clear();

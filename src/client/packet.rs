@@ -181,7 +181,7 @@ impl Client {
     }
 
     /// A sign of life of a job that goes on.
-    fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
+    pub(super) fn alive(&mut self, place: usize, handle: &[u8]) -> Option<JobId> {
         let job = self.jobs.deal(place, handle_name(handle), &self.links.random).map(|(job, _)| job);
         let Some(entry) = job.and_then(|job| self.jobs.entry_mut(job)) else {
             self.late(place, handle);
@@ -200,7 +200,7 @@ impl Client {
     }
 
     /// The job server said how one of those who have this handle, or had it, has ended.
-    fn ended(&mut self, place: usize, handle: &Handle, outcome: Outcome) {
+    pub(super) fn ended(&mut self, place: usize, handle: &Handle, outcome: Outcome) {
         if let Some(job) = self.jobs.sole(place, handle.as_bytes(), &self.links.random) {
             return self.finish(job, outcome);
         }

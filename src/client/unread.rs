@@ -1,7 +1,7 @@
 //! Back-pressure towards the user: what waits to be read, and what is done when that is too much.
 
 use super::{Client, Unread};
-use crate::job::{JobId, Outcome};
+use crate::job::JobId;
 use crate::time::Instant;
 
 /// What an event counts beside its payload where unread events are counted, in bytes: about what it takes to keep it.
@@ -89,14 +89,5 @@ impl Client {
         }
         (entry.unread, self.unread) = (unread, total);
         true
-    }
-
-    fn overflow(&mut self, place: usize, job: JobId, limit: usize) {
-        let Some(server) = self.links.get(place).map(|link| link.address.clone()) else { return };
-        let (Some(phase), Some(attempts)) = (self.phase(job), self.jobs.entry(job).map(|entry| entry.attempts)) else {
-            return;
-        };
-        self.counters.overflowed += 1;
-        self.finish(job, Outcome::Overflow { limit, phase, server, attempts });
     }
 }
