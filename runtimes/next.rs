@@ -37,6 +37,10 @@ impl Port for Hub<WorkerMachine, Desk> {
 
     #[cfg(any(feature = "blocking", feature = "mio"))]
     fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool) {
+        #[cfg(feature = "mio")]
+        if super::mio::is_called() {
+            return;
+        }
         let mut room = pin!(wait_for_room(self, (), |()| attempt().then_some(()).ok_or(())));
         let waker = own_waker();
         while room.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {

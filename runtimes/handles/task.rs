@@ -102,7 +102,7 @@ pub(crate) trait Port: Send + Sync {
     /// Looks at the desk.
     fn look(&self, look: &mut dyn FnMut(&Desk));
 
-    /// Has this thread wait until `attempt` finds room for what it is to send.
+    /// Has this thread wait until `attempt` finds room for what it is to send; not where that would be to wait for itself.
     #[cfg(any(feature = "blocking", feature = "mio"))]
     fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool);
 
@@ -262,8 +262,8 @@ impl Task<Threads> {
     }
 
     /// Sends a part of the result (WORK_DATA). Waits while [`max_outgoing`](crate::Limits::max_outgoing) bytes wait to be
-    /// written, until the job server has taken some: but on mio's loop, where handlers of its `Worker` run, it is as
-    /// [`try_data`](Self::try_data).
+    /// written, until the job server has taken some: but on mio's loop, where handlers of its `Worker` run, and in what was
+    /// given to `on_event` or `connect_with` of any client, worker or server, it is as [`try_data`](Self::try_data).
     ///
     /// # Errors
     /// The part comes back when it is over the limit, or when the job is no longer this worker's.

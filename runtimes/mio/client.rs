@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::Connector;
-use super::turnkey::Seat;
+use super::turnkey::{Seat, is_called};
 use crate::client::{Counters, Latencies, Status};
 use crate::runtimes::handles::{
     ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress, may_wait,
@@ -115,7 +115,7 @@ impl Client {
     /// The job comes back: it is none, or the client is closed; or there is no room, in such a function.
     pub fn submit(&self, job: Job) -> Result<Pending, Rejected<Job>> {
         match self.try_submit(job) {
-            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
+            Err(full) if may_wait(&full.reason) && !is_called() => {
                 let pending = wait_for_room(&self.seat, self.client.submit(full.value))?;
                 Ok(Pending { pending, seat: self.seat.clone() })
             }
@@ -361,7 +361,7 @@ impl JobSet {
     /// client is closed.
     pub fn submit(&mut self, job: Job) -> Result<JobId, Rejected<Job>> {
         match self.try_submit(job) {
-            Err(full) if may_wait(&full.reason) && !Own::is_called() => {
+            Err(full) if may_wait(&full.reason) && !is_called() => {
                 Ok(wait_for_room(&self.seat, self.set.put_where_room(full.value))?.0)
             }
             result => result,

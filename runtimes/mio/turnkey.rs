@@ -222,11 +222,6 @@ impl<M: Driven, S: Sink<M::Event>> Seat<M, S> {
         Some(Taken { seat: self, turnkey, wanted: false })
     }
 
-    /// Whether this thread is in a function of the user's that a loop calls: to wait there would be to wait for oneself.
-    pub(super) fn is_called() -> bool {
-        CALLS.get()
-    }
-
     /// Has what was asked for sent, where no other thread is to do it. To be called after it was asked for.
     pub(super) fn send(&self) {
         let in_a_row = self.in_a_row.fetch_add(1, Ordering::Relaxed);
@@ -475,6 +470,11 @@ impl Wake for Awake {
         // It fails only when the loop is gone, and then nobody waits for it.
         let _ = self.0.wake();
     }
+}
+
+/// Whether this thread is in a function of the user's that a loop calls: to wait there would be to wait for oneself.
+pub(crate) fn is_called() -> bool {
+    CALLS.get()
 }
 
 /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.

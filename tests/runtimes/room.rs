@@ -260,6 +260,49 @@ fn a_handler_on_mios_loop_does_not_wait_for_room() {
     worker.close();
 }
 
+/// A worker whose listener sends a part of a result where there is no room, and what it is told then.
+#[cfg(any(feature = "blocking", feature = "mio"))]
+macro_rules! a_listener_that_sends_a_part {
+    ($runtime:ident, $build:ident) => {{
+        let (at, go_on, peer) = reluctant(drop);
+        let (tell, told) = mpsc::channel();
+        let (hand_over, tasks) = mpsc::channel::<gearwheel::$runtime::Task>();
+        let other = TcpListener::bind(local()).expect("a port");
+        let worker = gearwheel::$runtime::Worker::builder()
+            .server(at)
+            .can_do("f")
+            .configure(narrow_worker)
+            .on_event(move |event| {
+                if let (worker::Event::Connected { .. }, Ok(task)) = (event, tasks.try_recv()) {
+                    tell.send(task.data("part")).expect("somebody waits");
+                }
+            })
+            .$build()
+            .expect("a worker");
+        let task = worker.next().expect("a job");
+        task.data(vec![7; 64 * LIMIT]).expect("one may always be sent");
+        hand_over.send(task).expect("the worker is there");
+        worker.add_server(other.local_addr().expect("bound")).expect("it is new");
+        let full = told.recv_timeout(PATIENCE).expect("it does not wait for itself").expect_err("the bytes wait");
+        assert!(matches!(full.reason, Reason::Full { limit: LIMIT, .. }));
+        go_on.send(()).expect("it waits for that");
+        peer.join().expect("no panic");
+        worker.close();
+    }};
+}
+
+#[cfg(feature = "blocking")]
+#[test]
+fn a_blocking_listener_does_not_wait_to_send_a_part() {
+    a_listener_that_sends_a_part!(blocking, build);
+}
+
+#[cfg(feature = "mio")]
+#[test]
+fn a_mio_listener_does_not_wait_to_send_a_part() {
+    a_listener_that_sends_a_part!(mio, spawn);
+}
+
 /// A client whose listener submits a job where there is no room, and what it is told then.
 #[cfg(any(feature = "blocking", feature = "mio"))]
 macro_rules! a_listener_that_submits {
