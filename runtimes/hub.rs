@@ -42,6 +42,8 @@ struct State<M, S> {
     /// Those who wait for room, by their tickets, and those who wait for the end.
     room: BTreeMap<u64, Waker>,
     tickets: u64,
+    /// Somebody has said that there may be room: whoever moves the bytes while he waits for it is to look, too.
+    roomy: bool,
     end: Vec<Waker>,
     wakers: Vec<Waker>,
     /// When it is to be closed, come what may.
@@ -109,6 +111,7 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
             put_off: 0,
             room: BTreeMap::new(),
             tickets: 0,
+            roomy: false,
             end: Vec::new(),
             wakers: Vec::new(),
             deadline: None,
@@ -185,7 +188,14 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
 
     /// There may be room for those who wait for some, though nothing was written and nothing has come.
     pub(crate) fn make_room(&self) {
-        self.wake(self.lock(), true);
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if !state.room.is_empty() {
+            // One of them may move the bytes meanwhile, and look only after a turn that has told him to.
+            (state.roomy, state.stirred) = (true, true);
+            state.wakers.extend(state.driver.take());
+        }
+        self.wake(guard, true);
     }
 
     /// Whether the machine has closed; else wakes `waker` when it has.
@@ -255,7 +265,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
         let next =
             if state.stirred || put_off { Some(Instant::EPOCH) } else { earlier(sockets.deadline(), state.deadline) };
         let made_room = sockets.has_written() | told;
-        let (ended, told) = (state.ended, told || made_room && !state.room.is_empty());
+        let roomy = core::mem::take(&mut state.roomy);
+        let (ended, told) = (state.ended, told || roomy || made_room && !state.room.is_empty());
         self.wake(guard, made_room);
         Turn { next, ended, told }
     }

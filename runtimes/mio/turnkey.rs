@@ -506,10 +506,14 @@ fn is_past(deadline: Option<Instant>, clock: Clock) -> bool {
 mod tests {
     use alloc::vec;
     use core::cell::RefCell;
+    use core::future::Future;
+    use core::pin::pin;
+    use core::task::Context;
 
     use super::*;
     use crate::Job;
     use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post};
+    use crate::runtimes::hub::wait_for_room;
     use crate::runtimes::std::io::Write;
     use crate::runtimes::std::sync::mpsc;
     use crate::runtimes::std::thread_local;
@@ -601,6 +605,21 @@ mod tests {
         drop(place);
         seat.send();
         assert!(seat.lock().pick_up().is_some_and(|turnkey| turnkey.told), "the job is queued");
+    }
+
+    #[test]
+    fn whoever_moves_the_bytes_while_he_waits_for_room_hears_that_there_may_be_some() {
+        let (seat, _far) = connected();
+        let mut turnkey = seat.lock().pick_up().expect("nobody else");
+        while turnkey.turn() || turnkey.call_user() || turnkey.is_due() {}
+        let mut room = pin!(wait_for_room(&seat.hub, (), |()| Err::<(), ()>(())));
+        assert!(room.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        assert!(!turnkey.turn() && !turnkey.told && turnkey.rest());
+        // Another, who has just added a job server.
+        seat.hub.make_room();
+        assert!(!turnkey.rest(), "a turn is due");
+        assert!(!turnkey.turn() && turnkey.told);
+        assert!(!turnkey.turn() && !turnkey.told);
     }
 
     #[test]
