@@ -378,3 +378,40 @@ pub(crate) fn an_object_that_panics_ends_its_connection_alone<K: Kind>() {
     assert_eq!(result::<K>(&client, Job::new("echo", "z")), Ok("z".into()), "the others stand");
     drop(worker);
 }
+
+/// The last of them wait in `connect`, as whoever wakes the thread that accepts them would.
+#[cfg(feature = "blocking")]
+#[test]
+fn a_blocking_server_closes_though_a_crowd_waits_at_its_unix_socket() {
+    let place = Place::new();
+    let path = place.path("server.sock");
+    let listener = UnixListener::bind(&path).expect("a path");
+    // Who passes one may have it still.
+    let kept = listener.try_clone().expect("another descriptor");
+    rustix::net::listen(&kept, 1).expect("it has no room for more");
+    let server = gearwheel::blocking::Server::builder()
+        .configure(|config| config.max_connections = 1)
+        .listen_on(listener)
+        .build()
+        .expect("a server");
+    let _inside = UnixStream::connect(&path).expect("it listens");
+    wait_until("it is in", PATIENCE, || server.counters().connections == 1);
+    let knocked = Arc::new(AtomicUsize::new(0));
+    for _ in 0..20 {
+        let (path, knocked) = (path.clone(), knocked.clone());
+        thread::spawn(move || {
+            let mut stream = UnixStream::connect(path)?;
+            knocked.fetch_add(1, Ordering::Relaxed);
+            stream.read(&mut [0])
+        });
+    }
+    // One at the door, and two behind it.
+    wait_until("there is no room for more", PATIENCE, || knocked.load(Ordering::Relaxed) >= 3);
+    let (closed, told) = mpsc::channel();
+    thread::spawn(move || {
+        server.close();
+        drop(server);
+        closed.send(()).expect("somebody waits");
+    });
+    told.recv_timeout(PATIENCE).expect("it does not wait with them");
+}

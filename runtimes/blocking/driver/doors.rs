@@ -16,6 +16,8 @@ use crate::runtimes::std::os::{
     fd::OwnedFd,
     unix::net::{SocketAddr as UnixAddress, UnixStream},
 };
+#[cfg(unix)]
+use crate::runtimes::std::{sync::mpsc, thread};
 use crate::runtimes::{ACCEPT_PAUSE, Visitor, accept_goes_on, close_reason};
 
 /// What wakes a thread that waits in `accept`: a connection.
@@ -66,9 +68,9 @@ impl Bell {
                 TcpStream::connect_timeout(&at, LAST_WORDS).is_ok()
             }
             #[cfg(unix)]
-            At::Unix(at) => UnixStream::connect_addr(at).is_ok(),
+            At::Unix(at) => knock(at),
         };
-        // No descriptor is left, or the socket's file is gone. Linux ends `accept` when its listener is shut down.
+        // No descriptor is left, the socket's file is gone, or a crowd stands before it. Linux ends `accept` when its listener is shut down.
         #[cfg(unix)]
         if let (false, Some(listener)) = (rung, &self.ours) {
             let _ = listener.shutdown(Shutdown::Both);
@@ -76,6 +78,16 @@ impl Bell {
         #[cfg(not(unix))]
         let _ = rung;
     }
+}
+
+/// Connects to a Unix socket, for a bounded time: std knows none, and where a full server has a crowd wait, this one would
+/// wait behind it, for ever where nobody accepts any more.
+#[cfg(unix)]
+fn knock(at: &UnixAddress) -> bool {
+    let (at, (tell, told)) = (at.clone(), mpsc::channel());
+    let knocking = move || tell.send(UnixStream::connect_addr(&at).is_ok());
+    let thread = thread::Builder::new().name("gearwheel-knock".into()).spawn(knocking);
+    thread.is_ok() && told.recv_timeout(LAST_WORDS) == Ok(true)
 }
 
 impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
