@@ -286,7 +286,8 @@ impl<M: Driven, S: Sink<M::Event>> Hub<M, S> {
     pub(crate) fn abandon(&self) {
         let mut state = self.lock();
         if !state.ended {
-            state.unfinished = state.machine.unfinished();
+            // Where the deadline has just come there are none any more.
+            state.unfinished = state.unfinished.max(state.machine.unfinished());
         }
         let State { machine, sink, wakers, .. } = &mut *state;
         machine.close(self.clock.now());

@@ -511,12 +511,12 @@ mod tests {
     use core::task::Context;
 
     use super::*;
-    use crate::Job;
-    use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post};
+    use crate::runtimes::handles::{ClientBuilder, ClientMachine, Post, ServerBuilder};
     use crate::runtimes::hub::wait_for_room;
     use crate::runtimes::std::io::Write;
     use crate::runtimes::std::sync::mpsc;
     use crate::runtimes::std::thread_local;
+    use crate::{Input, Job, Machine, Peer};
 
     #[test]
     fn what_nobody_hears_is_not_kept() {
@@ -620,6 +620,23 @@ mod tests {
         assert!(!turnkey.rest(), "a turn is due");
         assert!(!turnkey.turn() && turnkey.told);
         assert!(!turnkey.turn() && !turnkey.told);
+    }
+
+    #[test]
+    fn what_a_drain_in_vain_left_is_told_though_its_loop_goes_before_all_is_closed() {
+        let clock = Clock::start();
+        let plan = ServerBuilder::<crate::runtimes::mio::Server>::new(Duration::ZERO).plan(clock).expect("it is one");
+        let hub = Hub::new(plan.machine, (), clock);
+        let mut turnkey = Loop::new(hub.clone(), None, None).expect("a loop");
+        hub.call(|server, (), now| {
+            let conn = server.accept(Peer::new("a", true), now).expect("there is room");
+            let submit_job = &b"\0REQ\0\0\0\x07\0\0\0\x03f\0\0"[..];
+            server.handle(Input::Data(conn, &mut submit_job.into()), now);
+        });
+        hub.drain(Duration::ZERO).expect("the first");
+        assert!(!turnkey.turn(), "it has been closed, and has not said so");
+        drop(turnkey);
+        assert!(matches!(hub.drained(), Err(Error::Unfinished { jobs: 1 })));
     }
 
     #[test]
