@@ -249,7 +249,12 @@ impl Client {
     fn server_error(&mut self, place: usize, error: ServerError) {
         let Some(link) = self.links.get_mut(place) else { return };
         let server = link.id;
-        match link.connection.take_reply(|_| true, |_| false) {
+        let reply = link.connection.take_reply(|_| true, |_| false);
+        if reply.is_some() {
+            // A refusal is a reply, too.
+            link.proved();
+        }
+        match reply {
             Some(Reply::Created { job, .. }) => self.finish(job, Outcome::Rejected(error)),
             Some(Reply::Status(request) | Reply::StatusUnique(request)) => {
                 self.answer_status(request, Err(RequestError::Rejected(error)))

@@ -185,3 +185,16 @@ fn who_was_woken_for_a_job_and_finds_a_better_one_has_another_woken_for_it() {
     assert_eq!(net.ask(of_f, &["GRAB_JOB"]), ["NOOP", "JOB_ASSIGN H:lap:1|f|x"]);
     assert_eq!(net.ask(of_g, &["GRAB_JOB"]), ["NO_JOB"]);
 }
+
+#[test]
+fn who_was_woken_for_a_job_and_sleeps_on_beside_a_better_one_has_another_woken_for_it() {
+    let mut config = config();
+    config.worker_wakeup = 1;
+    let mut net = Net::with(config);
+    let both = net.peer(&["CAN_DO f", "CAN_DO g", "PRE_SLEEP"]);
+    let of_f = net.peer(&["CAN_DO f", "PRE_SLEEP"]);
+    let client = net.peer(&["SUBMIT_JOB f||x"]);
+    net.send(client, &["SUBMIT_JOB_HIGH g||y"]);
+    assert_eq!(net.ask(both, &["PRE_SLEEP", "GRAB_JOB"]), ["NOOP", "NOOP", "JOB_ASSIGN H:lap:2|g|y"]);
+    assert_eq!(net.ask(of_f, &["GRAB_JOB"]), ["NOOP", "JOB_ASSIGN H:lap:1|f|x"]);
+}

@@ -144,9 +144,13 @@ impl Queue {
         let next = self.next_ability(peer);
         let party = self.party_mut(peer);
         party.asleep = true;
-        party.woken = None;
+        let woken = party.woken.take();
         if let Some((ability, _)) = next {
-            self.wake(peer, self.abilities[ability].function);
+            let function = self.abilities[ability].function;
+            self.wake(peer, function);
+            if let Some(other) = woken.filter(|other| *other != function) {
+                self.pass_wake_up(other);
+            }
         }
     }
 
