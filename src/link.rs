@@ -242,7 +242,8 @@ impl<R> Link<R> {
 
     /// Until when another is to be preferred, where nothing else speaks against trying it.
     pub(crate) fn rests_until(&self, now: Instant, settings: &Connecting) -> Option<Instant> {
-        self.recovers_at(settings).filter(|&at| self.phase == Phase::Idle && now < at)
+        let rests = |at: &Instant| self.removal == Removal::None && self.phase == Phase::Idle && now < *at;
+        self.recovers_at(settings).filter(rests)
     }
 
     /// When it failed last, unless it has answered since.

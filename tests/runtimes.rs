@@ -21,6 +21,8 @@ mod kinds;
 mod peers;
 #[path = "runtimes/pipe.rs"]
 mod pipe;
+#[path = "runtimes/process.rs"]
+mod process;
 #[path = "runtimes/room.rs"]
 mod room;
 #[path = "runtimes/scenarios.rs"]
@@ -45,7 +47,7 @@ macro_rules! scenarios {
                 #[test]
                 fn $scenario() {
                     #[allow(unused_imports, reason = "a runtime may need but one")]
-                    use crate::{gathering::*, room::*, scenarios::*, streams::*, unread::*};
+                    use crate::{gathering::*, process::*, room::*, scenarios::*, streams::*, unread::*};
                     $scenario::<$kind>();
                 }
             )*

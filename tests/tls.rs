@@ -34,6 +34,9 @@ mod peers;
 #[path = "runtimes/pipe.rs"]
 #[allow(dead_code, reason = "not all scenarios are run over TLS")]
 mod pipe;
+#[path = "runtimes/process.rs"]
+#[allow(dead_code, clippy::allow_attributes, reason = "tests/runtimes.rs runs more of them")]
+mod process;
 #[path = "runtimes/scenarios.rs"]
 #[allow(dead_code, clippy::allow_attributes, reason = "tests/runtimes.rs runs more of them")]
 mod scenarios;
@@ -86,7 +89,7 @@ on_all_runtimes! {
     scenarios::handles_outlive_what_they_belong_to
     scenarios::requests_are_answered
     scenarios::a_host_name_is_looked_up
-    scenarios::idle_means_idle
+    process::idle_means_idle
     faults::certificates_that_are_refused_are_named
     faults::clients_show_certificates_where_they_must
     faults::plain_and_tls_tell_each_other_apart

@@ -24,8 +24,8 @@
 //!   [`Input::Closed`] with [`CloseReason::Tls`], which says who is at fault; the other side is told by an alert.
 //! - What the machine inside has to write is encrypted when the driver comes for it, about 100 KiB ahead, and counts as taken
 //!   when the driver has taken the whole record that it is in: how far a job has come is known as exactly as without TLS.
-//! - A client that says close_notify still gets the answers to what it has asked before, if it takes them within a second; then
-//!   its connection is closed.
+//! - A client that says close_notify still gets the answers to what it has asked before, if it takes them within a second and
+//!   its connection stays open for as long.
 //! - An end without close_notify is an end like any other: packets have a length, so that one cut short is never taken for
 //!   whole. A connection that the machine inside closes gets a close_notify where its driver writes it (see
 //!   [`Output::Disconnect`]).

@@ -104,10 +104,12 @@ pub(crate) fn who_waits_for_room_hears_of_the_end<K: Kind>() {
     let client = K::client("127.0.0.1:1", |config| config.limits.max_jobs = 1);
     let _job = K::submit(&client, Job::new("f", "")).expect("taken");
     let other = client.clone();
-    let waiter = thread::spawn(move || K::submit(&other, Job::new("f", "")).map(drop).expect_err("it is closed"));
-    thread::yield_now();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(K::submit(&other, Job::new("f", "")).map(drop)));
+    assert!(end.recv_timeout(Duration::from_millis(20)).is_err(), "there is no room");
     K::close(&client);
-    assert_eq!(waiter.join().expect("no panic").reason, Reason::Closed);
+    let closed = end.recv_timeout(PATIENCE).expect("it comes back").expect_err("it is closed");
+    assert_eq!(closed.reason, Reason::Closed);
 }
 
 pub(crate) fn a_server_that_comes_or_is_to_go_makes_room<K: Kind>() {
@@ -202,11 +204,13 @@ pub(crate) fn who_waits_to_send_a_part_hears_that_the_job_is_gone<K: Kind>() {
     let worker = K::taker(at, "f", narrow_worker);
     let task = K::next(&worker).expect("a job");
     K::data(&task, vec![7; 64 * LIMIT].into()).expect("one may always be sent");
+    let (ended, end) = mpsc::channel();
     let handler = thread::spawn(move || {
         let gone = K::data(&task, "part".into()).expect_err("it is not ours");
         assert!(matches!(gone.reason, Reason::Unknown(_)) && gone.value == "part", "{gone:?}");
+        ended.send(()).expect("somebody waits");
     });
-    thread::yield_now();
+    assert!(end.recv_timeout(Duration::from_millis(20)).is_err(), "nobody reads");
     go_on.send(()).expect("it waits for that");
     handler.join().expect("no panic");
     peer.join().expect("no panic");

@@ -296,6 +296,8 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         core.shut = true;
         let doors = core.doors.clone();
         drop(core);
+        // One that holds somebody for whom there is no room waits for this.
+        self.0.ended.notify_all();
         // Nothing else wakes a thread in `accept`.
         doors.iter().for_each(|bell| bell.ring());
         drop(doors);
