@@ -1,6 +1,7 @@
 //! What the handles of all runtimes share: how a client and a worker are described, and where their events wait.
 
 mod admin;
+mod desk;
 mod driven;
 mod job;
 mod post;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 pub use self::admin::AdminBuilder;
 pub(crate) use self::admin::{Replies, commands, unpack};
+pub(crate) use self::desk::{Desk, Sending, Ticket};
 pub(crate) use self::driven::{Driven, Sink};
 pub use self::job::{JobError, JobEvent};
 pub(crate) use self::job::{MAX_OUTCOMES, UNTAKEN, may_wait, submit_in_time};
@@ -33,8 +35,8 @@ pub(crate) use self::server::{Addresses, Gate, Plan};
 pub use self::task::Futures;
 #[cfg(any(feature = "blocking", feature = "mio"))]
 pub use self::task::Threads;
-pub(crate) use self::task::{Desk, Port, Sending, Ticket, panic_text, refuse_result};
 pub use self::task::{Fail, HandlerError, Task, Throw};
+pub(crate) use self::task::{Port, panic_text, refuse_result};
 use super::std::env;
 use super::std::path::{Path, PathBuf};
 use super::{Error, seed};

@@ -1,33 +1,22 @@
-//! A worker's jobs: where they wait, and the job in the hand of whoever runs it.
+//! A worker's job in the hand of whoever runs it.
 
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
-use core::task::Waker;
-use core::time::Duration;
 
 use bytes::Bytes;
 
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use super::WorkerMachine;
-use super::may_wait;
+use super::{Desk, Sending, may_wait};
 use crate::excerpt::Excerpt;
 #[cfg(any(feature = "smol", feature = "tokio"))]
 use crate::runtimes::hub::{Hub, wait_for_room};
 use crate::runtimes::std::panic::{self, AssertUnwindSafe};
-use crate::worker::{Assignment, Event, Gone, TaskId, Worker};
+use crate::worker::{Assignment, Gone, TaskId, Worker};
 use crate::{ConfigError, Handle, Instant, Reason, Rejected, ServerId};
-
-/// A job done so fast leaves its result to be written with those of the jobs that wait here already.
-const QUICK: Duration = Duration::from_millis(1);
-/// So many jobs are done so fast, one after another, before the next is taken for quick, too, by a thread that has to see to
-/// the sockets as well.
-#[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-const IN_A_ROW: u32 = 16;
 
 /// What a handler may fail with: any error. What the job server is told is WORK_EXCEPTION with its text, but for [`Fail`]
 /// and [`Throw`].
@@ -83,17 +72,6 @@ impl Default for Threads {
 #[cfg(any(feature = "smol", feature = "tokio"))]
 pub struct Futures(());
 
-/// What is to be done after something was said to a worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sending {
-    /// Nothing: it was not taken.
-    Nothing,
-    /// It is to be written.
-    Now,
-    /// It is to be written, but may wait until the jobs have been run that wait on the [`Desk`].
-    Later,
-}
-
 /// How a [`Task`] reaches its worker.
 pub(crate) trait Port: Send + Sync {
     /// Does something to the worker, then what the worker wants done.
@@ -109,130 +87,6 @@ pub(crate) trait Port: Send + Sync {
     /// Where futures wait for room.
     #[cfg(any(feature = "smol", feature = "tokio"))]
     fn hub(&self) -> Option<&Hub<WorkerMachine, Desk>>;
-}
-
-/// One who waits at a [`Desk`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u64);
-
-/// Where jobs wait for somebody to run them, and somebody for jobs.
-#[derive(Debug, Default)]
-pub(crate) struct Desk {
-    tasks: VecDeque<Assignment>,
-    waiting: Vec<(Ticket, Waker)>,
-    /// Who was woken for a job and has not come yet. One at a time: whoever comes has the next one woken, and of quick jobs
-    /// most are done by then.
-    summoned: Option<Ticket>,
-    tickets: u64,
-    /// Jobs in hand that are no longer this worker's.
-    gone: Vec<(TaskId, Gone)>,
-    /// How many jobs, one after another, were done so fast that their results might wait for others.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    quick: u32,
-    pub(crate) closed: bool,
-    pub(crate) draining: bool,
-    /// Whom to wake when the worker has closed.
-    pub(crate) drainer: Option<Waker>,
-}
-
-impl Desk {
-    /// Whether a job waits to be run.
-    pub(crate) fn has_tasks(&self) -> bool {
-        !self.tasks.is_empty()
-    }
-
-    /// The next job to run, and whether it is this worker's no longer.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    pub(crate) fn take_to_run(&mut self) -> Option<(Assignment, bool)> {
-        let assignment = self.take()?;
-        let gone = self.is_gone(assignment.task);
-        Some((assignment, gone))
-    }
-
-    /// Something has been said of a job, which may wait for what comes next or not.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    pub(crate) fn note(&mut self, may_wait: bool) {
-        self.quick = if may_wait { self.quick.saturating_add(1) } else { 0 };
-    }
-
-    /// Whether the results of the last jobs may wait for those of the next.
-    #[cfg(any(feature = "mio", feature = "smol", feature = "tokio"))]
-    pub(crate) fn may_put_off(&self) -> bool {
-        self.quick >= IN_A_ROW
-    }
-
-    /// The next job to run. Then [`summon`](Self::summon) says whom to wake for the one behind it.
-    pub(crate) fn take(&mut self) -> Option<Assignment> {
-        self.tasks.pop_front()
-    }
-
-    /// Has somebody wait for a job, to be woken by `waker`.
-    pub(crate) fn wait(&mut self, waker: Waker) -> Ticket {
-        self.tickets += 1;
-        let ticket = Ticket(self.tickets);
-        self.waiting.push((ticket, waker));
-        ticket
-    }
-
-    /// Who has waited is here again, or gives up; then [`summon`](Self::summon) says who is to come instead. Returns his waker,
-    /// which is to be dropped with nothing locked.
-    pub(crate) fn came(&mut self, ticket: Ticket) -> Option<Waker> {
-        self.summoned.take_if(|summoned| *summoned == ticket);
-        let at = self.waiting.iter().position(|(other, _)| *other == ticket)?;
-        Some(self.waiting.remove(at).1)
-    }
-
-    /// Whom to wake for a job that waits.
-    #[inline]
-    pub(crate) fn summon(&mut self) -> Option<Waker> {
-        if self.tasks.is_empty() || self.summoned.is_some() {
-            return None;
-        }
-        self.summon_one()
-    }
-
-    /// Whether somebody was woken and has not come yet.
-    #[cfg(feature = "blocking")]
-    pub(crate) fn awaits_one(&self) -> bool {
-        self.summoned.is_some()
-    }
-
-    #[cold]
-    fn summon_one(&mut self) -> Option<Waker> {
-        let (ticket, waker) = self.waiting.pop()?;
-        self.summoned = Some(ticket);
-        Some(waker)
-    }
-
-    /// Whether a job in hand is no longer this worker's.
-    pub(crate) fn is_gone(&self, task: TaskId) -> bool {
-        self.gone.iter().any(|(gone, _)| *gone == task)
-    }
-
-    /// A job has been answered that was taken so long ago.
-    pub(crate) fn ended(&mut self, task: TaskId, since: Instant, now: Instant) -> Sending {
-        if !self.gone.is_empty() {
-            self.gone.retain(|(gone, _)| *gone != task);
-        }
-        if now.saturating_since(since) < QUICK { Sending::Later } else { Sending::Now }
-    }
-
-    /// Puts an event of the worker where it belongs, and tells whom to wake; for jobs [`summon`](Self::summon) does. One that
-    /// belongs to no one job comes back.
-    pub(crate) fn deliver(&mut self, event: Event, wake: &mut Vec<Waker>) -> Option<Event> {
-        match event {
-            Event::Assigned(assignment) => self.tasks.push_back(assignment),
-            Event::Gone { task, reason } => self.gone.push((task, reason)),
-            Event::Closed => {
-                self.closed = true;
-                wake.extend(self.waiting.drain(..).map(|(_, waker)| waker));
-                wake.extend(self.drainer.take());
-                return Some(Event::Closed);
-            }
-            other => return Some(other),
-        }
-        None
-    }
 }
 
 /// A job to run. It is answered once, by [`complete`](Self::complete), [`fail`](Self::fail) or
@@ -405,9 +259,7 @@ impl<W> Task<W> {
     #[must_use]
     pub fn cancelled(&self) -> Option<Gone> {
         let mut found = None;
-        self.port.look(&mut |desk| {
-            found = desk.gone.iter().find(|(task, _)| *task == self.assignment.task).map(|(_, reason)| reason.clone());
-        });
+        self.port.look(&mut |desk| found = desk.why_gone(self.assignment.task).cloned());
         found
     }
 
@@ -548,23 +400,4 @@ impl<W> fmt::Debug for Task<W> {
 #[cfg(any(feature = "blocking", feature = "mio"))]
 fn is_full<T>(result: &Result<(), Rejected<T>>) -> bool {
     result.as_ref().is_err_and(|rejected| may_wait(&rejected.reason))
-}
-
-#[cfg(all(test, any(feature = "mio", feature = "smol", feature = "tokio")))]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_result_may_wait_after_many_quick_ones_and_no_other() {
-        let mut desk = Desk::default();
-        for _ in 0..3 {
-            for _ in 0..IN_A_ROW {
-                assert!(!desk.may_put_off());
-                desk.note(true);
-            }
-            assert!(desk.may_put_off());
-            desk.note(false);
-            assert!(!desk.may_put_off());
-        }
-    }
 }
