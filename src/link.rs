@@ -173,7 +173,9 @@ pub(crate) struct Link<R> {
     /// How many reasons there are not to read it.
     holds: u32,
     /// The next bytes that are to be passed over, so many.
-    pub(crate) skips: usize,
+    skips: u64,
+    /// Whether what comes is no packet to be looked at, for either of them.
+    deaf: bool,
 }
 
 impl<R> Link<R> {
@@ -199,6 +201,7 @@ impl<R> Link<R> {
             moved: (0, Instant::EPOCH),
             holds: 0,
             skips: 0,
+            deaf: false,
         }
     }
 
@@ -287,17 +290,29 @@ impl<R> Link<R> {
             self.phase = Phase::Up;
             (self.since, self.heard, self.written) = (now, now, (0, now));
             (self.taken, self.received, self.moved) = (0, 0, (0, now));
-            (self.holds, self.skips) = (0, 0);
+            (self.holds, self.skips, self.deaf) = (0, 0, false);
         }
         was_connecting
     }
 
-    /// Passes over what has come of that which is not kept.
-    #[cold]
-    pub(crate) fn skip(&mut self, stream: &mut BytesMut) {
-        let come = self.skips.min(stream.len());
-        stream.advance(come);
-        self.skips -= come;
+    /// Whether what comes is no packet to be looked at.
+    pub(crate) const fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// Passes over what has come of the next bytes, so many beside those that are passed over already. Says whether that was
+    /// the last of them.
+    pub(crate) fn skip(&mut self, bytes: u64, stream: &mut BytesMut) -> bool {
+        let skips = self.skips.saturating_add(bytes);
+        let come = usize::try_from(skips).map_or(stream.len(), |skips| skips.min(stream.len()));
+        match come {
+            // The room before what comes next need not be found again.
+            all if all == stream.len() => stream.clear(),
+            come => stream.advance(come),
+        }
+        self.skips = skips.saturating_sub(come as u64);
+        self.deaf = self.is_held() || self.skips > 0;
+        skips > 0 && self.skips == 0
     }
 
     /// Whether it is not to be read: then nothing it has sent can be missed.
@@ -307,12 +322,14 @@ impl<R> Link<R> {
 
     pub(crate) fn hold(&mut self) {
         self.holds += 1;
+        self.deaf = true;
     }
 
     /// Says whether it may be read again. Then what is due on it counts from now.
     pub(crate) fn unhold(&mut self, now: Instant) -> bool {
         let was_held = self.is_held();
         self.holds = self.holds.saturating_sub(1);
+        self.deaf = self.holds > 0 || self.skips > 0;
         let resumes = was_held && !self.is_held() && self.is_up();
         if resumes {
             self.heard = now;
@@ -345,7 +362,7 @@ impl<R> Link<R> {
         let doubled = settings.retry_first.saturating_mul(1 << self.failures.min(30));
         self.failures = self.failures.saturating_add(1);
         self.failed = Some(now);
-        (self.holds, self.untold) = (0, false);
+        (self.holds, self.skips, self.deaf, self.untold) = (0, 0, false, false);
         let until = now + random.jitter(doubled.min(settings.retry_most)).max(Duration::from_millis(1));
         self.phase = Phase::Waiting { until };
         until
@@ -354,7 +371,7 @@ impl<R> Link<R> {
     /// Leaves it unconnected, with nothing to wait for.
     pub(crate) fn rest(&mut self) {
         self.phase = Phase::Idle;
-        (self.holds, self.untold) = (0, false);
+        (self.holds, self.skips, self.deaf, self.untold) = (0, 0, false, false);
     }
 
     /// When it must be looked at. `wanted`: whether somebody waits for a connection that is not there.

@@ -14,7 +14,7 @@ use crate::random::{Random, Seed};
 use crate::time::{Instant, earlier};
 use crate::trace::{self, Span, Told};
 use crate::wire::frame::LARGEST_BODY;
-use crate::wire::{Head, PacketType};
+use crate::wire::{HEADER, Head, PacketType};
 
 /// `R`: what a due reply is for. `E`: the machine's events. A job server is named by its place in the list.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ impl<R, E: Told> Links<R, E> {
             self.pause_if_read(conn);
             return None;
         }
-        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && !link.is_held())?;
+        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && !link.is_deaf())?;
         link.heard(self.now);
         Some(link)
     }
@@ -261,24 +261,29 @@ impl<R, E: Told> Links<R, E> {
     #[inline]
     pub(crate) fn receive_head(&mut self, conn: ConnId, stream: &mut BytesMut) -> Result<Option<Head>, ProtocolError> {
         let most = self.limits.max_packet;
-        let Some(link) = self.receiving(conn) else { return Ok(None) };
-        if link.skips > 0 {
-            link.skip(stream);
-        }
-        if stream.is_empty() {
-            return Ok(None);
-        }
+        let Some(link) = self.receiving(conn).filter(|_| !stream.is_empty()) else { return Ok(None) };
         let head = Head::read(stream, most)?;
         head.iter().for_each(|head| trace::packet_received(&link.span, head.kind));
         Ok(head)
     }
 
-    /// Passes over the next bytes of a connection, so many.
-    pub(crate) fn skip(&mut self, place: usize, stream: &mut BytesMut, bytes: usize) {
-        if let Some(link) = self.list.get_mut(place) {
-            link.skips = bytes;
-            link.skip(stream);
-        }
+    /// Passes over the next packet of a connection, with a body of so many bytes. Says whether that was all of it: else
+    /// [`skip_on`](Self::skip_on) goes on when more has come.
+    #[cold]
+    pub(crate) fn skip(&mut self, place: usize, stream: &mut BytesMut, body: usize) -> bool {
+        let bytes = (HEADER as u64).saturating_add(u64::try_from(body).unwrap_or(u64::MAX));
+        self.list.get_mut(place).is_some_and(|link| link.skip(bytes, stream))
+    }
+
+    /// To be called where no packet was found in what has come: it may be what is passed over. Says whether that is over now.
+    #[cold]
+    pub(crate) fn skip_on(&mut self, conn: ConnId, stream: &mut BytesMut) -> bool {
+        let now = self.now;
+        let link = self.list.get_mut(conn.index()).filter(|link| link.owns(conn) && link.is_deaf() && !link.is_held());
+        link.is_some_and(|link| {
+            link.heard(now);
+            link.skip(0, stream)
+        })
     }
 
     /// Of so many bytes that came on `conn`, so many are left.

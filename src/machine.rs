@@ -225,7 +225,8 @@ impl core::error::Error for CloseReason {}
 pub struct Limits {
     /// Bytes in the body of one packet. Of a larger one nothing is kept, and its connection is closed; but a larger result, or
     /// part of one, ends the job alone, as [`Overflow`](crate::Outcome::Overflow), and a larger job is failed by its worker
-    /// (WORK_EXCEPTION), which would else be given it again and again. A larger submission is refused by `submit`. No more than 2^32 - 1, which a header can announce. Default 128 MiB.
+    /// (WORK_EXCEPTION), which would else be given it again and again. A larger submission is refused by `submit`. No more
+    /// than 2^32 - 1, which a header can announce. Default 128 MiB.
     pub max_packet: usize,
     /// Bytes queued for one connection from which on a client refuses submissions (`Full`; `submit` of the runtimes waits).
     /// For a server see [`slow_reader`](crate::server::Config::slow_reader). One packet may always be queued. Default 64 MiB.

@@ -397,6 +397,7 @@ impl Client {
     fn finish(&mut self, id: JobId, outcome: Outcome) {
         if matches!(outcome, Outcome::TimedOut { .. } | Outcome::Cancelled { .. } | Outcome::Overflow { .. }) {
             self.jobs.leave_ghost(id);
+            self.counters.overflowed += u64::from(matches!(outcome, Outcome::Overflow { .. }));
         }
         if let Some(ended) = self.jobs.remove(id) {
             self.done(id, ended, outcome);
@@ -553,15 +554,19 @@ impl Client {
         loop {
             let result = match self.links.receive_head(conn, stream) {
                 Ok(Some(head)) => self.packet(place, head, stream),
+                Ok(None) if self.links.skip_on(conn, stream) => continue,
                 Ok(None) => break,
-                Err(error) => match self.pass_over(place, stream, error) {
-                    Ok(false) => break,
-                    passed => passed.map(drop),
-                },
+                Err(error) => Err(error),
             };
             if let Err(error) = result {
-                stream.clear();
-                return self.break_off(place, &CloseReason::Protocol(error));
+                match self.pass_over(place, stream, error) {
+                    Ok(true) => continue,
+                    Ok(false) => break,
+                    Err(error) => {
+                        stream.clear();
+                        return self.break_off(place, &CloseReason::Protocol(error));
+                    }
+                }
             }
             if stream.is_empty() {
                 break;

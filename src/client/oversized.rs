@@ -32,10 +32,10 @@ impl Client {
             let job = self.jobs.first_of(place, &handle, &self.links.random);
             let outcome = job.and_then(|job| self.overflow_of(place, job, limit));
             self.ended(place, &handle, outcome.unwrap_or(Outcome::Failed));
-        } else if let Some(job) = self.alive(place, handle.as_bytes()) {
+        } else if let Some(job) = self.alive(place, handle.as_bytes()).filter(|&job| !self.is_muted(job)) {
             self.overflow(place, job, limit);
         }
-        self.links.skip(place, stream, HEADER + size);
+        self.links.skip(place, stream, size);
         Ok(true)
     }
 
@@ -46,11 +46,10 @@ impl Client {
         }
     }
 
-    fn overflow_of(&mut self, place: usize, job: JobId, limit: usize) -> Option<Outcome> {
+    fn overflow_of(&self, place: usize, job: JobId, limit: usize) -> Option<Outcome> {
         let server = self.links.get(place)?.address.clone();
         let attempts = self.jobs.entry(job)?.attempts;
         let phase = self.phase(job).unwrap_or(Phase::Running);
-        self.counters.overflowed += 1;
         Some(Outcome::Overflow { limit, phase, server, attempts })
     }
 }

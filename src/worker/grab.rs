@@ -1,11 +1,13 @@
 //! When a worker asks which job server for how many jobs, and when it sleeps.
 
+use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use bytes::Bytes;
 
+use super::oversized::Refused;
 use super::{Assignment, Event, Function, Grab, Reply, Stop, Worker};
 use crate::link::{Link, Removal};
 use crate::links::Links;
@@ -57,6 +59,8 @@ pub(super) struct Side {
     /// Functions that this server has been told of and must be told to forget.
     pub(super) to_forget: Vec<Bytes>,
     pub(super) leaving: bool,
+    /// The job that is being passed over.
+    pub(super) refused: Option<Box<Refused>>,
 }
 
 impl Side {
@@ -74,6 +78,7 @@ impl Side {
             naps: 0,
             to_forget: Vec::new(),
             leaving: false,
+            refused: None,
         }
     }
 

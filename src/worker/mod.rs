@@ -7,6 +7,7 @@ mod config;
 mod event;
 mod functions;
 mod grab;
+mod oversized;
 mod packet;
 mod servers;
 

@@ -1,19 +1,15 @@
 //! What a worker does with each packet of a job server.
 
-use alloc::format;
-use core::time::Duration;
-
 use bytes::{Buf, Bytes, BytesMut};
 
 use super::grab::{MOST_GRABS, local_limit};
 use super::{Assignment, Event, Function, Grab, Mood, Reply, Task, TaskId, Worker};
 use crate::error::ProtocolError;
-use crate::job::{Handle, MAX_FUNCTION, MAX_HANDLE, ServerError, ServerId, given_name};
+use crate::job::{Handle, ServerError, ServerId, given_name};
 use crate::machine::{CloseReason, ConnId};
 use crate::trace::{self, Span};
-use crate::wire::frame::FrameError;
 use crate::wire::table::JobAssignUniq;
-use crate::wire::{HEADER, Head, Packet, PacketType};
+use crate::wire::{Head, Packet, PacketType};
 
 impl Worker {
     pub(super) fn receive(&mut self, conn: ConnId, stream: &mut BytesMut) {
@@ -21,15 +17,19 @@ impl Worker {
         loop {
             let result = match self.links.receive_head(conn, stream) {
                 Ok(Some(head)) => self.packet(place, head, stream),
+                Ok(None) if self.links.skip_on(conn, stream) => self.refuse(place),
                 Ok(None) => break,
-                Err(error) => match self.pass_over(place, stream, error) {
-                    Ok(false) => break,
-                    passed => passed.map(drop),
-                },
+                Err(error) => Err(error),
             };
             if let Err(error) = result {
-                stream.clear();
-                return self.break_off(place, CloseReason::Protocol(error));
+                match self.pass_over(place, stream, error) {
+                    Ok(true) => continue,
+                    Ok(false) => break,
+                    Err(error) => {
+                        stream.clear();
+                        return self.break_off(place, CloseReason::Protocol(error));
+                    }
+                }
             }
             if stream.is_empty() {
                 break;
@@ -111,7 +111,7 @@ impl Worker {
     /// The function in an assignment, by the name that was registered: nothing is copied. A job server that gives a job of
     /// another must not have it failed by this worker: it breaks the protocol, and others get the job.
     #[inline(always)]
-    fn known(&self, kind: PacketType, function: &[u8]) -> Result<(&Bytes, Function), ProtocolError> {
+    pub(super) fn known(&self, kind: PacketType, function: &[u8]) -> Result<(&Bytes, Function), ProtocolError> {
         let known = self.functions.get_key_value(function).map(|(name, function)| (name, *function));
         known.ok_or(ProtocolError::BadArgument { kind, argument: "function" })
     }
@@ -129,7 +129,7 @@ impl Worker {
     }
 
     #[inline]
-    fn grab_answered(&mut self, place: usize, kind: PacketType) -> Result<(), ProtocolError> {
+    pub(super) fn grab_answered(&mut self, place: usize, kind: PacketType) -> Result<(), ProtocolError> {
         self.reply(place, kind, |reply| matches!(reply, Reply::Grab))?;
         if let Some(side) = self.sides.get_mut(place) {
             side.grabs = side.grabs.saturating_sub(1);
@@ -184,44 +184,6 @@ impl Worker {
         self.forget_functions();
         self.grab_more();
         Ok(())
-    }
-
-    /// A job that is over the limit of a packet has failed, and its bytes are passed over: left to its server by an end of the
-    /// connection, it would be given out again and again. False: that cannot be told yet.
-    #[cold]
-    fn pass_over(&mut self, place: usize, stream: &mut BytesMut, error: ProtocolError) -> Result<bool, ProtocolError> {
-        let ProtocolError::Frame(FrameError::TooLarge { kind, size, limit }) = error else { return Err(error) };
-        if !matches!(kind, PacketType::JOB_ASSIGN | PacketType::JOB_ASSIGN_UNIQ | PacketType::JOB_ASSIGN_ALL) {
-            return Err(error);
-        }
-        const NAMES: usize = MAX_HANDLE + MAX_FUNCTION + 2;
-        let body = stream.get(HEADER..).unwrap_or_default();
-        let body = body.get(..size).unwrap_or(body);
-        let mut names = body.split(|&byte| byte == 0);
-        let (Some(handle), Some(function), Some(_)) = (names.next(), names.next(), names.next()) else {
-            return if body.len() >= size.min(NAMES) { Err(error) } else { Ok(false) };
-        };
-        let (name, _) = self.known(kind, function)?;
-        let (handle, name) = (Handle::of(given_name(kind, handle)?), name.clone());
-        self.grab_answered(place, kind)?;
-        let Some(link) = self.links.get(place) else { return Ok(true) };
-        let span = trace::assigned(&link.address, &handle, &name, &[], size);
-        if let Some(side) = self.sides.get_mut(place) {
-            side.mood = Mood::Awake;
-            side.in_vain = 0;
-        }
-        self.counters.assigned += 1;
-        self.counters.answered += 1;
-        let tally = self.tallies.get_mut(place);
-        tally.into_iter().for_each(|tally| (tally.assigned, tally.answered) = (tally.assigned + 1, tally.answered + 1));
-        let text = Bytes::from(format!("the job has {size} bytes; this worker takes {limit}"));
-        trace::answered(&span, PacketType::WORK_EXCEPTION, text.len(), Duration::ZERO);
-        self.send_end(place, &handle, PacketType::WORK_EXCEPTION, Some(&text));
-        self.links.skip(place, stream, HEADER + size);
-        self.forget_functions();
-        self.grab_more();
-        self.leave_if_done();
-        Ok(true)
     }
 
     fn server_error(&mut self, place: usize, error: ServerError) {

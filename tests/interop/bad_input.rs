@@ -78,7 +78,7 @@ fn garbage_closes_its_connection_and_nothing_else() {
         // A type that is none, a packet for servers, a body that is over the limit, arguments that are missing.
         b"\0RES\0\0\0\x63\0\0\0\0",
         b"\0RES\0\0\0\x07\0\0\0\x02\0\0",
-        b"\0RES\0\0\0\x0d\xff\xff\xff\xff",
+        b"\0RES\0\0\0\x08\xff\xff\xff\xff",
         b"\0RES\0\0\0\x0d\0\0\0\x03abc",
     ];
     for reply in garbage {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use gearwheel::blocking::{Client, Fail, JobError, Running, Throw, Worker};
-use gearwheel::{Job, Outcome, Priority};
+use gearwheel::{Job, Outcome, Priority, worker};
 
 use crate::peers::{Gearmand, Libgearman, PATIENCE, Tools, admin, status, wait_for_workers, wait_until};
 use crate::{JobServer, client, reversing_worker};
@@ -31,6 +31,7 @@ on_both! {
     jobs_of_one_unique_are_one_job_and_each_gets_the_result
     a_drain_finishes_what_runs_and_leaves_the_rest_to_others
     a_job_over_its_time_limit_fails_once
+    what_is_over_the_limit_of_a_packet_harms_no_other
     a_function_is_taken_back_only_when_its_job_has_been_answered
     a_worker_is_listed_with_its_name_and_functions
     libgearmans_client_says_the_same_of_every_worker
@@ -253,6 +254,39 @@ fn a_job_over_its_time_limit_fails_once(server: &JobServer) {
     worker.drain(PATIENCE).expect("nothing hangs any more");
     assert_eq!(runs.load(Ordering::SeqCst), 1);
     assert_eq!(status(server.address(), "hang").total, 0);
+}
+
+fn what_is_over_the_limit_of_a_packet_harms_no_other(server: &JobServer) {
+    const LIMIT: usize = 1 << 20;
+    let (tell, told) = mpsc::channel();
+    let narrow = Worker::builder()
+        .server(server.address())
+        .configure(|config| config.limits.max_packet = LIMIT)
+        .function("narrow", |task| Ok(task.payload().clone()))
+        .on_event(move |event| drop(tell.send(event)));
+    let narrow = narrow.spawn().expect("a worker");
+    let grow = |_: &mut gearwheel::blocking::Task| Ok(vec![7; 8 * LIMIT]);
+    let _wide = Worker::builder().server(server.address()).function("grow", grow).spawn().expect("a worker");
+    let wide = client(server.address());
+    for _ in 0..3 {
+        let large = wide.submit(Job::new("narrow", vec![7; 8 * LIMIT])).expect("a job");
+        let small = wide.submit(Job::new("narrow", "x")).expect("a job");
+        let Err(JobError::Exception(why)) = large.wait() else { panic!("no worker takes it") };
+        assert!(why.ends_with(b"bytes; this worker takes 1048576"), "{why:?}");
+        assert_eq!(small.wait(), Ok("x".into()));
+    }
+    let builder = Client::builder().server(server.address()).timeout(PATIENCE);
+    let client = builder.configure(|config| config.limits.max_packet = LIMIT).build().expect("a client");
+    for _ in 0..3 {
+        let large = client.submit(Job::new("grow", "")).expect("a job");
+        let small = client.submit(Job::new("narrow", "x")).expect("a job");
+        assert!(matches!(large.wait(), Err(JobError::Overflow { limit: LIMIT, .. })));
+        assert_eq!(small.wait(), Ok("x".into()));
+    }
+    assert_eq!(client.servers()[0].counters.failed, 0);
+    let lost = |event| matches!(event, worker::Event::Disconnected { .. });
+    assert!(!told.try_iter().any(lost), "one connection is enough");
+    drop(narrow);
 }
 
 fn a_worker_is_listed_with_its_name_and_functions(server: &JobServer) {

@@ -273,7 +273,7 @@ pub(crate) const ROWS: &[Row] = &[
     Row { name: "the largest type", serve: grabbed!(|peer| peer.send(u32::MAX, &[])), stderr: BROKE, ..ROW },
     Row {
         name: "a length over the limit",
-        serve: grabbed!(|peer| peer.raw(&header(JOB_ASSIGN_UNIQ, u32::MAX))),
+        serve: grabbed!(|peer| peer.raw(&[&header(JOB_ASSIGN_UNIQ, u32::MAX)[..], &[b'x'; 1100]].concat())),
         stderr: BROKE,
         ..ROW
     },

@@ -677,7 +677,10 @@ fn a_job_over_the_limit_fails_and_the_next_one_is_run() {
             let mut small = config(&["a"]);
             small.limits.max_packet = 100;
             let (mut rig, conn) = worker_with(small);
-            large.chunks(step.min(large.len())).for_each(|chunk| rig.receive_bytes(conn, chunk));
+            for chunk in large.chunks(step.min(large.len())) {
+                assert!(rig.sent(conn).is_empty(), "gearmand sends from what it drops with the answer");
+                rig.receive_bytes(conn, chunk);
+            }
             let size = large.len() - 12;
             let why = format!("H:x:1|the job has {size} bytes; this worker takes 100");
             let [exception, fail, grab] = &rig.sent(conn)[..] else { panic!("three packets") };
