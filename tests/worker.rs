@@ -2,6 +2,8 @@
 
 #[path = "worker/edges.rs"]
 mod edges;
+#[path = "worker/oversized.rs"]
+mod oversized;
 #[path = "common/rig.rs"]
 mod rig;
 
