@@ -14,7 +14,7 @@ use super::hub::Hub;
 #[cfg(any(feature = "blocking", feature = "mio"))]
 use super::hub::wait_for_room;
 #[cfg(any(feature = "blocking", feature = "mio"))]
-use super::parked::own_waker;
+use super::parked::{is_called, own_waker};
 use super::std::sync::{Mutex, PoisonError};
 #[cfg(any(feature = "blocking", feature = "mio"))]
 use super::std::thread;
@@ -37,8 +37,7 @@ impl Port for Hub<WorkerMachine, Desk> {
 
     #[cfg(any(feature = "blocking", feature = "mio"))]
     fn wait_for_room(&self, attempt: &mut dyn FnMut() -> bool) {
-        #[cfg(feature = "mio")]
-        if super::mio::is_called() {
+        if is_called() {
             return;
         }
         let mut room = pin!(wait_for_room(self, (), |()| attempt().then_some(()).ok_or(())));

@@ -13,11 +13,12 @@ use bytes::Bytes;
 
 use super::Stream;
 use super::driver::Connector;
-use super::turnkey::{Seat, is_called};
+use super::turnkey::Seat;
 use crate::client::{Counters, Latencies, Status};
 use crate::runtimes::handles::{
     ClientBuilder, ClientMachine as Machine, Dials, JobError, JobEvent, Post, Sealed, ToAddress, may_wait,
 };
+use crate::runtimes::parked::is_called;
 use crate::runtimes::std::{io, thread};
 use crate::runtimes::{Clock, Error, future};
 use crate::{Address, Candidate, Handle, Instant, Job, JobId, Outcome, Phase, Rejected, ServerId};

@@ -97,7 +97,6 @@ pub use self::client::{Client, JobSet, Pending};
 pub use self::driver::Driver;
 pub use self::server::Server;
 pub use self::stream::{Object, Stream};
-pub(crate) use self::turnkey::is_called;
 pub use self::worker::Worker;
 pub use super::Error;
 /// The tasks of all runtimes; [`Task`] is this one's.

@@ -10,7 +10,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
-use core::cell::Cell;
 use core::ops::Deref;
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::task::{Poll, Waker};
@@ -26,11 +25,10 @@ use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::hub::Hub;
 use crate::runtimes::inbox::Inbox;
 use crate::runtimes::listening::Listening;
-use crate::runtimes::parked::own_waker;
+use crate::runtimes::parked::{Called, own_waker};
 use crate::runtimes::std::io::ErrorKind;
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::thread;
-use crate::runtimes::std::thread_local;
 use crate::runtimes::{Clock, Error};
 use crate::time::earlier;
 
@@ -47,10 +45,6 @@ const ALONE: u32 = 16;
 const BUSY: u32 = 16;
 /// Things asked for one after another without a wait, from which on the thread sends them, many at once.
 const IN_A_ROW: u32 = 4;
-
-thread_local! {
-    static CALLS: Cell<bool> = const { Cell::new(false) };
-}
 
 /// What can be asked of a machine that a loop drives, by any thread.
 pub(super) struct Seat<M: Driven, S: Sink<M::Event>> {
@@ -392,7 +386,7 @@ impl<M: Driven, S: Sink<M::Event>> Loop<M, S> {
         if !self.owes_a_call() {
             return false;
         }
-        let _called = Called(CALLS.replace(true));
+        let _called = Called::begin();
         if let Some(listener) = &mut self.listener {
             self.heard.drain(..).for_each(listener);
         }
@@ -450,15 +444,6 @@ impl<M: Driven, S: Sink<M::Event>> Drop for Loop<M, S> {
     }
 }
 
-/// Whether this thread was in a function of the user's before this one, which it is again at its end, should that be a panic.
-struct Called(bool);
-
-impl Drop for Called {
-    fn drop(&mut self) {
-        CALLS.set(self.0);
-    }
-}
-
 struct Awake(::mio::Waker);
 
 impl Wake for Awake {
@@ -470,11 +455,6 @@ impl Wake for Awake {
         // It fails only when the loop is gone, and then nobody waits for it.
         let _ = self.0.wake();
     }
-}
-
-/// Whether this thread is in a function of the user's that a loop calls: to wait there would be to wait for oneself.
-pub(crate) fn is_called() -> bool {
-    CALLS.get()
 }
 
 /// Waits on this thread until `poll` is ready, whose waker is woken when it may be. `None`: the deadline has passed.

@@ -566,13 +566,17 @@ fn lost_jobs_end_in_the_order_of_their_submission() {
     assert_eq!(outcomes(&mut rig).into_iter().map(|(job, _)| job).collect::<Vec<_>>(), jobs);
 }
 
-#[test]
-fn what_waits_for_a_server_that_is_tried_with_one_job_goes_when_that_is_answered() {
+fn named(text: &'static str) -> Job {
+    Job::new("f", text).unique("u")
+}
+
+/// A client of two servers whose jobs go by their unique. The one that has that of `named` has failed, and may be tried anew;
+/// the other has answered.
+fn owner_failed_and_rested() -> Rig<Client> {
     let mut ring = config(&["a", "b"]);
     ring.balance = gearwheel::Balance::ByUnique;
     ring.connecting.probe_after = None;
     let mut rig = Rig::new(Client::new(ring).expect("valid"));
-    let named = |text: &'static str| Job::new("f", text).unique("u");
     submit(&mut rig, named("0"));
     let owner = rig.connect();
     rig.close(owner, CloseReason::Reset);
@@ -580,6 +584,12 @@ fn what_waits_for_a_server_that_is_tried_with_one_job_goes_when_that_is_answered
     let heir = rig.connect();
     rig.receive(heir, &[packet(T::JOB_CREATED, "H:h:1")]);
     rig.pass(secs(30));
+    rig
+}
+
+#[test]
+fn what_waits_for_a_server_that_is_tried_with_one_job_goes_when_that_is_answered() {
+    let mut rig = owner_failed_and_rested();
     submit(&mut rig, named("2"));
     let owner = rig.connect();
     assert_eq!(rig.sent_names(owner), ["SUBMIT_JOB"], "one job tries it");
@@ -634,18 +644,7 @@ fn a_strategy_that_waits_for_one_server_is_asked_when_that_is_no_longer_kept_awa
 fn of_those_that_wait_for_a_server_one_job_tries_it() {
     // A refusal is a reply, too: else each of the others would have to try it by itself.
     for reply in [packet(T::JOB_CREATED, "H:o:1"), packet(T::ERROR, "QUEUE_ERROR|full")] {
-        let mut ring = config(&["a", "b"]);
-        ring.balance = gearwheel::Balance::ByUnique;
-        ring.connecting.probe_after = None;
-        let mut rig = Rig::new(Client::new(ring).expect("valid"));
-        let named = |text: &'static str| Job::new("f", text).unique("u");
-        submit(&mut rig, named("0"));
-        let owner = rig.connect();
-        rig.close(owner, CloseReason::Reset);
-        submit(&mut rig, named("1"));
-        let heir = rig.connect();
-        rig.receive(heir, &[packet(T::JOB_CREATED, "H:h:1")]);
-        rig.pass(secs(30));
+        let mut rig = owner_failed_and_rested();
         for text in ["2", "3", "4"] {
             submit(&mut rig, named(text));
         }

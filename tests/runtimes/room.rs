@@ -339,6 +339,25 @@ fn a_blocking_listener_does_not_wait_for_room() {
     a_listener_that_submits!(gearwheel::blocking::Client, build);
 }
 
+#[cfg(all(feature = "blocking", feature = "mio"))]
+#[test]
+fn a_listener_does_not_wait_for_room_in_a_client_of_another_runtime() {
+    let (tell, told) = mpsc::channel();
+    let server = TcpListener::bind(local()).expect("a port");
+    let at = server.local_addr().expect("bound");
+    let full = gearwheel::mio::Client::builder().server(at).configure(|config| config.limits.max_jobs = 1);
+    let full = full.spawn().expect("a client");
+    let _all = full.submit(Job::new("f", "")).expect("taken");
+    let client = gearwheel::blocking::Client::builder()
+        .server(at)
+        .on_event(move |_| tell.send(full.submit(Job::new("f", "")).map(drop)).unwrap_or_default())
+        .build()
+        .expect("a client");
+    let _job = client.submit(Job::new("f", "")).expect("taken");
+    let full = told.recv_timeout(PATIENCE).expect("it does not wait").expect_err("one is all");
+    assert!(matches!(full.reason, Reason::Full { limit: 1, .. }));
+}
+
 #[cfg(feature = "mio")]
 #[test]
 fn a_mio_listener_does_not_wait_for_room() {

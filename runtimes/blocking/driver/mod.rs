@@ -33,7 +33,7 @@ use self::state::{Core, MILLISECOND};
 use super::stream::Stream;
 use crate::runtimes::handles::{Driven, Listener, Sink};
 use crate::runtimes::listening::{Bound, Listening};
-use crate::runtimes::parked::own_waker;
+use crate::runtimes::parked::{is_called, own_waker};
 use crate::runtimes::std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::runtimes::std::{io, thread, thread_local};
 use crate::runtimes::{Clock, Moment, Visitor};
@@ -219,7 +219,7 @@ impl<M: Driven, S: Sink<M::Event>> Driver<M, S> {
         mut attempt: impl FnMut(A) -> Result<T, A>,
         others_may: impl Fn(&M, &A) -> bool,
     ) -> Result<T, A> {
-        if OURS.get() != 0 {
+        if is_called() {
             return Err(asked);
         }
         let waker = own_waker();

@@ -5,11 +5,12 @@ use core::time::Duration;
 
 use super::super::stream::Stream;
 use super::{Driven, LAST_WORDS, MAX_DIALS, NAP, OURS, Shared, Sink, WRITE_PATIENCE};
-#[cfg(unix)]
 use crate::runtimes::at_path;
 use crate::runtimes::handles::Listener;
 #[cfg(not(unix))]
 use crate::runtimes::no_unix_sockets;
+#[cfg(unix)]
+use crate::runtimes::parked::Called;
 use crate::runtimes::std::io;
 use crate::runtimes::std::net::TcpStream;
 #[cfg(unix)]
@@ -27,6 +28,7 @@ impl<M: Driven, S: Sink<M::Event>> Shared<M, S> {
     ) -> io::Result<()> {
         let shared = Arc::clone(self);
         let run = move || {
+            let _called = Called::begin();
             OURS.set(Arc::as_ptr(&shared).addr());
             body(&shared);
         };
