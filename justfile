@@ -118,12 +118,14 @@ bench-check:
     cargo bench --locked --all-features --bench codec --bench machines -- --check
 
 # Whole processes beside gearmand, libgearman, gearman-rs and raw bytes, and what of it was aimed at (`--install` first).
+[positional-arguments]
 bench-peers *ARGS:
-    benches/peers/run.py {{ ARGS }}
+    benches/peers/run.py "$@"
 
 # What the embedded server holds, and what a job beside it costs: connections, queued jobs, functions (`--reps`, `--only`).
+[positional-arguments]
 bench-server *ARGS:
-    benches/peers/grow.py {{ ARGS }}
+    benches/peers/grow.py "$@"
 
 # That each row of these two works: a moment each, not optimised. Without gearmand and the like it is passed over, but in CI.
 bench-smoke:
